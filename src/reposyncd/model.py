@@ -1,0 +1,206 @@
+"""Frozen values that every room speaks. Nothing here does I/O or holds a handle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class Skip(StrEnum):
+    """Why a file that exists has no chunks. The values are what `SyncResult.files.skipped` counts under."""
+
+    IGNORED = "ignored"
+    """Matched by an ignore rule. An ignored directory counts once: it is never entered."""
+    BINARY = "binary"
+    TOO_LARGE = "too_large"
+    SPECIAL = "special"
+    """A FIFO, a socket or a device."""
+    SYMLINK = "symlink"
+    """A link's target inside the root is indexed at its own path; a link is never followed."""
+    SECRET = "secret"  # noqa: S105 - a reason, not a password
+    UNDECODABLE = "undecodable"
+    NAME = "name"
+    """The path is not valid UTF-8, so no record could name it."""
+
+
+class FileStat(NamedTuple):
+    """What `stat` says of a file's content: equal values, both times old enough, mean equal content."""
+
+    size: int
+    """bytes"""
+    mtime_ns: int
+    """nanoseconds since the epoch"""
+    ctime_ns: int
+    """nanoseconds since the epoch"""
+    inode: int
+
+
+class RootIdentity(NamedTuple):
+    """Which directory a root is: the same path with another identity is another tree."""
+
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Whole lines of one file. The chunks of a file, in order, concatenate to its text exactly.
+
+    A line longer than the hard limit is the one exception: it is cut inside, and its pieces share its number.
+    """
+
+    text: str
+    start_line: int
+    """1-based"""
+    end_line: int
+    """1-based, inclusive"""
+    symbol: str
+    """Qualified name of the innermost definition that encloses the chunk, or ""."""
+    language: str
+    """Lower-case name such as "python", or "text"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """What is remembered of a stored chunk: everything in its record but the text and the vector."""
+
+    id: str
+    """32 hex digits: a digest of (repo, path, text, occurrence)."""
+    path: str
+    """relative to the root, with `/`"""
+    start_line: int
+    end_line: int
+    symbol: str
+    language: str
+    digest: str
+    """xxh3_128 of the text, 32 hex digits"""
+
+    def metadata(self, repo: str) -> dict[str, str | int]:
+        """The record's metadata in Chroma, as `docs/interface` promises it."""
+        return {
+            "repo": repo,
+            "path": self.path,
+            "start_line": self.start_line,
+            "end_line": self.end_line,
+            "language": self.language,
+            "symbol": self.symbol,
+            "digest": self.digest,
+        }
+
+
+class NewChunk(NamedTuple):
+    """A chunk to be stored. `source` names a stored chunk of the same text whose vector may be copied."""
+
+    row: ChunkRow
+    text: str
+    source: str | None
+
+
+class FileRow(NamedTuple):
+    """What the manifest remembers of a file that was read."""
+
+    path: str
+    stat: FileStat
+    recorded_ns: int
+    """wall clock when `stat` was taken; younger times than this less two seconds are not trusted"""
+    digest: str
+    """xxh3_128 of the bytes, 32 hex digits"""
+    skip: Skip | None
+    """why it has no chunks, found by reading it; None: it is indexed"""
+
+
+class DirectoryRow(NamedTuple):
+    """What the manifest remembers of a directory whose every file is recorded.
+
+    While the signature and the rules in force are the same, nothing in it (below its subdirectories apart)
+    has changed, and its files need not be compared one by one.
+    """
+
+    signature: bytes
+    """digest of the names and stats of its entries"""
+    rules: bytes
+    """digest of every ignore rule in force in it"""
+    files: int
+    """files in it that were candidates for the index"""
+    skipped: Mapping[str, int]
+    """entries skipped by name or stat alone, by reason"""
+
+
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """Files of a sync, by what was found."""
+
+    total: int = 0
+    new: int = 0
+    modified: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCounts:
+    """Chunks of a sync, by what was done."""
+
+    total: int = 0
+    added: int = 0
+    relabelled: int = 0
+    deleted: int = 0
+    embedded: int = 0
+    """texts sent to the embedder; the other added chunks took the vector of an equal text"""
+
+
+@dataclass(frozen=True, slots=True)
+class FileError:
+    """A file that could not be brought up to date; what was stored of it before is kept."""
+
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What a sync found and did."""
+
+    repo: str
+    root: str
+    files: FileCounts
+    chunks: ChunkCounts
+    bytes_read: int
+    duration_s: float
+    errors: tuple[FileError, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: plain dicts, lists, strings and numbers."""
+        from dataclasses import asdict
+
+        return asdict(self) | {"errors": [asdict(error) for error in self.errors]}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sync is. Totals are 0 until they are known."""
+
+    phase: str
+    """"scan", "index" or "done" """
+    files_done: int
+    files_total: int
+    chunks_done: int
+    """chunks committed by this run"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that answers a query."""
+
+    repo: str
+    path: str
+    start_line: int
+    end_line: int
+    symbol: str
+    language: str
+    score: float
+    """cosine similarity, at most 1; higher is nearer"""
+    text: str
