@@ -61,6 +61,12 @@ class TransientStoreError(StoreError):
     """Raised when the same call may succeed later: a lock, a full disk, a process that died."""
 
 
+class StoreBusyError(TransientStoreError):
+    """Raised when another program holds the lock of the Chroma directory past the time-out."""
+
+    exit_code = BusyError.exit_code
+
+
 class PermanentStoreError(StoreError):
     """Raised when the same call will fail again."""
 

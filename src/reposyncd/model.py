@@ -91,11 +91,40 @@ class ChunkRow:
 
 
 class NewChunk(NamedTuple):
-    """A chunk to be stored. `source` names a stored chunk of the same text whose vector may be copied."""
+    """A chunk to be stored."""
 
     row: ChunkRow
     text: str
-    source: str | None
+    source: str | None = None
+    """id of a stored chunk of the same text, whose vector may be copied"""
+
+
+class Batch(NamedTuple):
+    """What is applied to a collection at once."""
+
+    repo: str
+    added: tuple[NewChunk, ...]
+    relabelled: tuple[ChunkRow, ...]
+    """stored chunks whose metadata changes"""
+
+
+class Applied(NamedTuple):
+    """What it took to apply a batch."""
+
+    embedded: int
+    """texts sent to the embedder"""
+    characters: int
+    """their length"""
+
+
+class Record(NamedTuple):
+    """A chunk as it stands in a collection."""
+
+    id: str
+    text: str
+    metadata: dict[str, str | int]
+    vector: tuple[float, ...]
+    """unit length; empty where it was not asked for"""
 
 
 class FileRow(NamedTuple):
@@ -176,7 +205,7 @@ class SyncResult:
         """The JSON form: plain dicts, lists, strings and numbers."""
         from dataclasses import asdict
 
-        return asdict(self) | {"errors": [asdict(error) for error in self.errors]}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +230,7 @@ class Hit:
     end_line: int
     symbol: str
     language: str
+    digest: str
     score: float
     """cosine similarity, at most 1; higher is nearer"""
     text: str

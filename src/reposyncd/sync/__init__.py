@@ -1,0 +1,1 @@
+"""The difference between the tree and the index, and its undoing."""

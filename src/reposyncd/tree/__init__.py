@@ -1,0 +1,1 @@
+"""What is on disk: ignore rules, scan, safe read."""

@@ -1,0 +1,34 @@
+"""reposyncd keeps a ChromaDB vector index of code repositories equal to the files on disk.
+
+The Python API is `sync_repository` and what it returns. Importing this package imports nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reposyncd.model import SyncResult
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "sync_repository"]
+
+
+def sync_repository(path: str, name: str | None = None, *, full: bool = False) -> SyncResult:
+    """Brings the index of the tree at `path` up to date, and returns when it is.
+
+    `name` is the repository's in the index, by default the directory's. `full` reads every file instead of
+    trusting sizes and times, and compares every id with the store. The configuration is that of the command
+    line: file and environment.
+
+    Raises `errors.ReposyncError`: UsageError for a name that is taken, ConfigError, BusyError when another
+    process is writing for longer than `lock.timeout`, RootMissingError, StoreError. A file that could not be
+    read is no exception but one of the result's `errors`. May be called from any thread.
+    """
+    import os
+
+    from reposyncd import config
+    from reposyncd.assemble import Workspace
+
+    with Workspace(config.load(os.environ)) as workspace:
+        return workspace.sync(path, name, full=full)

@@ -1,0 +1,68 @@
+"""The command line: one file a command, each imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from reposyncd import __version__
+from reposyncd.errors import ReposyncError
+
+_COMMANDS = {
+    "sync": "Bring the index of a directory up to date.",
+    "search": "Find code by meaning.",
+}
+
+
+class _Commands(click.Group):
+    """Knows the commands by name and first line; imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"reposyncd.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="reposyncd")
+@click.option(
+    "--state-dir",
+    metavar="DIR",
+    help="Where the index is kept  [default: $REPOSYNCD_STATE_DIR, else ~/.local/state/reposyncd]",
+)
+@click.pass_context
+def _group(ctx: click.Context, state_dir: str | None) -> None:
+    """Keeps a vector index of your code repositories equal to the files on disk."""
+    ctx.obj = state_dir
+
+
+def load_config(ctx: click.Context) -> Any:
+    """The effective configuration; the options given before the command count."""
+    from reposyncd import config
+
+    return config.load(os.environ, state_dir=ctx.obj)
+
+
+def main() -> None:
+    """Entry point. Every error that a person can act on ends here as one line and its exit code."""
+    try:
+        _group(prog_name="reposyncd")
+    except ReposyncError as error:
+        click.echo(f"reposyncd: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read the output has had enough; Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,88 @@
+"""How far a sync is: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from reposyncd.model import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+_QUIET_S = 1.0
+"""A sync that takes no longer says nothing but its result."""
+
+_LINE_S = 5.0
+"""Between two lines where there is no terminal."""
+
+_REDRAW_S = 0.1
+
+
+class Reporter:
+    """Writes what it is told of a sync; a context manager, so that the bar is gone at its end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._started = time.monotonic()
+        self._next = self._started + _QUIET_S
+        self._bar: tuple[Bar, TaskID] | None = None
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar[0].stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Shows the progress if it is time to."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        if self._terminal:
+            self._next = now + _REDRAW_S
+            self._draw(progress)
+        else:
+            self._next = now + _LINE_S
+            self._stream.write(self._line(progress, now - self._started) + "\n")
+            self._stream.flush()
+
+    def _line(self, progress: Progress, elapsed_s: float) -> str:
+        if not progress.files_total:
+            return "listing files"
+        return (
+            f"{progress.files_done:,} of {progress.files_total:,} files, {progress.chunks_done:,} chunks stored, "
+            f"{progress.chunks_done / elapsed_s:,.0f} chunks/s"
+        )
+
+    def _draw(self, progress: Progress) -> None:
+        if self._bar is None:
+            self._bar = self._new_bar()
+        bar, task = self._bar
+        bar.update(
+            task,
+            completed=progress.files_done,
+            total=progress.files_total or None,
+            chunks=f"{progress.chunks_done:,}",
+            rate=f"{progress.chunks_done / (time.monotonic() - self._started):,.0f}",
+        )
+
+    def _new_bar(self) -> tuple[Bar, TaskID]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        bar = Progress(
+            TextColumn("indexing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("files, {task.fields[chunks]} chunks, {task.fields[rate]}/s,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=Console(file=self._stream),
+            transient=True,
+        )
+        bar.start()
+        return bar, bar.add_task("indexing", total=None, chunks="0", rate="0")

@@ -1,0 +1,113 @@
+"""Which repos are kept, in which generations of their index."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from reposyncd.errors import UsageError
+from reposyncd.model import RootIdentity
+from reposyncd.store.database import Database
+
+_COLLECTION_SLUG = 48
+"""Characters of a repo's name that go into its collection's: Chroma allows 512, people read fewer."""
+
+_GENERATION = "SELECT id, collection, fingerprint, state, files, chunks FROM generation"
+
+
+@dataclass(frozen=True, slots=True)
+class Repo:
+    """A tree that is kept indexed."""
+
+    id: int
+    name: str
+    root: str
+    """absolute, without symbolic links"""
+    identity: RootIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One build of a repo's index."""
+
+    id: int
+    collection: str
+    fingerprint: str
+    state: str
+    """"building", "serving" or "doomed" """
+    files: int
+    """indexed files"""
+    chunks: int
+    """live chunks"""
+
+
+class Catalog:
+    """The repos and generations of a state file. Every method that writes is one durable transaction."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def repos(self) -> list[Repo]:
+        """Every repo, by name."""
+        rows = self._db.rows("SELECT id, name, root, device, inode FROM repo ORDER BY name")
+        return [Repo(id, name, root, RootIdentity(dev, ino)) for id, name, root, dev, ino in rows]
+
+    def add_repo(self, name: str, root: str, identity: RootIdentity) -> Repo:
+        """A new repo. Raises UsageError if another has its name or its root."""
+        with self._db.transaction():
+            for other in self.repos():
+                if other.name == name:
+                    raise UsageError(f'the name "{name}" is taken by {other.root}; choose another with --name')
+                if other.root == root:
+                    raise UsageError(f'{root} is indexed already, under the name "{other.name}"')
+            id = self._db.insert(
+                "INSERT INTO repo (name, root, device, inode) VALUES (?, ?, ?, ?)", (name, root, *identity)
+            )
+        return Repo(id, name, root, identity)
+
+    def set_identity(self, repo: Repo, identity: RootIdentity) -> Repo:
+        """The root is this directory from now on."""
+        with self._db.transaction():
+            self._db.run("UPDATE repo SET device = ?, inode = ? WHERE id = ?", (*identity, repo.id))
+        return Repo(repo.id, repo.name, repo.root, identity)
+
+    def generations(self, repo: Repo) -> list[Generation]:
+        """The repo's generations, oldest first."""
+        return [Generation(*row) for row in self._db.rows(f"{_GENERATION} WHERE repo = ? ORDER BY id", (repo.id,))]
+
+    def generation(self, id: int) -> Generation:
+        """The generation as it is now."""
+        return Generation(*self._db.row(f"{_GENERATION} WHERE id = ?", (id,)))
+
+    def add_generation(self, repo: Repo, fingerprint: str, state: str) -> Generation:
+        """A new, empty generation. Its collection's name is random at the end: none has had it before, so
+        nothing that a crash left behind under an old name can be taken for it."""
+        with self._db.transaction():
+            id = self._db.insert(
+                "INSERT INTO generation (repo, collection, fingerprint, state) VALUES (?, ?, ?, ?)",
+                (repo.id, collection_name(repo.name, os.urandom(4).hex()), fingerprint, state),
+            )
+        return self.generation(id)
+
+    def switch(self, repo: Repo, to: Generation) -> Generation:
+        """`to` serves from now on, and every other generation of the repo is doomed."""
+        with self._db.transaction():
+            self._db.run("UPDATE generation SET state = 'doomed' WHERE repo = ?", (repo.id,))
+            self._db.run("UPDATE generation SET state = 'serving' WHERE id = ?", (to.id,))
+        return self.generation(to.id)
+
+    def doom(self, generation: Generation) -> None:
+        """The generation is no longer wanted: its collection is to be dropped, then it forgotten."""
+        with self._db.transaction():
+            self._db.run("UPDATE generation SET state = 'doomed' WHERE id = ?", (generation.id,))
+
+    def forget(self, generation: Generation) -> None:
+        """Forgets a generation whose collection is gone, with all that was recorded of it."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM generation WHERE id = ?", (generation.id,))
+
+
+def collection_name(repo: str, suffix: str) -> str:
+    """A name that Chroma accepts: 3 to 512 of [a-zA-Z0-9._-], a letter or digit at both ends."""
+    slug = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in repo)
+    return f"{slug[:_COLLECTION_SLUG].strip('._-') or 'repo'}-{suffix}"

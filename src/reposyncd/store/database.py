@@ -1,0 +1,133 @@
+"""The state's SQLite file: opened privately, brought up to date, its errors translated.
+
+Raised everywhere in this file and by those that use it: CorruptStoreError for a file that is damaged or no
+database, TransientStoreError for a full, read-only or locked one, StoreError for the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from reposyncd.errors import CorruptStoreError, ReposyncError, StoreError, TransientStoreError
+from reposyncd.store.schema import MIGRATIONS, VERSION
+
+BUSY_TIMEOUT_S = 30.0
+"""How long a statement waits for another connection's transaction. Ours last milliseconds."""
+
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_TRANSIENT = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+}
+_PRIMARY_CODE = 0xFF
+"""The low byte of an extended result code is the primary one (sqlite.org/rescode.html)."""
+
+
+class Database:
+    """An open state file, created if absent (0600). It belongs to the thread that opened it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        # Created here, because SQLite would apply the umask; its -wal and -shm files take the same mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        try:
+            with self._translated():
+                for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                    self._connection.execute(f"PRAGMA {pragma}")
+            self._migrate()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection; an open transaction is rolled back."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block or nothing, durable when it ends. Does not nest."""
+        self.run("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+        self.run("COMMIT")
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+        """Every row of a query, as tuples."""
+        with self._translated():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def row(self, sql: str, parameters: Sequence[object] = ()) -> Any:
+        """The first row, or None."""
+        with self._translated():
+            return self._connection.execute(sql, parameters).fetchone()
+
+    def run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Executes a statement and returns how many rows it changed."""
+        with self._translated():
+            return self._connection.execute(sql, parameters).rowcount
+
+    def insert(self, sql: str, parameters: Sequence[object]) -> int:
+        """Executes an INSERT and returns the new row's id."""
+        with self._translated():
+            return int(self._connection.execute(sql, parameters).lastrowid or 0)
+
+    def run_many(self, sql: str, parameters: Iterable[Sequence[object]]) -> int:
+        """Executes a statement for each of many rows and returns how many rows it changed in all."""
+        with self._translated():
+            return self._connection.executemany(sql, parameters).rowcount
+
+    def _migrate(self) -> None:
+        [version] = self.row("PRAGMA user_version")
+        if version == VERSION:
+            return
+        if version > VERSION:
+            raise ReposyncError(
+                f"{self.path} was written by a newer reposyncd (its format is {version}, this one knows "
+                f"{VERSION}). Upgrade reposyncd, or choose another --state-dir."
+            )
+        with self.transaction():
+            [version] = self.row("PRAGMA user_version")  # another process may have been first
+            for step in MIGRATIONS[version:]:
+                for statement in _statements(step):
+                    self.run(statement)
+            self.run(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+            message = f"{self.path}: {error}"
+            if code in _CORRUPT:
+                raise CorruptStoreError(message) from error
+            raise (TransientStoreError if code in _TRANSIENT else StoreError)(message) from error
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script. executescript would commit between them, and a crash must find all or none."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,97 @@
+"""A `sync.ports.VectorIndex` in memory: for tests, and for users of the Python API that want no files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from reposyncd.errors import CorruptStoreError
+from reposyncd.model import Applied, Batch, Hit, Record
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+T = TypeVar("T")
+
+
+class MemoryIndex:
+    """Collections in dicts. `embed` takes n texts to a float32 array (n, dimension) of unit rows."""
+
+    def __init__(self, embed: Callable[[list[str]], np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+        self._embed = embed
+        self._collections: dict[str, dict[str, Record]] = {}
+
+    def exists(self) -> bool:
+        return True
+
+    def open(self, collection: str, metadata: Mapping[str, str]) -> int:
+        return len(self._collections.setdefault(collection, {}))
+
+    def apply(self, collection: str, batch: Batch) -> Future[Applied]:
+        return _done(lambda: self._apply(self._get(collection), batch))
+
+    def _apply(self, records: dict[str, Record], batch: Batch) -> Applied:
+        vectors = {
+            chunk.text: records[chunk.source].vector for chunk in batch.added if chunk.source in records
+        }
+        texts = list({chunk.text: None for chunk in batch.added if chunk.text not in vectors})
+        if texts:
+            vectors |= {
+                text: tuple(float(x) for x in row)
+                for text, row in zip(texts, self._embed(texts), strict=True)
+            }
+        for row, text, _ in batch.added:
+            records[row.id] = Record(row.id, text, row.metadata(batch.repo), vectors[text])
+        for row in batch.relabelled:
+            if row.id in records:
+                records[row.id] = records[row.id]._replace(metadata=row.metadata(batch.repo))
+        return Applied(len(texts), sum(map(len, texts)))
+
+    def delete(self, collection: str, ids: Sequence[str]) -> Future[None]:
+        def delete() -> None:
+            records = self._get(collection)
+            for id in ids:
+                records.pop(id, None)
+
+        return _done(delete)
+
+    def drop(self, collection: str) -> None:
+        self._collections.pop(collection, None)
+
+    def ids(self, collection: str) -> set[str]:
+        return set(self._get(collection))
+
+    def records(self, collection: str) -> list[Record]:
+        return list(self._get(collection).values())
+
+    def query(self, collection: str, text: str, limit: int) -> list[Hit]:
+        wanted = [float(x) for x in self._embed([text])[0]]
+        scored = [
+            (sum(a * b for a, b in zip(wanted, record.vector, strict=True)), record)
+            for record in self._get(collection).values()
+        ]
+        scored.sort(key=lambda pair: -pair[0])
+        return [
+            Hit(text=record.text, score=score, **record.metadata)  # type: ignore[arg-type]
+            for score, record in scored[:limit]
+        ]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _get(self, collection: str) -> dict[str, Record]:
+        if collection not in self._collections:
+            raise CorruptStoreError(f"there is no collection {collection}")
+        return self._collections[collection]
+
+
+def _done(operation: Callable[[], T]) -> Future[T]:
+    """A future that has what the operation returned or raised."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(operation())
+    except Exception as error:
+        future.set_exception(error)
+    return future

@@ -1,0 +1,30 @@
+"""The listing of a tree against what is on record. Cheap to import: a sync with nothing to do gets no further."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reposyncd.tree.scan import Snapshot
+
+
+def gone_directories(snapshot: Snapshot, known: Iterable[str]) -> list[str]:
+    """Directories on record that are not in the snapshot, those apart of which it knows nothing."""
+    seen = snapshot.unchanged | {directory.path for directory in snapshot.changed}
+    unknown = {error.path for error in snapshot.unreadable}
+    return [path for path in known if path not in seen and not is_below(path, unknown)]
+
+
+def is_current(snapshot: Snapshot, known: Iterable[str]) -> bool:
+    """Whether the listing alone proves that nothing differs from what is on record."""
+    return not snapshot.changed and not snapshot.unreadable and not gone_directories(snapshot, known)
+
+
+def is_below(path: str, places: set[str]) -> bool:
+    """Whether the path is one of the places or lies below one; "" is the root, above everything."""
+    if not places:
+        return False
+    while path not in places:
+        if not path:
+            return False
+        path = path.rpartition("/")[0]
+    return True

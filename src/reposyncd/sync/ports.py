@@ -1,0 +1,68 @@
+"""What the engine needs of the world, as Protocols. `assemble` joins them with their implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from reposyncd.model import Applied, Batch, Chunk, Hit, Record
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Outcome(Protocol[T_co]):
+    """A result that is under way; a `concurrent.futures.Future` is one."""
+
+    def result(self) -> T_co:
+        """Waits for it, and raises what the operation raised."""
+        ...
+
+
+class VectorIndex(Protocol):
+    """Collections of records: id, text, vector, metadata. The embedder is part of it.
+
+    Every operation is idempotent, and durable when its outcome is there; the operations take effect in the
+    order of their calls. An operation that raised may have been done in part or whole. Errors are those of
+    `errors.StoreError`: transient (the same call may succeed later), permanent, corrupt.
+    """
+
+    def exists(self) -> bool:
+        """Whether there is a store at all, told without opening it; False: everything is to be stored again."""
+        ...
+
+    def open(self, collection: str, metadata: Mapping[str, str]) -> int:
+        """Makes the collection if it is absent, and returns how many records it has."""
+        ...
+
+    def apply(self, collection: str, batch: Batch) -> Outcome[Applied]:
+        """Stores the added chunks, with their vectors, and replaces the metadata of the relabelled.
+
+        A chunk of a text that another chunk (of this batch, or its `source`) has is not embedded again. A
+        relabelled id that is absent is ignored.
+        """
+        ...
+
+    def delete(self, collection: str, ids: Sequence[str]) -> Outcome[None]:
+        """Deletes records. Ids that are absent are ignored."""
+        ...
+
+    def drop(self, collection: str) -> None:
+        """Deletes a collection if it is there."""
+        ...
+
+    def ids(self, collection: str) -> set[str]:
+        """The ids of every record."""
+        ...
+
+    def records(self, collection: str) -> list[Record]:
+        """Every record, vectors included, in no order."""
+        ...
+
+    def query(self, collection: str, text: str, limit: int) -> list[Hit]:
+        """The `limit` records nearest to the text, best first."""
+        ...
+
+
+Chunker = Callable[[str, str], tuple[Chunk, ...]]
+"""Cuts a file, (path, text), into chunks that concatenate to the text. Deterministic, and raises nothing."""

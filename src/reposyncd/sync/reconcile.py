@@ -1,0 +1,220 @@
+"""The engine: makes a generation's records exactly the chunks of the files on disk, from any state.
+
+What to do is decided from the disk and the manifest alone; nothing is assumed of how either came to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from reposyncd.errors import FileProblem, InterruptedSyncError, UnstableError, VanishedError
+from reposyncd.model import DirectoryRow, FileCounts, FileError, FileRow, FileStat, Progress, Skip
+from reposyncd.store.manifest import Manifest
+from reposyncd.sync.compare import gone_directories, is_below
+from reposyncd.sync.examine import Examiner, Touched
+from reposyncd.sync.pipeline import Pipeline
+from reposyncd.sync.plan import FilePlan, is_unchanged
+from reposyncd.tree.scan import ScannedDirectory, Snapshot
+
+_READS_OF_UNSTABLE = 3
+"""How often a file that changes under the read is read again before it is left to the next sync."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dirty:
+    """A file whose content is not proven by its stat."""
+
+    path: str
+    stat: FileStat
+    known: FileRow | None
+
+
+@dataclass(slots=True)
+class _Directory:
+    """A changed directory, as its files are brought up to date."""
+
+    scanned: ScannedDirectory
+    complete: bool
+    """every file so far is recorded as the listing had it"""
+    skips: dict[str, Skip | None] = field(default_factory=dict)
+    """by path: why the file has no chunks"""
+
+    def row(self) -> DirectoryRow:
+        """What may be remembered of it, with the skips found by reading."""
+        return self.scanned.row._replace(skipped=add_counts(self.scanned.row.skipped, _count(self.skips.values())))
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a reconcile found and did to files; its chunks are counted by the pipeline."""
+
+    new: int = 0
+    modified: int = 0
+    deleted: int = 0
+    bytes_read: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    errors: list[FileError] = field(default_factory=list)
+
+    def counts(self, total: int) -> FileCounts:
+        """As it is reported, for an index of `total` files."""
+        return FileCounts(
+            total=total,
+            new=self.new,
+            modified=self.modified,
+            deleted=self.deleted,
+            unchanged=total - self.new - self.modified,
+            skipped=dict(sorted(self.skipped.items())),
+        )
+
+
+class Reconciler:
+    """One reconcile of one tree with one generation. Not reusable.
+
+    Raises InterruptedSyncError when `should_stop` says so, and a StoreError when a store fails; in both cases
+    what was committed stays, and another reconcile goes on from there. A file that cannot be read is an error
+    in the outcome and keeps its chunks.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        pipeline: Pipeline,
+        examiner: Examiner,
+        *,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._manifest = manifest
+        self._pipeline = pipeline
+        self._examiner = examiner
+        self._on_progress = on_progress
+        self._should_stop = should_stop
+        self._outcome = Outcome()
+        self._directories: dict[str, _Directory] = {}
+        self._gone: list[FileRow] = []
+        self.done = 0
+        self.total = 0
+
+    def find_dirty(
+        self, snapshot: Snapshot, known: Mapping[str, DirectoryRow | None], *, trust_stat: bool
+    ) -> list[Dirty]:
+        """Compares the snapshot with the manifest. First step; `run` is the second."""
+        dirty: list[Dirty] = []
+        unknown = {error.path for error in snapshot.unreadable}
+        self._outcome.errors += snapshot.unreadable
+        for path in snapshot.unchanged:
+            row = known[path]
+            assert row is not None  # noqa: S101 - a directory is unchanged against a row only
+            self._outcome.skipped = add_counts(self._outcome.skipped, row.skipped)
+        for scanned in snapshot.changed:
+            files = self._manifest.files(scanned.path) if scanned.path in known else {}
+            directory = _Directory(scanned, scanned.trusted)
+            self._directories[scanned.path] = directory
+            for path, stat in scanned.files:
+                file = files.pop(path, None)
+                if file is not None and trust_stat and is_unchanged(file, stat):
+                    directory.skips[path] = file.skip
+                else:
+                    dirty.append(Dirty(path, stat, file))
+            for path, file in files.items():
+                if is_below(path, unknown):
+                    directory.complete = False
+                else:
+                    self._gone.append(file)
+        for path in gone_directories(snapshot, known):
+            self._gone += self._manifest.files(path).values()
+        self.total = len(dirty) + len(self._gone)
+        return dirty
+
+    def run(self, dirty: Iterable[Dirty], gone: Iterable[str]) -> Outcome:
+        """Brings the dirty files up to date, then deletes what is gone: a renamed file's chunks are copied
+        before they are deleted, and a reader finds the new ones before it misses the old."""
+        unstable = list(dirty)
+        for attempt in range(_READS_OF_UNSTABLE):
+            unstable = [
+                file for file in unstable if not self._bring_up_to_date(file, attempt == _READS_OF_UNSTABLE - 1)
+            ]
+        for row in self._gone:
+            self._stop_if_asked()
+            self._remove(row)
+            self._advance()
+        self._pipeline.drain()
+        complete = {path: directory.row() for path, directory in self._directories.items() if directory.complete}
+        self._manifest.put_directories(complete, gone)
+        for directory in self._directories.values():
+            self._outcome.skipped = add_counts(self._outcome.skipped, directory.row().skipped)
+        return self._outcome
+
+    def _bring_up_to_date(self, file: Dirty, last_attempt: bool) -> bool:
+        """Whether the file is dealt with; False: it moved under the read, and is to be read again."""
+        self._stop_if_asked()
+        directory = self._directories[file.path.rpartition("/")[0]]
+        try:
+            found, size = self._examiner.examine(file.path, file.known)
+        except VanishedError:
+            directory.complete = False
+            if file.known is not None:
+                self._remove(file.known)
+        except UnstableError as problem:
+            if not last_attempt:
+                return False
+            self._fail(directory, file, problem)
+        except FileProblem as problem:
+            self._fail(directory, file, problem)
+        else:
+            self._outcome.bytes_read += size
+            self._accept(directory, file, found)
+        self._advance()
+        return True
+
+    def _accept(self, directory: _Directory, file: Dirty, found: FilePlan | Touched) -> None:
+        directory.skips[file.path] = found.row.skip
+        if found.row.stat != file.stat:
+            directory.complete = False
+        if isinstance(found, Touched):
+            self._pipeline.touch(found.row)
+            return
+        was_indexed = file.known is not None and file.known.skip is None
+        is_indexed = found.row.skip is None
+        self._outcome.new += is_indexed and not was_indexed
+        self._outcome.modified += is_indexed and was_indexed
+        self._outcome.deleted += was_indexed and not is_indexed
+        self._pipeline.put(found)
+
+    def _fail(self, directory: _Directory, file: Dirty, problem: FileProblem) -> None:
+        directory.complete = False
+        self._outcome.errors.append(FileError(file.path, str(problem)))
+
+    def _remove(self, row: FileRow) -> None:
+        self._outcome.deleted += row.skip is None
+        self._pipeline.remove(row.path, [chunk.id for chunk in self._manifest.chunks(row.path)])
+
+    def _advance(self) -> None:
+        self.done += 1
+        self.report()
+
+    def report(self) -> None:
+        """Tells how far it is."""
+        self._on_progress(Progress("index", self.done, self.total, self._pipeline.totals.added))
+
+    def _stop_if_asked(self) -> None:
+        if self._should_stop():
+            self._pipeline.finish_begun()
+            raise InterruptedSyncError(
+                f"stopped after {self.done} of {self.total} changed files; what is stored stays, and the next "
+                "sync goes on from there"
+            )
+
+
+def add_counts(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
+    """The counts of both, by key."""
+    return {key: a.get(key, 0) + b.get(key, 0) for key in a.keys() | b.keys()}
+
+
+def _count(skips: Iterable[Skip | None]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for skip in skips:
+        if skip is not None:
+            counts[str(skip)] = counts.get(str(skip), 0) + 1
+    return counts
