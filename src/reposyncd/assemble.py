@@ -19,7 +19,7 @@ from reposyncd.tree.scan import Snapshot, scan
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
-    from reposyncd.store.process import IndexProcess
+    from reposyncd.sync.ports import VectorIndex
 
 _RECORDS = "records 1"
 """The form of ids and metadata in Chroma. A change of it rebuilds every index."""
@@ -28,16 +28,25 @@ _RECORDS = "records 1"
 class Workspace:
     """An open state directory (made if absent, 0700), on which one operation after another is done.
 
+    `index` is by default the index process over the embedded Chroma; `now_ns` is the wall clock, nanoseconds.
     Raises ReposyncError if the directory cannot be used.
     """
 
-    def __init__(self, config: Config, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str] = os.environ,
+        *,
+        index: VectorIndex | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._config = config
         self._environ = environ
+        self._now_ns = now_ns
         _private_directory(config.state_dir)
         self._db = Database(os.path.join(config.state_dir, "manifest.db"))
         self._catalog = Catalog(self._db)
-        self._index: IndexProcess | None = None
+        self._index = index
 
     def __enter__(self) -> Workspace:
         return self
@@ -52,8 +61,8 @@ class Workspace:
         self._db.close()
 
     @property
-    def index(self) -> IndexProcess:
-        """The index process, not necessarily started."""
+    def index(self) -> VectorIndex:
+        """The index, not necessarily started."""
         if self._index is None:
             from reposyncd.store.process import IndexProcess
 
@@ -119,7 +128,7 @@ class Workspace:
                 fingerprint=self.fingerprint(),
                 scan=self._scan,
                 max_file_size=self._config.index.max_file_size,
-                now_ns=time.time_ns,
+                now_ns=self._now_ns,
                 on_progress=on_progress,
                 should_stop=should_stop,
             )
@@ -186,7 +195,7 @@ class Workspace:
             repo.root,
             rules,
             {path: row for path, row in manifest.directories().items() if row is not None},
-            now_ns=time.time_ns(),
+            now_ns=self._now_ns(),
             max_file_size=self._config.index.max_file_size,
             exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
         )

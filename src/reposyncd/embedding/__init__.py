@@ -1,0 +1,34 @@
+"""Texts to vectors. Importing this package loads no model, and not numpy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reposyncd.embedding.identity import hashing_identity, static_identity
+from reposyncd.errors import UsageError
+
+if TYPE_CHECKING:
+    from reposyncd.embedding.base import Embedder
+
+__all__ = ["create", "identity_of"]
+
+_IDENTITIES = {"static": static_identity, "hashing": hashing_identity}
+
+
+def identity_of(name: str) -> str:
+    """What `create(name).identity` is, told without loading anything. Raises UsageError for an unknown name."""
+    if name not in _IDENTITIES:
+        raise UsageError(f'there is no embedder "{name}"; there is: {", ".join(_IDENTITIES)}')
+    return _IDENTITIES[name]()
+
+
+def create(name: str) -> Embedder:
+    """The embedder of that name, loaded. Raises UsageError for an unknown name."""
+    identity_of(name)
+    if name == "static":
+        from reposyncd.embedding.static import StaticEmbedder
+
+        return StaticEmbedder()
+    from reposyncd.embedding.hashing import HashingEmbedder
+
+    return HashingEmbedder()

@@ -130,7 +130,8 @@ class ChromaStore:
                 query_embeddings=vector[None, :], n_results=limit, include=["documents", "metadatas", "distances"]
             )
         return [
-            Hit(text=text, score=1.0 - distance, **metadata)
+            # Rounding can take the distance of equal vectors below 0.
+            Hit(text=text, score=min(1.0, 1.0 - distance), **metadata)
             for text, metadata, distance in zip(
                 got["documents"][0], got["metadatas"][0], got["distances"][0], strict=True
             )

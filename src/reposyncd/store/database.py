@@ -40,9 +40,9 @@ class Database:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
-            with self._translated():
-                for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-                    self._connection.execute(f"PRAGMA {pragma}")
+            self._refuse_newer()
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                self.row(f"PRAGMA {pragma}")
             self._migrate()
         except BaseException:
             self._connection.close()
@@ -95,18 +95,21 @@ class Database:
         with self._translated():
             return self._connection.executemany(sql, parameters).rowcount
 
-    def _migrate(self) -> None:
-        [version] = self.row("PRAGMA user_version")
-        if version == VERSION:
-            return
-        if version > VERSION:
+    def _version(self) -> int:
+        return int(self.row("PRAGMA user_version")[0])
+
+    def _refuse_newer(self) -> None:
+        if self._version() > VERSION:
             raise ReposyncError(
-                f"{self.path} was written by a newer reposyncd (its format is {version}, this one knows "
+                f"{self.path} was written by a newer reposyncd (its format is {self._version()}, this one knows "
                 f"{VERSION}). Upgrade reposyncd, or choose another --state-dir."
             )
+
+    def _migrate(self) -> None:
+        if self._version() == VERSION:
+            return
         with self.transaction():
-            [version] = self.row("PRAGMA user_version")  # another process may have been first
-            for step in MIGRATIONS[version:]:
+            for step in MIGRATIONS[self._version() :]:  # asked again: another process may have been first
                 for statement in _statements(step):
                     self.run(statement)
             self.run(f"PRAGMA user_version = {VERSION}")

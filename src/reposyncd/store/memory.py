@@ -23,6 +23,9 @@ class MemoryIndex:
         self._embed = embed
         self._collections: dict[str, dict[str, Record]] = {}
 
+    def start(self) -> None:
+        """Always ready."""
+
     def exists(self) -> bool:
         return True
 

@@ -21,11 +21,14 @@ from typing import Any
 from reposyncd.errors import TransientStoreError
 from reposyncd.model import Applied, Batch, Hit, Record
 
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE")
 """What the child inherits. Chroma takes settings, class names among them, from any variable it knows."""
 
 _ATTEMPTS = 3
 """Tries of one request: each may cost a child. A request that kills three is not going to succeed."""
+
+_LAST_WORDS = 2000
+"""Characters of the log in which its last line is looked for."""
 
 _LEAVE_S = 2.0
 """How long the child may take to leave by itself when asked to."""
@@ -181,13 +184,21 @@ class IndexProcess:
             failed.future.set_exception(
                 TransientStoreError(
                     f"the index process {cause}, {_ATTEMPTS} times in the same operation ({failed.operation}); "
-                    f"its last words are in {child.log_path}"
+                    f"see {child.log_path}"
                 )
             )
         for request in orphans:
             request.future.set_exception(
                 TransientStoreError(f"the index process {cause}, and could not be started again")
             )
+
+
+def _environment() -> dict[str, str]:
+    environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    if places := os.environ.get("PYTHONPATH"):
+        # Relative places are relative to this process's working directory, which is not the child's.
+        environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, places.split(os.pathsep)))
+    return environ
 
 
 class _Child:
@@ -205,7 +216,7 @@ class _Child:
                 pass_fds=[theirs.fileno()],
                 # Chroma reads .env in the working directory: never that of an indexed repository.
                 cwd=state_dir,
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -255,4 +266,7 @@ class _Child:
     def epitaph(self) -> str:
         """How it died."""
         code = self.process.returncode
-        return f"died of {signal.Signals(-code).name}" if code and code < 0 else f"left with exit code {code}"
+        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
+        with open(self.log_path, encoding="utf-8", errors="replace") as log:
+            last = [line.strip() for line in log.read()[-_LAST_WORDS:].splitlines() if line.strip()][-1:]
+        return f"{how} ({last[0]})" if last else how

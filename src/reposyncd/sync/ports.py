@@ -27,6 +27,14 @@ class VectorIndex(Protocol):
     `errors.StoreError`: transient (the same call may succeed later), permanent, corrupt.
     """
 
+    def start(self) -> None:
+        """Gets ready, in the background, for the first operation; never needed, only sooner."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of everything; what is not answered by then fails."""
+        ...
+
     def exists(self) -> bool:
         """Whether there is a store at all, told without opening it; False: everything is to be stored again."""
         ...

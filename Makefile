@@ -1,0 +1,61 @@
+# `make run` and `make test` set up everything they need. See README.md.
+
+PYTHON ?= python3
+REPO ?= .
+QUERY ?= undo what a crash left half done
+STATE ?= .state
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test lint types imports check clean
+
+run: $(READY)  ## Index REPO (default: this checkout) and search it for QUERY.
+	@echo "\$$ reposyncd sync $(REPO)"
+	@$(BIN)/reposyncd --state-dir $(STATE) sync "$(REPO)"
+	@echo "\n\$$ reposyncd search -n 3 $(QUERY)"
+	@$(BIN)/reposyncd --state-dir $(STATE) search -n 3 "$(QUERY)"
+
+test: $(READY) .packages  ## Run every test.
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+imports: $(READY)
+	$(BIN)/lint-imports
+
+check: lint types imports test  ## Everything that CI asks for.
+
+# The virtual environment, made anew when the dependencies change.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; $(PYTHON) is older or missing. Try: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) --no-print-directory .apt PACKAGES=python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# Programs that the tests compare with or run. Installed where that is possible, else named.
+.PHONY: .packages .apt
+.packages:
+	@missing=""; \
+	for program in git:git; do \
+		command -v "$${program%%:*}" >/dev/null || missing="$$missing $${program##*:}"; \
+	done; \
+	[ -z "$$missing" ] || $(MAKE) --no-print-directory .apt PACKAGES="$$missing"
+
+.apt:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PACKAGES); \
+	else \
+		echo "Missing on this machine: $(PACKAGES). Install it with your system's package manager, for example:" >&2; \
+		echo "  sudo apt-get install $(PACKAGES)" >&2; exit 1; \
+	fi
+
+clean:  ## Remove what the other targets made.
+	rm -rf $(VENV) $(STATE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,129 @@
+"""Outline of prose: headings, then paragraphs, then lines. Markdown, reStructuredText and AsciiDoc."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from reposyncd.chunking.outline import DEFINITION, LINE, PARAGRAPH, Outline, strength
+
+PARAGRAPH_DEPTH = 8
+"""Below every heading: the deepest there is has level 6, and 0 is the title of an AsciiDoc file."""
+
+FENCED_DEPTH = 9
+"""A fenced block is kept whole before a paragraph is."""
+
+_MARKDOWN_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t\r\n]|$)")
+_MARKDOWN_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)", re.DOTALL)
+_MARKDOWN_UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*\r?\n?\Z")
+_ASCIIDOC_HEADING = re.compile(r"(={1,6})[ \t]+\S")
+_ASCIIDOC_FENCE = re.compile(r"(-{4,}|\.{4,}|={4,}|`{3,}|_{4,}|\*{4,}|\+{4,}|/{4,})[ \t]*\r?\n?\Z")
+_RST_LINE = re.compile(r"([!-/:-@\[-`{-~])\1+[ \t]*\r?\n?\Z")
+
+
+def outline_prose(language: str, lines: list[str]) -> Outline:
+    """Every row gets a strength. A heading is as strong as its level, and so is every section it ends.
+
+    Lines inside a fenced block are no headings, whatever they look like.
+    """
+    sections, fenced = _READERS[language](lines)
+    strengths: dict[int, int] = {}
+    after_blank = True
+    for row, line in enumerate(lines):
+        blank = not line.strip()
+        if row in sections:
+            strengths[row] = strength(sections[row], DEFINITION)
+        elif not blank:
+            depth = FENCED_DEPTH if row in fenced else PARAGRAPH_DEPTH
+            strengths[row] = strength(depth, PARAGRAPH if after_blank else LINE)
+        after_blank = blank
+    return Outline(strengths)
+
+
+_Sections = tuple[dict[int, int], set[int]]
+"""Row of a heading -> its level; rows inside a fenced block, its first line excepted."""
+
+
+def _markdown(lines: list[str]) -> _Sections:
+    headings: dict[int, int] = {}
+    fenced: set[int] = set()
+    fence = ""
+    paragraph = -1  # first row of the paragraph this line would continue
+    front = bool(lines) and lines[0].rstrip() == "---"
+    for row, line in enumerate(lines):
+        if front:
+            fenced.add(row)
+            front = row == 0 or line.rstrip() not in ("---", "...")
+            continue
+        mark = _MARKDOWN_FENCE.match(line)
+        if fence:
+            fenced.add(row)
+            if mark and mark[1].startswith(fence) and not mark[2].strip():
+                fence = ""
+            continue
+        if mark and not ("`" in mark[1] and "`" in mark[2]):
+            fence = mark[1]
+            paragraph = -1
+        elif heading := _MARKDOWN_HEADING.match(line):
+            headings[row] = len(heading[1])
+            paragraph = -1
+        elif paragraph >= 0 and _MARKDOWN_UNDERLINE.match(line):
+            headings[paragraph] = 1 if line.lstrip()[0] == "=" else 2
+            paragraph = -1
+        elif not line.strip() or line.startswith(("    ", "\t")) or line.lstrip()[0] in "-*+>|<":
+            paragraph = -1
+        elif paragraph < 0:
+            paragraph = row
+    return headings, fenced
+
+
+def _rst(lines: list[str]) -> _Sections:
+    """A title is a line over (and perhaps under) a row of one punctuation mark at least as long as it.
+
+    Marks rank in the order they are first seen in, which is the format's own rule.
+    """
+    headings: dict[int, int] = {}
+    styles: dict[tuple[str, bool], int] = {}
+    for row in range(1, len(lines)):
+        if not _RST_LINE.match(lines[row]):
+            continue
+        title = lines[row - 1].rstrip()
+        mark = lines[row].rstrip()
+        if not title or title[0].isspace() or _RST_LINE.match(title) or len(title) > len(mark):
+            if row + 2 >= len(lines) or lines[row + 2].rstrip() != mark or not lines[row + 1].strip():
+                continue
+            over, start = True, row
+        elif row >= 2 and lines[row - 2].rstrip() == mark:
+            continue  # the lower line of a title that has two
+        else:
+            over, start = False, row - 1
+        level = styles.setdefault((mark[0], over), len(styles) + 1)
+        headings.setdefault(start, min(level, PARAGRAPH_DEPTH - 1))
+    return headings, set()
+
+
+def _asciidoc(lines: list[str]) -> _Sections:
+    headings: dict[int, int] = {}
+    fenced: set[int] = set()
+    fence = ""
+    for row, line in enumerate(lines):
+        mark = _ASCIIDOC_FENCE.match(line)
+        if fence:
+            fenced.add(row)
+            if mark and mark[1] == fence:
+                fence = ""
+        elif mark:
+            fence = mark[1]
+        elif heading := _ASCIIDOC_HEADING.match(line):
+            headings[row] = len(heading[1]) - 1
+    return headings, fenced
+
+
+_READERS: dict[str, Callable[[list[str]], _Sections]] = {
+    "markdown": _markdown,
+    "rst": _rst,
+    "asciidoc": _asciidoc,
+}
+
+PROSE = frozenset(_READERS)
+"""Languages that `outline_prose` reads."""

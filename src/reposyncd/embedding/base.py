@@ -1,0 +1,32 @@
+"""What an embedder promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Vectors = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Embedder(Protocol):
+    """Texts to vectors. Not thread-safe: one thread at a time.
+
+    Deterministic, and independent of the other texts of a call to within 1e-6.
+    """
+
+    @property
+    def identity(self) -> str:
+        """Another one wherever equal texts could get other vectors."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """float32 (n, dimension), every row of unit length; one without a word in it gets a fixed row."""
+        ...

@@ -1,0 +1,273 @@
+"""A tree goes in, an index comes out; then the tree changes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reposyncd.errors import InterruptedSyncError, RootMissingError, UsageError
+from reposyncd.model import SyncResult
+from tests.support import Lab
+
+FUNCTION = "def f{n}():\n" + "    # {n} does something that takes a while to say\n" * 12 + "    return {n}\n\n\n"
+MODULE = "".join(FUNCTION.format(n=n) for n in range(8))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    (tmp_path / "tree").mkdir()
+    lab = Lab(tmp_path / "tree", tmp_path / "state")
+    lab.write({"a.py": MODULE, "docs/guide.md": "# Guide\n\nRead me.\n", "src/deep/b.rs": "fn main() {}\n"})
+    return lab
+
+
+def did_nothing(result: SyncResult) -> bool:
+    f, c = result.files, result.chunks
+    return not (f.new or f.modified or f.deleted or c.added or c.relabelled or c.deleted or c.embedded)
+
+
+def test_every_file_is_given_back_by_its_chunks(lab: Lab) -> None:
+    result = lab.sync()
+    assert result.files.new == result.files.total == 3
+    assert result.chunks.added == result.chunks.total == len(lab.records())
+    assert lab.text_of("a.py") == MODULE
+    assert lab.text_of("docs/guide.md") == "# Guide\n\nRead me.\n"
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_second_sync_does_nothing_and_does_not_even_touch_the_store(lab: Lab) -> None:
+    first = lab.sync()
+    second = lab.sync(index=Untouchable())
+    assert did_nothing(second)
+    assert second.bytes_read == 0
+    assert second.files.total == second.files.unchanged == first.files.total
+    assert second.files.skipped == first.files.skipped
+
+
+def test_after_an_edit_only_the_chunks_that_changed_are_stored(lab: Lab) -> None:
+    lab.sync()
+    lab.write({"a.py": MODULE.replace("return 5", "return 55")})
+    result = lab.sync()
+    assert (result.files.modified, result.files.new, result.files.deleted) == (1, 0, 0)
+    assert result.chunks.added == result.chunks.deleted == result.chunks.embedded == 1
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_lines_put_in_above_relabel_what_is_below(lab: Lab) -> None:
+    lab.sync()
+    lab.write({"a.py": '"""Now it has a docstring."""\n\n' + MODULE})
+    result = lab.sync()
+    assert result.chunks.relabelled > 0
+    assert result.chunks.embedded <= 2
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_renamed_file_is_stored_again_and_not_embedded_again(lab: Lab) -> None:
+    lab.sync()
+    (lab.root / "a.py").rename(lab.root / "renamed.py")
+    result = lab.sync()
+    assert (result.files.new, result.files.deleted) == (1, 1)
+    assert result.chunks.added > 0
+    assert result.chunks.embedded == 0
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_deleted_files_and_directories_leave_the_index(lab: Lab) -> None:
+    lab.sync()
+    lab.write({"src": None, "a.py": None})
+    result = lab.sync()
+    assert result.files.deleted == 2
+    assert lab.paths() == {"docs/guide.md"}
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_directory_and_a_file_may_change_places(lab: Lab) -> None:
+    lab.sync()
+    lab.write({"src": None})
+    lab.write({"src": "now a file\n", "a.py": None})
+    lab.write({"a.py/inner.txt": "now a directory\n"})
+    lab.sync()
+    assert lab.paths() == {"src", "a.py/inner.txt", "docs/guide.md"}
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_file_with_a_new_stat_and_the_old_content_costs_a_read_once(lab: Lab) -> None:
+    lab.sync()
+    os.utime(lab.root / "a.py", ns=(1, 1))
+    result = lab.sync()
+    assert did_nothing(result)
+    assert result.bytes_read == len(MODULE)
+    assert lab.sync(index=Untouchable()).bytes_read == 0
+
+
+def test_an_edit_that_keeps_size_and_mtime_is_seen(lab: Lab) -> None:
+    lab.sync()
+    before = (lab.root / "a.py").stat()
+    lab.write({"a.py": MODULE.replace("return 5", "return 6")})
+    os.utime(lab.root / "a.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert lab.sync().files.modified == 1
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_ignore_rules_that_change_drop_and_bring_back_files(lab: Lab) -> None:
+    lab.sync()
+    lab.write({".gitignore": "src/\n*.md\n"})
+    assert lab.sync().files.deleted == 2
+    assert lab.paths() == {"a.py", ".gitignore"}
+    lab.write({".gitignore": "*.md\n"})
+    assert lab.sync().files.new == 1
+    assert lab.paths() == {"a.py", ".gitignore", "src/deep/b.rs"}
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_configured_exclude_and_a_size_limit_take_effect_at_the_next_sync(lab: Lab) -> None:
+    lab.sync()
+    lab.variables["REPOSYNCD_INDEX__EXCLUDE"] = '["*.rs"]'
+    lab.sync()
+    assert lab.paths() == {"a.py", "docs/guide.md"}
+    lab.variables["REPOSYNCD_INDEX__MAX_FILE_SIZE"] = "100"
+    result = lab.sync()
+    assert lab.paths() == {"docs/guide.md"}
+    assert result.files.skipped["too_large"] == 1
+    lab.variables.clear()
+    lab.sync()
+    assert lab.paths() == {"a.py", "docs/guide.md", "src/deep/b.rs"}
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_file_that_becomes_secret_or_binary_leaves_the_index_and_comes_back(lab: Lab) -> None:
+    lab.sync()
+    lab.write({"a.py": b"\x00\x01\x02", "docs/guide.md": "token: ghp_" + "a1B2" * 9 + "\n"})
+    result = lab.sync()
+    assert result.files.deleted == 2
+    assert result.files.skipped == {"binary": 1, "secret": 1}
+    assert lab.paths() == {"src/deep/b.rs"}
+    assert lab.sync().files.skipped == {"binary": 1, "secret": 1}
+    lab.write({"a.py": MODULE})
+    assert lab.sync().files.new == 1
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_full_sync_reads_every_file_and_finds_what_no_stat_betrays(lab: Lab) -> None:
+    lab.sync()
+    result = lab.sync(full=True)
+    assert did_nothing(result)
+    assert result.bytes_read > len(MODULE)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_records_lost_behind_our_back_are_stored_again(lab: Lab, full: bool) -> None:
+    lab.sync()
+    with lab.workspace() as workspace:
+        [generation] = workspace.catalog.generations(workspace.catalog.repos()[0])
+        lost = [row.id for row in workspace.manifest(generation).chunks("a.py")][:3]
+    lab.index.delete(generation.collection, lost).result()
+    if not full:
+        lab.write({"src/deep/b.rs": "fn other() {}\n"})  # otherwise it would not open the store at all
+    lab.sync(full=full)
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_changed_fingerprint_builds_beside_and_switches(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reposyncd import assemble
+
+    lab.sync()
+    monkeypatch.setattr(assemble, "_RECORDS", "records of another form")
+    seen: list[int] = []
+    with lab.workspace() as workspace:
+        [repo] = workspace.catalog.repos()
+        [old] = workspace.catalog.generations(repo)
+
+        def watch(_: object) -> None:
+            states = {g.state for g in workspace.catalog.generations(repo)}
+            seen.append(states == {"serving", "building"} and len(lab.index.ids(old.collection)) == old.chunks)
+
+        result = workspace.sync(str(lab.root), on_progress=watch)
+        [new] = workspace.catalog.generations(repo)
+    assert result.files.new == 3
+    assert all(seen)
+    assert (new.state, new.collection != old.collection) == ("serving", True)
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_an_interrupted_sync_keeps_what_it_stored_and_the_next_goes_on_from_there(lab: Lab) -> None:
+    lab.write({f"many/{n}.txt": f"file number {n}\n" * 3 for n in range(2500)})
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 2200
+
+    with lab.workspace() as workspace, pytest.raises(InterruptedSyncError, match="of 2,503 changed files"):
+        workspace.sync(str(lab.root), "lab", should_stop=stop)
+    stored = len(lab.records())
+    assert 0 < stored < 2500
+    assert lab.sync().chunks.embedded == 2500 + 9 + 2 - stored
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_root_that_is_absent_is_an_error_and_deletes_nothing(lab: Lab) -> None:
+    lab.sync()
+    before = lab.records()
+    lab.root.rename(lab.root.with_name("elsewhere"))
+    with pytest.raises(RootMissingError, match="does not exist"):
+        lab.sync()
+    lab.root.mkdir()  # as a mount point is when nothing is mounted on it
+    with pytest.raises(RootMissingError, match="is a disk not mounted"):
+        lab.sync()
+    assert lab.records() == before
+    lab.root.rmdir()
+    lab.root.with_name("elsewhere").rename(lab.root)
+    assert did_nothing(lab.sync())
+
+
+def test_a_root_that_was_replaced_is_indexed_as_it_is_now(lab: Lab) -> None:
+    lab.sync()
+    lab.root.rename(lab.root.with_name("elsewhere"))
+    lab.write({"only.txt": "a new clone\n"})
+    lab.sync()
+    assert lab.paths() == {"only.txt"}
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_an_emptied_root_empties_the_index(lab: Lab) -> None:
+    lab.sync()
+    lab.write({"a.py": None, "docs": None, "src": None})
+    assert lab.sync().files.deleted == 3
+    assert lab.records() == {}
+
+
+def test_the_state_directory_is_never_indexed(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    lab = Lab(tmp_path / "tree", tmp_path / "tree" / "state")
+    lab.write({"a.txt": "text\n", "state/note.txt": "ours\n"})
+    lab.sync()
+    assert lab.paths() == {"a.txt"}
+
+
+def test_names_are_taken_once_and_a_root_has_one(lab: Lab, tmp_path: Path) -> None:
+    lab.sync()
+    other = tmp_path / "other" / "lab"
+    other.mkdir(parents=True)
+    with lab.workspace() as workspace:
+        with pytest.raises(UsageError, match='already, under the name "lab"'):
+            workspace.sync(str(lab.root), "another")
+        with pytest.raises(UsageError, match='the name "lab" is taken by .*--name'):
+            workspace.sync(str(other))
+        assert workspace.sync(str(other), "other").repo == "other"
+
+
+class Untouchable:
+    """An index that must not be needed."""
+
+    def exists(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"the store was used: {name}")

@@ -1,0 +1,109 @@
+"""Trees declared as literals, and the oracle: an index built from scratch."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from reposyncd.assemble import Workspace
+from reposyncd.config import Config, load
+from reposyncd.embedding import create
+from reposyncd.model import Record, SyncResult
+from reposyncd.store.memory import MemoryIndex
+from reposyncd.sync.ports import VectorIndex
+
+Nodes = Mapping[str, str | bytes | None]
+"""Path to content; None deletes."""
+
+LATER_NS = 10_000_000_000
+"""How far the clock of a test is ahead, so that what was just written is old enough to be trusted."""
+
+
+def write(root: Path, nodes: Nodes) -> None:
+    """Makes, changes and deletes files below the root, and their directories as needed."""
+    for name, content in nodes.items():
+        path = root / name
+        if content is None:
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def memory_index() -> MemoryIndex:
+    return MemoryIndex(create("hashing").embed)
+
+
+def config_for(state: Path, **variables: str) -> Config:
+    environ = {"HOME": "/nonexistent", "REPOSYNCD_EMBEDDING__MODEL": "hashing", **variables}
+    return load(environ, state_dir=str(state))
+
+
+def later_ns() -> int:
+    return time.time_ns() + LATER_NS
+
+
+@dataclass
+class Lab:
+    """A tree, and an index of it that survives the workspaces that come and go."""
+
+    root: Path
+    state: Path
+    index: VectorIndex = field(default_factory=memory_index)
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def write(self, nodes: Nodes) -> None:
+        write(self.root, nodes)
+
+    def workspace(self, index: VectorIndex | None = None) -> Workspace:
+        return Workspace(
+            config_for(self.state, **self.variables),
+            {"HOME": "/nonexistent"},
+            index=index or self.index,
+            now_ns=later_ns,
+        )
+
+    def sync(self, *, full: bool = False, index: VectorIndex | None = None) -> SyncResult:
+        with self.workspace(index) as workspace:
+            return workspace.sync(str(self.root), "lab", full=full)
+
+    def records(self) -> dict[str, Record]:
+        """The collection that serves."""
+        with self.workspace() as workspace:
+            [repo] = workspace.catalog.repos()
+            [serving] = [g for g in workspace.catalog.generations(repo) if g.state == "serving"]
+            return {record.id: record for record in self.index.records(serving.collection)}
+
+    def paths(self) -> set[str]:
+        return {str(record.metadata["path"]) for record in self.records().values()}
+
+    def text_of(self, path: str) -> str:
+        """A file as its records give it back."""
+        found = [record for record in self.records().values() if record.metadata["path"] == path]
+        found.sort(key=lambda record: int(record.metadata["start_line"]))
+        return "".join(record.text for record in found)
+
+    def assert_equals_an_index_built_from_scratch(self) -> None:
+        scratch = Lab(self.root, self.state.with_name(self.state.name + "-scratch"), variables=self.variables)
+        shutil.rmtree(scratch.state, ignore_errors=True)
+        scratch.sync()
+        mine, theirs = self.records(), scratch.records()
+        assert mine.keys() == theirs.keys()
+        for id, record in mine.items():
+            assert record._replace(vector=()) == theirs[id]._replace(vector=())
+            np.testing.assert_allclose(record.vector, theirs[id].vector, atol=1e-6)
+        with self.workspace() as workspace:
+            [repo] = workspace.catalog.repos()
+            [generation] = workspace.catalog.generations(repo)
+            rows = workspace.manifest(generation).all_chunks()
+            assert {row.id for row in rows} == mine.keys()
+            assert {row.id: row.metadata("lab") for row in rows} == {i: r.metadata for i, r in mine.items()}
+            assert generation.chunks == len(mine)
+            assert not workspace.manifest(generation).intents()

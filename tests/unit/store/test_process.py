@@ -1,0 +1,154 @@
+"""The index process lives and dies; its caller does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reposyncd.errors import TransientStoreError
+from reposyncd.model import Batch, ChunkRow, NewChunk
+from reposyncd.store.process import IndexProcess
+
+
+def make(state: Path, deadline_s: float = 120) -> IndexProcess:
+    return IndexProcess(
+        str(state), str(state / "chroma"), "hashing", lock_timeout_s=0.3, deadline_s=deadline_s
+    )
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[IndexProcess]:
+    process = make(tmp_path)
+    process.open("c-1", {"reposyncd_repo": "r"})
+    yield process
+    process.close()
+
+
+def batch(n: int, size: int = 300) -> Batch:
+    rows = [ChunkRow(f"{n:016x}{i:016x}", f"f{n}", i + 1, i + 1, "", "text", "0" * 32) for i in range(size)]
+    return Batch("r", tuple(NewChunk(row, f"text {n} {row.start_line}\n") for row in rows), ())
+
+
+def test_a_killed_child_is_replaced_and_what_it_left_is_done_again(process: IndexProcess) -> None:
+    pid = process.pid
+    outcomes = [process.apply("c-1", batch(n)) for n in range(4)]
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    for outcome in outcomes:
+        outcome.result()
+    assert process.pid != pid
+    assert len(process.ids("c-1")) == 1200
+
+
+def test_a_child_that_does_not_answer_within_its_deadline_is_replaced(tmp_path: Path) -> None:
+    # The deadline must leave a slow machine time to import Chroma, and end the stopped child nevertheless.
+    process = make(tmp_path, deadline_s=30)
+    process.open("c-1", {"reposyncd_repo": "r"})
+    pid = process.pid
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        process._deadline_s = 2  # noqa: SLF001 - only while the child is stopped; its successor needs longer
+        outcome = process.apply("c-1", batch(1))
+        while process.pid == pid:
+            os.sched_yield()
+        process._deadline_s = 60  # noqa: SLF001
+        outcome.result()
+        assert len(process.ids("c-1")) == 300
+    finally:
+        process.close()
+
+
+def test_an_idle_child_that_dies_is_replaced_at_the_next_call(process: IndexProcess) -> None:
+    process.apply("c-1", batch(1)).result()
+    pid = process.pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    assert len(process.ids("c-1")) == 300
+
+
+def test_a_request_that_kills_every_child_fails_and_names_the_log(tmp_path: Path) -> None:
+    process = IndexProcess(
+        str(tmp_path), str(tmp_path / "chroma"), "no such model", lock_timeout_s=1, deadline_s=60
+    )
+    try:
+        with pytest.raises(Exception, match="no such model"):
+            process.query("c-1", "text", 1)
+    finally:
+        process.close()
+
+
+def test_the_child_leaves_when_its_parent_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from reposyncd.store.process import IndexProcess\n"
+        f"p = IndexProcess({str(tmp_path)!r}, {str(tmp_path / 'chroma')!r}, 'hashing',"
+        " lock_timeout_s=1, deadline_s=60)\n"
+        "p.open('c-1', {'a': 'b'})\n"
+        "print(p.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        handle = os.pidfd_open(child)
+        parent.kill()
+        parent.wait()
+        # The descriptor of a process becomes readable when it ends.
+        import select
+
+        assert select.select([handle], [], [], 60)[0] == [handle]
+        os.close(handle)
+
+
+def test_a_lock_held_by_another_program_delays_and_then_refuses(process: IndexProcess, tmp_path: Path) -> None:
+    import fcntl
+
+    with (tmp_path / "chroma" / ".chroma.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TransientStoreError, match=r"another program has held .*\.chroma\.lock"):
+            process.apply("c-1", batch(1)).result()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        process.apply("c-1", batch(2)).result()
+    assert len(process.ids("c-1")) == 300
+
+
+def test_everything_it_writes_is_private(process: IndexProcess, tmp_path: Path) -> None:
+    process.apply("c-1", batch(1)).result()
+    for path in [tmp_path / "chroma", *(tmp_path / "chroma").rglob("*"), tmp_path / "index-process.log"]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_the_child_takes_no_settings_from_the_environment_or_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = tmp_path / "repository"
+    trap.mkdir()
+    (trap / ".env").write_text("CHROMA_API_IMPL=evil.Class\n")
+    (trap / "chromadb.py").write_text("raise SystemExit('code of the repository was run')\n")
+    monkeypatch.chdir(trap)
+    monkeypatch.setenv("CHROMA_API_IMPL", "evil.Class")
+    state = tmp_path / "state"
+    state.mkdir()
+    process = make(state)
+    assert process.open("c-1", {"a": "b"}) == 0
+    process.close()
+
+
+def test_closing_fails_what_is_not_answered_and_refuses_what_comes_later(tmp_path: Path) -> None:
+    process = make(tmp_path)
+    outcome = process.apply("c-1", batch(1))
+    process.close()
+    with pytest.raises(TransientStoreError, match="closed"):
+        outcome.result()
+    with pytest.raises(TransientStoreError, match="closed"):
+        process.apply("c-1", batch(2))
