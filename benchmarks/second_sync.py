@@ -34,10 +34,7 @@ def main() -> None:
         sync = reposyncd("--state-dir", state, "sync", arguments.path)
         for _ in range(2):  # twice: what is younger than two seconds is not trusted yet
             run(sync)
-        pairs = [
-            (run(sync).wall_s, run(["git", "status"], cwd=arguments.path).wall_s)
-            for _ in range(arguments.rounds)
-        ]
+        pairs = [(run(sync).wall_s, run(["git", "status"], cwd=arguments.path).wall_s) for _ in range(arguments.rounds)]
     ours, gits = (median(times) for times in zip(*pairs, strict=True))
     print(f"{'second sync, s':>16} {'git status, s':>16} {'ratio of medians':>18} {'median of ratios':>18}")
     print(f"{ours:>16.3f} {gits:>16.3f} {ours / gits:>18.2f} {median([a / b for a, b in pairs]):>18.2f}")

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from reposyncd.errors import ReposyncError, RootMissingError, UsageError
-from reposyncd.model import ChunkCounts, FileCounts, Hit, Progress, RootIdentity, SyncResult
+from reposyncd.model import ChunkCounts, DirectoryRow, FileCounts, Hit, Progress, RootIdentity, SyncResult
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.database import Database
 from reposyncd.store.manifest import Manifest
@@ -138,19 +138,21 @@ class Workspace:
         """The chunks nearest to the query, best first, of one repo or of all."""
         from reposyncd.search.query import search
 
-        collections: list[str] = []
         wanted = self.fingerprint()
         repos = [each for each in self._catalog.repos() if repo in (None, each.name)]
         if not repos:
             known = ", ".join(each.name for each in self._catalog.repos())
             raise UsageError(
-                f'there is no repository "{repo}"; there is: {known}' if known else
-                "nothing is indexed yet; index a directory with: reposyncd sync PATH"
+                f'there is no repository "{repo}"; there is: {known}'
+                if known
+                else "nothing is indexed yet; index a directory with: reposyncd sync PATH"
             )
-        for each in repos:
-            for generation in self._catalog.generations(each):
-                if generation.fingerprint == wanted and generation.state != "doomed":
-                    collections.append(generation.collection)
+        collections = [
+            generation.collection
+            for each in repos
+            for generation in self._catalog.generations(each)
+            if generation.fingerprint == wanted and generation.state != "doomed"
+        ]
         if not collections:
             raise UsageError(
                 f"{', '.join(each.name for each in repos)}: indexed by another version or with another model; "
@@ -171,7 +173,7 @@ class Workspace:
         if generation.chunks and not self.index.exists():
             return None
         known = manifest.directories()
-        snapshot = self._scan(repo, manifest)
+        snapshot = self._scan(repo, known)
         if snapshot.identity != repo.identity or not is_current(snapshot, known):
             return None
         skipped: dict[str, int] = {}
@@ -181,22 +183,21 @@ class Workspace:
         return SyncResult(
             repo=repo.name,
             root=repo.root,
-            files=FileCounts(
-                total=generation.files, unchanged=generation.files, skipped=dict(sorted(skipped.items()))
-            ),
+            files=FileCounts(total=generation.files, unchanged=generation.files, skipped=dict(sorted(skipped.items()))),
             chunks=ChunkCounts(total=generation.chunks),
             bytes_read=0,
             duration_s=time.monotonic() - started,
         )
 
-    def _scan(self, repo: Repo, manifest: Manifest) -> Snapshot:
-        rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ)
+    def _scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None]) -> Snapshot:
+        limit = self._config.index.max_file_size
+        rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ, salt=str(limit))
         return scan(
             repo.root,
             rules,
-            {path: row for path, row in manifest.directories().items() if row is not None},
+            {path: row for path, row in known.items() if row is not None},
             now_ns=self._now_ns(),
-            max_file_size=self._config.index.max_file_size,
+            max_file_size=limit,
             exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
         )
 

@@ -112,7 +112,13 @@ KEYS: tuple[Key, ...] = (
         choices=("static", "hashing"),
     ),
     Key("lock", "timeout", float, "How long to wait for another process that is writing; seconds.", minimum=0),
-    Key("store", "deadline", float, "An operation that takes longer is given up and redone; seconds.", minimum=1),
+    Key(
+        "store",
+        "deadline",
+        float,
+        "An operation that takes longer is given up and redone; seconds.",
+        minimum=1,
+    ),
 )
 
 _SECTIONS = {

@@ -37,7 +37,7 @@ class InterruptedSyncError(ReposyncError):
     exit_code = 130
 
 
-class FileProblem(ReposyncError):  # noqa: N818 - a family, not an error of its own
+class FileProblem(ReposyncError):
     """Base of what can go wrong with one file; it concerns that file alone."""
 
 

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+RACY_NS = 2_000_000_000
+"""A time stamp must be older than the moment it was recorded by this much (nanoseconds) to be trusted: a file
+can change again within the granularity of its file system's clock, which is 2 s on FAT."""
+
 
 class Skip(StrEnum):
     """Why a file that exists has no chunks. The values are what `SyncResult.files.skipped` counts under."""
@@ -154,7 +158,9 @@ class DirectoryRow(NamedTuple):
     files: int
     """files in it that were candidates for the index"""
     skipped: Mapping[str, int]
-    """entries skipped by name or stat alone, by reason"""
+    """entries that have no chunks, by reason"""
+    pruned: tuple[str, ...]
+    """names of subdirectories that are not entered"""
 
 
 @dataclass(frozen=True, slots=True)

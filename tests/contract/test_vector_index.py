@@ -26,9 +26,7 @@ def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield MemoryIndex(embedder.embed)
         return
     state: Path = tmp_path_factory.mktemp("state")
-    process = IndexProcess(
-        str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=120
-    )
+    process = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=120)
     yield process
     process.close()
 
@@ -128,9 +126,7 @@ def test_relabelling_what_is_absent_stores_nothing(index: VectorIndex, collectio
     assert index.ids(collection) == set()
 
 
-def test_deleted_records_are_gone_and_deleting_them_again_is_no_error(
-    index: VectorIndex, collection: str
-) -> None:
+def test_deleted_records_are_gone_and_deleting_them_again_is_no_error(index: VectorIndex, collection: str) -> None:
     kept, gone = new("a", "kept\n"), new("a", "gone\n")
     store(index, collection, kept, gone)
     index.delete(collection, [gone.row.id, "f" * 32]).result()

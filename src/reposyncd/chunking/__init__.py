@@ -5,7 +5,7 @@ Importing this package costs nothing: syntax trees, and each grammar, are import
 
 from __future__ import annotations
 
-#from reposyncd.chunking.chunker import chunk_text
+from reposyncd.chunking.chunker import chunk_text
 from reposyncd.chunking.identity import fingerprint
 from reposyncd.chunking.languages import language_of
 

@@ -6,12 +6,18 @@ from io import StringIO
 from itertools import accumulate, pairwise
 
 from reposyncd.chunking.code import outline_code
-from reposyncd.chunking.cut import CODE, LONGEST, PROSE_SIZES, cut_line, cut_rows
+from reposyncd.chunking.cut import CODE, LONGEST, TEXT, Sizes, cut_line, cut_rows
 from reposyncd.chunking.languages import language_of
 from reposyncd.chunking.outline import Outline, Symbols
 from reposyncd.chunking.plain import plain_strengths
 from reposyncd.chunking.prose import PROSE, outline_prose
 from reposyncd.model import Chunk
+
+LONGEST_PARSED_LINE = 50_000
+"""characters: no line of code is longer; minified and generated text is, and has no structure worth a parse."""
+
+CODE_FIT = 1500
+"""characters: a definition of at most this size is never cut, unless its comments make it longer than a chunk."""
 
 
 def chunk_text(path: str, text: str) -> tuple[Chunk, ...]:
@@ -38,3 +44,15 @@ def chunk_text(path: str, text: str) -> tuple[Chunk, ...]:
         else:
             chunks += [Chunk(part, end, end, symbol, language) for part in cut_line(piece)]
     return tuple(chunks)
+
+
+def _outline(language: str, text: str, lines: list[str], starts: list[int]) -> tuple[Outline, Sizes]:
+    """What is known of the text's structure, and the sizes that suit it."""
+    if language in PROSE:
+        return outline_prose(language, lines), TEXT
+    outline = None
+    if language != "text" and lines and max(map(len, lines)) <= LONGEST_PARSED_LINE:
+        outline = outline_code(language, text.encode("utf-8", "replace"), lines, starts, CODE_FIT)
+    if outline is not None:
+        return outline, CODE
+    return Outline(plain_strengths(lines, 0, len(lines)) if lines else {}), TEXT

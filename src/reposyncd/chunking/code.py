@@ -22,9 +22,7 @@ _BRACKETS = ("{", "}", ")", "]")
 """A row that begins so belongs to what is before it."""
 
 
-def outline_code(
-    language: str, source: bytes, lines: list[str], starts: list[int], fit: int
-) -> Outline | None:
+def outline_code(language: str, source: bytes, lines: list[str], starts: list[int], fit: int) -> Outline | None:
     """None when the language has no grammar here or the text is not worth parsing as it.
 
     `starts[row]` is where a row starts, in characters, with one entry more than there are rows. A node of at most
@@ -70,8 +68,7 @@ class _Walk:
             return []
         previous_end = -1 if root else node.start_point[0]
         headed = root or (
-            children[0].start_byte == node.start_byte
-            and not lines[previous_end][: node.start_point[1]].strip()
+            children[0].start_byte == node.start_byte and not lines[previous_end][: node.start_point[1]].strip()
         )
         found = False
         group = group_end = -2  # rows of the leading siblings right before this child

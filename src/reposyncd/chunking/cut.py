@@ -10,14 +10,14 @@ and costs more than it gives: it moves cuts whenever a piece grows.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from re import compile as regex
 from typing import NamedTuple
 from zlib import crc32
 
-from reposyncd.chunking.outline import LINE, strength
+from reposyncd.chunking.outline import LINE, kind_of, strength
 from reposyncd.chunking.plain import plain_strengths
 
 LONGEST = 2000
@@ -42,9 +42,7 @@ TEXT = Sizes(above=(1200, 1200, 1200), least=(300, 300, 300))
 """For everything that has no definitions."""
 
 
-def cut_rows(
-    lines: Sequence[str], starts: Sequence[int], strengths: Mapping[int, int], sizes: Sizes
-) -> list[int]:
+def cut_rows(lines: Sequence[str], starts: Sequence[int], strengths: Mapping[int, int], sizes: Sizes) -> list[int]:
     """The first row of every piece, and the number of rows at the end; [0] for no lines.
 
     `starts[row]` is where a row starts, in characters, with one entry more than there are rows. No piece is longer
@@ -82,14 +80,36 @@ def _refine(
     cuts: list[int], ranked: Iterable[int], strengths: Mapping[int, int], starts: Sequence[int], sizes: Sizes
 ) -> None:
     """Add to `cuts`, in place, the places of `ranked` that may be cut at. `starts` gives places in characters."""
-    above = (*sizes.above, 0)
-    least = (*sizes.least, 0)
     for place in ranked:
         after = bisect_right(cuts, place)
         first = starts[cuts[after - 1]]
         end = starts[cuts[after]]
-        kind = strengths[place] % 4
-        if end - first > above[kind]:
+        kind = kind_of(strengths[place])
+        if end - first > sizes.above[kind]:
             at = starts[place]
-            if at - first >= least[kind] and end - at >= least[kind] and cuts[after - 1] != place:
+            if at - first >= sizes.least[kind] and end - at >= sizes.least[kind] and cuts[after - 1] != place:
                 cuts.insert(after, place)
+
+
+_PLACES = re.compile(r"(?<=([;{}\r]))|(?<=(,))|(?<=([ \t>]))|(?<=([^\0-\x7f]))|(?=[07AGMSYckqw])")
+"""Places in a line, by the group that matched: after a separator of some rank, after any letter beyond ASCII, and
+before an arbitrary few letters and digits, for lines such as base64 that have no separators."""
+
+_NO_SEPARATOR = 5
+"""Rank of a place no group of `_PLACES` matched."""
+
+LINE_CONTEXT = 16
+"""characters after a place that decide between equals."""
+
+
+def cut_line(line: str) -> list[str]:
+    """Pieces of one line, at most `LONGEST` characters each, that concatenate to it."""
+    strengths = {found.start(): strength(found.lastindex or _NO_SEPARATOR, LINE) for found in _PLACES.finditer(line, 1)}
+    ranked = sorted(strengths, key=lambda place: (strengths[place], _hash(line[place : place + LINE_CONTEXT])))
+    cuts = [0, len(line)]
+    starts = range(len(line) + 1)
+    _refine(cuts, ranked, strengths, starts, Sizes((LONGEST,) * 3, TEXT.least))
+    pieces = []
+    for first, end in pairwise(cuts):
+        pieces += [line[at : min(at + LONGEST, end)] for at in range(first, end, LONGEST)]
+    return pieces

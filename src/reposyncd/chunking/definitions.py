@@ -108,9 +108,20 @@ _RULES: dict[str, dict[str, str]] = {
 """Language -> node types -> rule."""
 
 WRAPPERS = frozenset(
-    "ambient_declaration decorated_definition declaration_statement export_statement expression_statement"
-    " field_declaration global_statement lexical_declaration statement template_declaration type_declaration"
-    " variable_declaration".split()
+    [
+        "ambient_declaration",
+        "decorated_definition",
+        "declaration_statement",
+        "export_statement",
+        "expression_statement",
+        "field_declaration",
+        "global_statement",
+        "lexical_declaration",
+        "statement",
+        "template_declaration",
+        "type_declaration",
+        "variable_declaration",
+    ]
 )
 """Nodes that stand for the one definition among their children: `export class A`, `@cached def f`."""
 

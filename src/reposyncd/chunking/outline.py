@@ -6,7 +6,6 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-
 DEFINITION, PARAGRAPH, LINE = range(3)
 """Kinds of row: a definition or a section begins here; a blank line stands before it; neither."""
 

@@ -40,9 +40,7 @@ class StaticEmbedder:
         assert spec is not None  # noqa: S101 - it has just been imported
         assert spec.origin is not None  # noqa: S101
         # Without cache_dir it looks for its tokenizer where it is not, and goes to the network.
-        model = WordLlama.load(
-            cache_dir=os.path.dirname(spec.origin), dim=STATIC_DIMENSION, disable_download=True
-        )
+        model = WordLlama.load(cache_dir=os.path.dirname(spec.origin), dim=STATIC_DIMENSION, disable_download=True)
         self._vectors: Vectors = model.embedding
         self._tokenizer = model.tokenizer
         self._tokenizer.no_padding()
@@ -74,9 +72,7 @@ class StaticEmbedder:
         if len(self._tokens) > _WORDS_KEPT:
             self._tokens.clear()
         new = [word for word in words if word not in self._tokens]
-        for word, encoding in zip(
-            new, self._tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True
-        ):
+        for word, encoding in zip(new, self._tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True):
             self._tokens[word] = encoding.ids
 
 

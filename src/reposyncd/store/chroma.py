@@ -24,7 +24,16 @@ at this size it never does so by itself, and every acknowledged write is in SQLi
 _SLICE = 1000
 """Records in one call: the fastest size measured, and under Chroma's limit of 5,461."""
 
-_TRANSIENT_SIGNS = ("locked", "busy", "full", "readonly", "read-only", "i/o error", "timed out", "unable to open")
+_TRANSIENT_SIGNS = (
+    "locked",
+    "busy",
+    "full",
+    "readonly",
+    "read-only",
+    "i/o error",
+    "timed out",
+    "unable to open",
+)
 """What SQLite's passing troubles are called in the text of Chroma's InternalError, which has no code."""
 
 
@@ -33,12 +42,11 @@ class ChromaStore:
 
     def __init__(self, path: str) -> None:
         import chromadb
+        from chromadb.config import Settings
 
         os.makedirs(path, mode=0o700, exist_ok=True)
         with _translated():
-            self._client = chromadb.PersistentClient(
-                path, settings=chromadb.Settings(anonymized_telemetry=False)
-            )
+            self._client = chromadb.PersistentClient(path, settings=Settings(anonymized_telemetry=False))
         self._collections: dict[str, Collection] = {}
 
     def open(self, name: str, metadata: Mapping[str, str]) -> int:
@@ -72,16 +80,12 @@ class ChromaStore:
                     metadatas=[dict(metadata) for metadata in metadatas[part]],
                 )
 
-    def relabel(
-        self, name: str, ids: Sequence[str], metadatas: Sequence[Mapping[str, str | int]]
-    ) -> None:
+    def relabel(self, name: str, ids: Sequence[str], metadatas: Sequence[Mapping[str, str | int]]) -> None:
         """Replaces the metadata of records that exist; the others are ignored."""
         collection = self._collection(name)
         for part in _slices(len(ids)):
             with _translated():
-                collection.update(
-                    ids=list(ids[part]), metadatas=[dict(metadata) for metadata in metadatas[part]]
-                )
+                collection.update(ids=list(ids[part]), metadatas=[dict(metadata) for metadata in metadatas[part]])
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         """Deletes records; ids that are absent are ignored."""
@@ -127,7 +131,9 @@ class ChromaStore:
         """The `limit` records nearest to the vector (dimension,), best first."""
         with _translated():
             got: Any = self._collection(name).query(
-                query_embeddings=vector[None, :], n_results=limit, include=["documents", "metadatas", "distances"]
+                query_embeddings=vector[None, :],
+                n_results=limit,
+                include=["documents", "metadatas", "distances"],
             )
         return [
             # Rounding can take the distance of equal vectors below 0.

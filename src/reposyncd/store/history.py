@@ -38,13 +38,8 @@ class History:
     def start(self, repo: Repo, kind: str, now_ns: int) -> int:
         """Records that a run began, and returns its id. Runs that never ended were interrupted."""
         with self._db.transaction():
-            self._db.run(
-                "UPDATE run SET outcome = 'interrupted' WHERE repo = ? AND outcome = 'running'", (repo.id,)
-            )
-            id = self._db.insert(
-                "INSERT INTO run (repo, kind, started_ns) VALUES (?, ?, ?)", (repo.id, kind, now_ns)
-
-            )
+            self._db.run("UPDATE run SET outcome = 'interrupted' WHERE repo = ? AND outcome = 'running'", (repo.id,))
+            id = self._db.insert("INSERT INTO run (repo, kind, started_ns) VALUES (?, ?, ?)", (repo.id, kind, now_ns))
             self._db.run(
                 "DELETE FROM run WHERE repo = ? AND id NOT IN"
                 " (SELECT id FROM run WHERE repo = ? ORDER BY id DESC LIMIT ?)",

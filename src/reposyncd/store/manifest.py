@@ -15,7 +15,7 @@ outside and 16 bytes inside.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reposyncd.model import ChunkRow, DirectoryRow, FileRow, FileStat, Skip
@@ -86,15 +86,21 @@ class Manifest:
     def directories(self) -> dict[str, DirectoryRow | None]:
         """Every directory on record, by path; None where its files must be compared one by one."""
         rows = self._db.rows(
-            "SELECT path, signature, rules, files, skipped FROM directory WHERE generation = ?",
+            "SELECT path, signature, rules, files, skipped, pruned FROM directory WHERE generation = ?",
             (self._generation,),
         )
         nothing: dict[str, int] = {}
         return {
             path: None
             if signature is None
-            else DirectoryRow(signature, rules, files, nothing if skipped == "{}" else json.loads(skipped))
-            for path, signature, rules, files, skipped in rows
+            else DirectoryRow(
+                signature,
+                rules,
+                files,
+                nothing if skipped == "{}" else json.loads(skipped),
+                () if pruned == "[]" else tuple(json.loads(pruned)),
+            )
+            for path, signature, rules, files, skipped, pruned in rows
         }
 
     def files(self, directory: str) -> dict[str, FileRow]:
@@ -107,7 +113,11 @@ class Manifest:
         )
         return {
             prefix + name: FileRow(
-                prefix + name, FileStat(*stat), recorded_ns, digest.hex(), None if skip is None else Skip(skip)
+                prefix + name,
+                FileStat(*stat),
+                recorded_ns,
+                digest.hex(),
+                None if skip is None else Skip(skip),
             )
             for name, *stat, recorded_ns, digest, skip in rows
         }
@@ -206,12 +216,20 @@ class Manifest:
         """
         with self._db.transaction():
             self._db.run_many(
-                "INSERT INTO directory (generation, path, signature, rules, files, skipped)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (generation, path) DO UPDATE SET"
+                "INSERT INTO directory (generation, path, signature, rules, files, skipped, pruned)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (generation, path) DO UPDATE SET"
                 " signature = excluded.signature, rules = excluded.rules, files = excluded.files,"
-                " skipped = excluded.skipped",
+                " skipped = excluded.skipped, pruned = excluded.pruned",
                 [
-                    (self._generation, path, row.signature, row.rules, row.files, json.dumps(dict(row.skipped)))
+                    (
+                        self._generation,
+                        path,
+                        row.signature,
+                        row.rules,
+                        row.files,
+                        json.dumps(dict(row.skipped)),
+                        json.dumps(row.pruned),
+                    )
                     for path, row in complete.items()
                 ],
             )
@@ -258,10 +276,17 @@ class Manifest:
         tally.files += row.skip is None
         tally.chunks += len(file.chunks)
         self._db.run_many(
-            "INSERT INTO chunk (file, id, start_line, end_line, symbol, language, digest)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO chunk (file, id, start_line, end_line, symbol, language, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
-                (id, bytes.fromhex(c.id), c.start_line, c.end_line, c.symbol, c.language, bytes.fromhex(c.digest))
+                (
+                    id,
+                    bytes.fromhex(c.id),
+                    c.start_line,
+                    c.end_line,
+                    c.symbol,
+                    c.language,
+                    bytes.fromhex(c.digest),
+                )
                 for c in file.chunks
             ],
         )
@@ -277,7 +302,8 @@ class Manifest:
     def _delete_file(self, path: str, tally: _Tally) -> None:
         directory, name = split_path(path)
         before = self._db.row(
-            "SELECT id, skip FROM file WHERE directory = ? AND name = ?", (self._directory(directory, tally), name)
+            "SELECT id, skip FROM file WHERE directory = ? AND name = ?",
+            (self._directory(directory, tally), name),
         )
         if before is not None:
             id, skip = before

@@ -36,15 +36,10 @@ class MemoryIndex:
         return _done(lambda: self._apply(self._get(collection), batch))
 
     def _apply(self, records: dict[str, Record], batch: Batch) -> Applied:
-        vectors = {
-            chunk.text: records[chunk.source].vector for chunk in batch.added if chunk.source in records
-        }
+        vectors = {chunk.text: records[chunk.source].vector for chunk in batch.added if chunk.source in records}
         texts = list({chunk.text: None for chunk in batch.added if chunk.text not in vectors})
         if texts:
-            vectors |= {
-                text: tuple(float(x) for x in row)
-                for text, row in zip(texts, self._embed(texts), strict=True)
-            }
+            vectors |= {text: tuple(float(x) for x in row) for text, row in zip(texts, self._embed(texts), strict=True)}
         for row, text, _ in batch.added:
             records[row.id] = Record(row.id, text, row.metadata(batch.repo), vectors[text])
         for row in batch.relabelled:

@@ -21,7 +21,16 @@ from typing import Any
 from reposyncd.errors import TransientStoreError
 from reposyncd.model import Applied, Batch, Hit, Record
 
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE")
+_ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHONDONTWRITEBYTECODE",
+)
 """What the child inherits. Chroma takes settings, class names among them, from any variable it knows."""
 
 _ATTEMPTS = 3

@@ -38,6 +38,7 @@ CREATE TABLE directory (
     rules      BLOB,
     files      INTEGER NOT NULL DEFAULT 0,
     skipped    TEXT NOT NULL DEFAULT '{}',
+    pruned     TEXT NOT NULL DEFAULT '[]',
     UNIQUE (generation, path)
 );
 

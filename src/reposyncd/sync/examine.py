@@ -43,7 +43,7 @@ class Examiner:
     def _plan(
         self, path: str, stat: FileStat, recorded_ns: int, digest: str, data: bytes, known: FileRow | None
     ) -> FilePlan:
-        text = classify(path, data)
+        text = classify(data)
         skip = text if isinstance(text, Skip) else None
         row = FileRow(path, stat, recorded_ns, digest, skip)
         chunks = () if isinstance(text, Skip) else self.chunker(path, text)

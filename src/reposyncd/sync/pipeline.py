@@ -165,11 +165,7 @@ def recover(repo: str, collection: str, manifest: Manifest, index: VectorIndex) 
     intents = manifest.intents()
     if not intents:
         return
-    rows = {
-        row.id: row
-        for path in sorted({path for _, path in intents.relabelled})
-        for row in manifest.chunks(path)
-    }
+    rows = {row.id: row for path in sorted({path for _, path in intents.relabelled}) for row in manifest.chunks(path)}
     ids = [id for id, _ in intents.relabelled]
     index.apply(collection, Batch(repo, (), tuple(rows[id] for id in ids if id in rows))).result()
     leftovers = [*intents.pending, *intents.doomed]

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from reposyncd.model import Chunk, ChunkRow, FileRow, FileStat, NewChunk
-
-RACY_NS = 2_000_000_000
-"""A time stamp must be older than the moment it was recorded by this much (nanoseconds) to be trusted: a file
-can change again within the granularity of its file system's clock, which is 2 s on FAT."""
+from reposyncd.model import RACY_NS, Chunk, ChunkRow, FileRow, FileStat, NewChunk
 
 
 def is_unchanged(known: FileRow, stat: FileStat) -> bool:

@@ -7,7 +7,6 @@ from typing import Protocol, TypeVar
 
 from reposyncd.model import Applied, Batch, Chunk, Hit, Record
 
-
 T_co = TypeVar("T_co", covariant=True)
 
 

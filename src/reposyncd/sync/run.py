@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reposyncd.errors import InterruptedSyncError, RootMissingError
-from reposyncd.model import ChunkCounts, Progress, SyncResult
+from reposyncd.model import ChunkCounts, DirectoryRow, Progress, SyncResult
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.database import Database
 from reposyncd.store.history import History
@@ -31,7 +31,7 @@ class Context:
     chunker: Chunker
     fingerprint: str
     """of the chunker, the embedder and the form of the records; another one means another generation"""
-    scan: Callable[[Repo, Manifest], Snapshot]
+    scan: Callable[[Repo, Mapping[str, DirectoryRow | None]], Snapshot]
     max_file_size: int
     """bytes"""
     now_ns: Callable[[], int]
@@ -95,7 +95,7 @@ def _reconcile(
         compare_ids(collection, manifest, index)
         recover(repo.name, collection, manifest, index)
     known = manifest.directories()
-    snapshot = context.scan(repo, manifest)
+    snapshot = context.scan(repo, {} if full else known)
     _check_identity(catalog, repo, snapshot, generation)
 
     def on_commit(totals: Totals) -> None:
@@ -103,9 +103,7 @@ def _reconcile(
 
     pipeline = Pipeline(repo.name, collection, manifest, index, on_commit)
     with Tree(repo.root) as tree:
-        examiner = Examiner(
-            repo.name, tree, context.max_file_size, context.chunker, manifest.chunks, context.now_ns
-        )
+        examiner = Examiner(repo.name, tree, context.max_file_size, context.chunker, manifest.chunks, context.now_ns)
         reconciler = Reconciler(
             manifest,
             pipeline,

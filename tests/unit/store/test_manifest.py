@@ -15,7 +15,7 @@ from reposyncd.store.database import Database
 from reposyncd.store.manifest import Commit, FileCommit, Manifest
 from reposyncd.sync.plan import chunk_id, text_digest
 
-SIGNED = DirectoryRow(b"signature", b"rules", 2, {"binary": 1})
+SIGNED = DirectoryRow(b"signature", b"rules", 2, {"binary": 1}, ("build",))
 
 
 @pytest.fixture
@@ -85,9 +85,7 @@ def test_intents_last_until_they_are_fulfilled(manifest: Manifest) -> None:
     manifest.begin(commit.chunks[:1], commit.chunks[1:])
     assert manifest.intents().pending == (commit.chunks[0].id,)
     assert manifest.intents().relabelled == ((commit.chunks[1].id, "a"),)
-    manifest.commit(
-        Commit(files=[commit], done=[row.id for row in commit.chunks], doomed=[("0" * 32, "old")])
-    )
+    manifest.commit(Commit(files=[commit], done=[row.id for row in commit.chunks], doomed=[("0" * 32, "old")]))
     assert manifest.intents().doomed == ("0" * 32,)
     manifest.forget(["0" * 32])
     assert not manifest.intents()

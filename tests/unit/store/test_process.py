@@ -18,9 +18,7 @@ from reposyncd.store.process import IndexProcess
 
 
 def make(state: Path, deadline_s: float = 120) -> IndexProcess:
-    return IndexProcess(
-        str(state), str(state / "chroma"), "hashing", lock_timeout_s=0.3, deadline_s=deadline_s
-    )
+    return IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=0.3, deadline_s=deadline_s)
 
 
 @pytest.fixture
@@ -75,9 +73,7 @@ def test_an_idle_child_that_dies_is_replaced_at_the_next_call(process: IndexProc
 
 
 def test_a_request_that_kills_every_child_fails_and_names_the_log(tmp_path: Path) -> None:
-    process = IndexProcess(
-        str(tmp_path), str(tmp_path / "chroma"), "no such model", lock_timeout_s=1, deadline_s=60
-    )
+    process = IndexProcess(str(tmp_path), str(tmp_path / "chroma"), "no such model", lock_timeout_s=1, deadline_s=60)
     try:
         with pytest.raises(Exception, match="no such model"):
             process.query("c-1", "text", 1)

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reposyncd.model import Chunk, ChunkRow, FileRow, FileStat
-from reposyncd.sync.plan import RACY_NS, chunk_id, is_unchanged, plan_file, text_digest
+from reposyncd.model import RACY_NS, Chunk, ChunkRow, FileRow, FileStat
+from reposyncd.sync.plan import chunk_id, is_unchanged, plan_file, text_digest
 
 STAT = FileStat(size=10, mtime_ns=1_000_000_000, ctime_ns=1_500_000_000, inode=7)
 LATE = STAT.ctime_ns + RACY_NS + 1

@@ -1,0 +1,152 @@
+"""Reads files of a tree, and only of that tree: no symbolic link is followed, at no component of a path."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+import xxhash
+
+from reposyncd.errors import UnreadableError, UnstableError, VanishedError
+from reposyncd.model import FileStat, Skip
+from reposyncd.tree.secrets import has_secret
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
+"""Nothing is there, or something that is no regular file or directory any more."""
+
+_BINARY_PROBE = 8000
+"""Bytes in which git, too, looks for a NUL."""
+
+_BOMS = (
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+"""UTF-32's before UTF-16's, which it begins with."""
+
+_DETECTION_SAMPLE = 64 << 10
+"""Bytes that an encoding is guessed from; the guess must then decode the whole file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """A file as it was at one moment."""
+
+    stat: FileStat
+    digest: str
+    """xxh3_128, 32 hex digits"""
+    data: bytes
+
+
+class Tree:
+    """An open root. A context manager; not thread-safe."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.open(root, _OPEN_DIRECTORY)
+        self._directory = ("", self._root)
+
+    def __enter__(self) -> Tree:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+        os.close(self._root)
+
+    def read(self, path: str, limit: int) -> RawFile:
+        """The file at `path`, relative to the root.
+
+        Raises VanishedError if there is no regular file, UnreadableError, and UnstableError if it changed while it
+        was read, or grew over `limit` bytes since it was listed.
+        """
+        try:
+            directory, _, name = path.rpartition("/")
+            fd = os.open(name, _OPEN_FILE, dir_fd=self._enter(directory))
+        except OSError as error:
+            if error.errno in _GONE:
+                raise VanishedError(f"{path} is not there any more") from None
+            raise UnreadableError(f"cannot be opened: {error.strerror}") from error
+        try:
+            return _read(fd, path, limit)
+        except OSError as error:
+            raise UnreadableError(f"cannot be read: {error.strerror}") from error
+        finally:
+            os.close(fd)
+
+    def _enter(self, path: str) -> int:
+        """A descriptor of the directory; the last one is kept, since files come directory by directory."""
+        if path != self._directory[0]:
+            self._leave()
+            fd = self._root
+            for name in path.split("/"):
+                try:
+                    inner = os.open(name, _OPEN_DIRECTORY, dir_fd=fd)
+                finally:
+                    if fd != self._root:
+                        os.close(fd)
+                fd = inner
+            self._directory = (path, fd)
+        return self._directory[1]
+
+    def _leave(self) -> None:
+        if self._directory[1] != self._root:
+            os.close(self._directory[1])
+        self._directory = ("", self._root)
+
+
+def _read(fd: int, path: str, limit: int) -> RawFile:
+    before = os.fstat(fd)
+    if not stat.S_ISREG(before.st_mode):
+        raise VanishedError(f"{path} is no regular file any more")
+    parts: list[bytes] = []
+    left = min(before.st_size, limit) + 1  # one more, to see the end
+    while left > 0 and (part := os.read(fd, left)):
+        parts.append(part)
+        left -= len(part)
+    data = b"".join(parts)
+    after = os.fstat(fd)
+    if _stat(before) != _stat(after) or len(data) != after.st_size:
+        raise UnstableError(f"{path} changed while it was read")
+    return RawFile(_stat(after), xxhash.xxh3_128_hexdigest(data), data)
+
+
+def _stat(found: os.stat_result) -> FileStat:
+    return FileStat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def classify(data: bytes) -> str | Skip:
+    """The text of a file, or why it has none. Line ends stay as they are; a byte order mark is dropped.
+
+    UTF-8, else UTF-16 or UTF-32 by their byte order mark, else an encoding detected from the content.
+    """
+    encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8-sig")
+    if encoding == "utf-8-sig" and b"\0" in data[:_BINARY_PROBE]:
+        return Skip.BINARY
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        detected = None if encoding != "utf-8-sig" else _detected(data)
+        if detected is None:
+            return Skip.UNDECODABLE
+        text = detected
+    # Of another encoding the secret's bytes are not what the formats are written in.
+    if has_secret(data if encoding == "utf-8-sig" else text.encode()):
+        return Skip.SECRET
+    return text
+
+
+def _detected(data: bytes) -> str | None:
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(data[:_DETECTION_SAMPLE]).best()
+    if best is None:
+        return None
+    try:
+        return data.decode(best.encoding)
+    except (UnicodeDecodeError, LookupError):
+        return None

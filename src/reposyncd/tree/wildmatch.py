@@ -1,0 +1,190 @@
+"""git's ignore patterns as regular expressions.
+
+Source of every rule here: `dir.c` (parse_path_pattern, add_patterns_from_buffer, match_basename, match_pathname)
+and `wildmatch.c` of git. `git check-ignore` is the oracle of the tests. Patterns and paths are bytes, as in git.
+pathspec was tried: it differs on tabs and carriage returns at the end of a line, POSIX classes, bytes that are
+not UTF-8, a backslash at the end, and stars beside letters.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_SPECIAL = b"*?[\\"
+_CLASSES = {
+    b"alnum": rb"a-zA-Z0-9",
+    b"alpha": rb"a-zA-Z",
+    b"blank": rb" \t",
+    b"cntrl": rb"\x00-\x1f\x7f",
+    b"digit": rb"0-9",
+    b"graph": rb"\x21-\x7e",
+    b"lower": rb"a-z",
+    b"print": rb"\x20-\x7e",
+    b"punct": rb"!-/:-@\[-`{-~",
+    b"space": rb" \t-\r",
+    b"upper": rb"A-Z",
+    b"xdigit": rb"0-9a-fA-F",
+}
+
+
+class Pattern(NamedTuple):
+    """One line of an ignore file."""
+
+    regex: bytes
+    """matches a path relative to the ignore file's directory, a directory's with `/` at its end, from end to end"""
+    negated: bool
+
+
+def parse(content: bytes) -> list[Pattern]:
+    """The patterns of an ignore file, weakest first; what can never match is left out."""
+    found = []
+    for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        pattern = _parse_line(line.removesuffix(b"\r").partition(b"\0")[0])
+        if pattern:
+            found.append(pattern)
+    return found
+
+
+def _parse_line(line: bytes) -> Pattern | None:
+    if line.startswith(b"#"):
+        return None
+    line = _without_trailing_spaces(line)
+    negated = line.startswith(b"!")
+    line = line[negated:]
+    directory_only = line.endswith(b"/")
+    line = line[: len(line) - directory_only]
+    if not line:
+        return None
+    anywhere = b"/" not in line
+    # The part without wildcards is compared as it is, and wildcards are read as if the pattern began behind it.
+    line = line.removeprefix(b"/")
+    plain = next((i for i, byte in enumerate(line) if byte in _SPECIAL), len(line))
+    translated = _translate(line[plain:], pathname=not anywhere)
+    if translated is None:
+        return None
+    regex = (b"(?:.*/)?" if anywhere else b"") + _literal(line[:plain]) + translated
+    return Pattern(regex + (b"/" if directory_only else b"/?"), negated)
+
+
+def _without_trailing_spaces(line: bytes) -> bytes:
+    end = i = 0
+    while i < len(line):
+        i += 2 if line[i : i + 1] == b"\\" else 1
+        if line[i - 1 : i] != b" " or line[max(0, i - 2) : i - 1] == b"\\":
+            end = i
+    return line[:end] if end <= len(line) else line
+
+
+def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
+    """The regular expression of a glob; None if it can never match."""
+    out: list[bytes] = []
+    i = 0
+    while i < len(glob):
+        byte = glob[i : i + 1]
+        if byte == b"\\":
+            if i + 1 == len(glob):
+                return None
+            out.append(_literal(glob[i + 1 : i + 2]))
+            i += 2
+        elif byte == b"?":
+            out.append(b"[^/]" if pathname else b".")
+            i += 1
+        elif byte == b"*":
+            end = i
+            while glob[end : end + 1] == b"*":
+                end += 1
+            text, i = _translate_stars(glob, i, end, pathname)
+            out.append(text)
+        elif byte == b"[":
+            bracket = _translate_bracket(glob, i + 1, pathname)
+            if bracket is None:
+                return None
+            text, i = bracket
+            out.append(text)
+        else:
+            out.append(_literal(byte))
+            i += 1
+    return b"".join(out)
+
+
+def _translate_stars(glob: bytes, start: int, end: int, pathname: bool) -> tuple[bytes, int]:
+    if not pathname:
+        return b".*", end
+    alone = start == 0 or glob[start - 1 : start] == b"/"
+    if end - start >= 2 and alone:
+        if end == len(glob) or glob[end : end + 2] == b"\\/":
+            return b".*", end
+        if glob[end : end + 1] == b"/":
+            return b"(?:.*/)?", end + 1
+    return b"[^/]*", end
+
+
+def _translate_bracket(glob: bytes, i: int, pathname: bool) -> tuple[bytes, int] | None:
+    """The class whose text begins at i, and the place behind it; None if it is malformed."""
+    negated = glob[i : i + 1] in (b"!", b"^")
+    i += negated
+    members: list[bytes] = []
+    previous: int | None = None
+    first = True
+    while True:
+        byte = glob[i : i + 1]
+        if not byte:
+            return None
+        if byte == b"]" and not first:
+            break
+        first = False
+        if byte == b"\\":
+            i += 1
+            if i >= len(glob):
+                return None
+            previous = glob[i]
+            members.append(_byte(previous))
+        elif byte == b"-" and previous is not None and glob[i + 1 : i + 2] not in (b"", b"]"):
+            i += 2 if glob[i + 1 : i + 2] == b"\\" else 1
+            if i >= len(glob):
+                return None
+            if previous <= glob[i]:
+                members.append(_byte(previous) + b"-" + _byte(glob[i]))
+            previous = None
+        elif byte == b"[" and glob[i + 1 : i + 2] == b":":
+            close = glob.find(b"]", i + 2)
+            if close < 0:
+                return None
+            if close - (i + 2) - 1 < 0 or glob[close - 1 : close] != b":":
+                members.append(_byte(ord("[")))  # not a class after all
+                previous = ord("[")
+            else:
+                name = glob[i + 2 : close - 1]
+                if name not in _CLASSES:
+                    return None
+                members.append(_CLASSES[name])
+                previous = None
+                i = close
+        else:
+            previous = byte[0]
+            members.append(_byte(previous))
+        i += 1
+    if negated:
+        members.append(b"/" if pathname else b"")
+        return b"[^" + b"".join(members) + b"]", i + 1
+    if not members:
+        return None
+    text = b"[" + b"".join(members) + b"]"
+    # A class never matches a slash of a path, even if it names one; re2 has no intersection, so it is left out.
+    return (_without_slash(members), i + 1) if pathname else (text, i + 1)
+
+
+def _without_slash(members: list[bytes]) -> bytes:
+    """The class less `/`, as ranges that leave it out."""
+    allowed = re.compile(b"[" + b"".join(members) + b"]", re.DOTALL)
+    matching = [n for n in range(256) if n != ord("/") and allowed.fullmatch(bytes([n]))]
+    return b"[" + b"".join(map(_byte, matching)) + b"]" if matching else b"[^\\x00-\\xff]"
+
+
+def _literal(text: bytes) -> bytes:
+    return b"".join(map(_byte, text))
+
+
+def _byte(value: int) -> bytes:
+    return b"\\x%02x" % value
