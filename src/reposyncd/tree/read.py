@@ -69,7 +69,7 @@ class Tree:
             fd = os.open(name, _OPEN_FILE, dir_fd=self._enter(directory))
         except OSError as error:
             if error.errno in _GONE:
-                raise VanishedError(f"{path} is not there any more") from None
+                raise VanishedError(f"{path!r} is not there any more") from None
             raise UnreadableError(f"cannot be opened: {error.strerror}") from error
         try:
             return _read(fd, path, limit)
@@ -83,7 +83,7 @@ class Tree:
         if path != self._directory[0]:
             self._leave()
             fd = self._root
-            for name in path.split("/"):
+            for name in path.split("/") if path else ():
                 try:
                     inner = os.open(name, _OPEN_DIRECTORY, dir_fd=fd)
                 finally:
@@ -102,7 +102,7 @@ class Tree:
 def _read(fd: int, path: str, limit: int) -> RawFile:
     before = os.fstat(fd)
     if not stat.S_ISREG(before.st_mode):
-        raise VanishedError(f"{path} is no regular file any more")
+        raise VanishedError(f"{path!r} is no regular file any more")
     parts: list[bytes] = []
     left = min(before.st_size, limit) + 1  # one more, to see the end
     while left > 0 and (part := os.read(fd, left)):
@@ -110,8 +110,8 @@ def _read(fd: int, path: str, limit: int) -> RawFile:
         left -= len(part)
     data = b"".join(parts)
     after = os.fstat(fd)
-    if _stat(before) != _stat(after) or len(data) != after.st_size:
-        raise UnstableError(f"{path} changed while it was read")
+    if _stat(before) != _stat(after) or len(data) != after.st_size or len(data) > limit:
+        raise UnstableError(f"{path!r} changed while it was read")
     return RawFile(_stat(after), xxhash.xxh3_128_hexdigest(data), data)
 
 

@@ -77,7 +77,10 @@ def _without_trailing_spaces(line: bytes) -> bytes:
 
 
 def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
-    """The regular expression of a glob; None if it can never match."""
+    """The regular expression of a glob; None if it can never match.
+
+    Without `pathname` it is compared with the last component of a path, so stars need not care for slashes.
+    """
     out: list[bytes] = []
     i = 0
     while i < len(glob):
@@ -88,7 +91,7 @@ def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
             out.append(_literal(glob[i + 1 : i + 2]))
             i += 2
         elif byte == b"?":
-            out.append(b"[^/]" if pathname else b".")
+            out.append(b"[^/]")
             i += 1
         elif byte == b"*":
             end = i
@@ -97,7 +100,7 @@ def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
             text, i = _translate_stars(glob, i, end, pathname)
             out.append(text)
         elif byte == b"[":
-            bracket = _translate_bracket(glob, i + 1, pathname)
+            bracket = _translate_bracket(glob, i + 1)
             if bracket is None:
                 return None
             text, i = bracket
@@ -109,10 +112,8 @@ def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
 
 
 def _translate_stars(glob: bytes, start: int, end: int, pathname: bool) -> tuple[bytes, int]:
-    if not pathname:
-        return b".*", end
     alone = start == 0 or glob[start - 1 : start] == b"/"
-    if end - start >= 2 and alone:
+    if pathname and end - start >= 2 and alone:
         if end == len(glob) or glob[end : end + 2] == b"\\/":
             return b".*", end
         if glob[end : end + 1] == b"/":
@@ -120,7 +121,7 @@ def _translate_stars(glob: bytes, start: int, end: int, pathname: bool) -> tuple
     return b"[^/]*", end
 
 
-def _translate_bracket(glob: bytes, i: int, pathname: bool) -> tuple[bytes, int] | None:
+def _translate_bracket(glob: bytes, i: int) -> tuple[bytes, int] | None:
     """The class whose text begins at i, and the place behind it; None if it is malformed."""
     negated = glob[i : i + 1] in (b"!", b"^")
     i += negated
@@ -165,21 +166,12 @@ def _translate_bracket(glob: bytes, i: int, pathname: bool) -> tuple[bytes, int]
             previous = byte[0]
             members.append(_byte(previous))
         i += 1
-    if negated:
-        members.append(b"/" if pathname else b"")
-        return b"[^" + b"".join(members) + b"]", i + 1
-    if not members:
-        return None
-    text = b"[" + b"".join(members) + b"]"
-    # A class never matches a slash of a path, even if it names one; re2 has no intersection, so it is left out.
-    return (_without_slash(members), i + 1) if pathname else (text, i + 1)
-
-
-def _without_slash(members: list[bytes]) -> bytes:
-    """The class less `/`, as ranges that leave it out."""
-    allowed = re.compile(b"[" + b"".join(members) + b"]", re.DOTALL)
-    matching = [n for n in range(256) if n != ord("/") and allowed.fullmatch(bytes([n]))]
-    return b"[" + b"".join(map(_byte, matching)) + b"]" if matching else b"[^\\x00-\\xff]"
+    # A class never matches the slash of a path, even if it names one.
+    matching = re.compile(
+        b"[" + (b"^" if negated else b"") + b"".join(members) + b"]" if members else b"(?!)", re.DOTALL
+    )
+    allowed = [n for n in range(256) if n != ord("/") and matching.fullmatch(bytes([n]))]
+    return (b"[" + b"".join(map(_byte, allowed)) + b"]", i + 1) if allowed else None
 
 
 def _literal(text: bytes) -> bytes:

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reposyncd.errors import UnreadableError, UnstableError, VanishedError
+from reposyncd.model import Skip
+from reposyncd.tree import read
+from reposyncd.tree.read import Tree, classify
+from tests.support import write
+
+LIMIT = 1 << 20
+
+
+def test_a_file_is_read_with_its_stat_and_digest(tmp_path: Path) -> None:
+    write(tmp_path, {"d/e/a.txt": "text", "d/e/b.txt": "", "c\n": "c"})
+    with Tree(str(tmp_path)) as tree:
+        raw = tree.read("d/e/a.txt", LIMIT)
+        assert raw.data == b"text"
+        assert raw.digest == xxhash.xxh3_128_hexdigest(b"text")
+        assert raw.stat.inode == (tmp_path / "d/e/a.txt").stat().st_ino
+        assert [tree.read(path, LIMIT).data for path in ("d/e/b.txt", "c\n", "d/e/a.txt")] == [b"", b"c", b"text"]
+
+
+def test_what_is_not_there_has_vanished(tmp_path: Path) -> None:
+    write(tmp_path, {"file": "", "d/file": ""})
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "fifo")
+    with Tree(str(tmp_path)) as tree:
+        for path in ("nothing", "no/thing", "d", "file/inner", "link", "fifo"):
+            with pytest.raises((VanishedError, UnreadableError)):
+                tree.read(path, LIMIT)
+        with pytest.raises(VanishedError):
+            tree.read("link", LIMIT)
+
+
+def test_no_link_leads_out_of_the_tree_at_any_component(tmp_path: Path) -> None:
+    write(tmp_path, {"outside/secret": "s", "tree/d/secret": "fine"})
+    with Tree(str(tmp_path / "tree")) as tree:
+        assert tree.read("d/secret", LIMIT).data == b"fine"
+        (tmp_path / "tree/d").rename(tmp_path / "tree/moved")
+        (tmp_path / "tree/d").symlink_to(tmp_path / "outside")
+        assert tree.read("moved/secret", LIMIT).data == b"fine"
+        with pytest.raises(VanishedError):
+            tree.read("d/secret", LIMIT)
+
+
+def test_a_fifo_that_took_the_place_of_a_file_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with Tree(str(tmp_path)) as tree, pytest.raises(VanishedError, match="no regular file"):
+        tree.read("fifo", LIMIT)
+
+
+def test_a_file_that_outgrew_the_limit_is_unstable(tmp_path: Path) -> None:
+    write(tmp_path, {"grown": "x" * 11})
+    with Tree(str(tmp_path)) as tree, pytest.raises(UnstableError):
+        tree.read("grown", 10)
+
+
+def test_a_file_that_is_written_while_it_is_read_is_unstable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"moving": "before"})
+    real = os.read
+
+    def read_and_be_overtaken(fd: int, size: int) -> bytes:
+        data = real(fd, size)
+        with (tmp_path / "moving").open("a") as file:
+            file.write("more")
+        return data
+
+    monkeypatch.setattr(read.os, "read", read_and_be_overtaken)
+    with Tree(str(tmp_path)) as tree, pytest.raises(UnstableError, match="changed while it was read"):
+        tree.read("moving", LIMIT)
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    write(tmp_path, {f"d{n}/e/f": "x" for n in range(5)})
+    before = set(os.listdir("/proc/self/fd"))
+    with Tree(str(tmp_path)) as tree:
+        for n in range(5):
+            tree.read(f"d{n}/e/f", LIMIT)
+            with pytest.raises(VanishedError):
+                tree.read(f"d{n}/e/none", LIMIT)
+            with pytest.raises(VanishedError):
+                tree.read(f"d{n}/none/f", LIMIT)
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert threading.active_count() >= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"", ""),
+        (b"plain\r\nlines\rstay\n", "plain\r\nlines\rstay\n"),
+        ("naïve 漢字".encode(), "naïve 漢字"),
+        (b"\xef\xbb\xbfmarked", "marked"),
+        ("wide\n".encode("utf-16"), "wide\n"),
+        ("wide\n".encode("utf-16-be").join([b"\xfe\xff", b""]), "wide\n"),
+        ("wider\n".encode("utf-32"), "wider\n"),
+        ("Ein Gruß aus München, schöne Grüße und tschüß für heute.\n".encode("latin-1") * 5, None),
+    ],
+)
+def test_text_is_decoded(data: bytes, text: str | None) -> None:
+    found = classify(data)
+    assert isinstance(found, str)
+    assert not isinstance(found, Skip)
+    assert found == text if text is not None else "Grüße" in found
+
+
+def test_a_nul_byte_makes_a_file_binary() -> None:
+    assert classify(b"\x7fELF\x02\x00\x00") is Skip.BINARY
+
+
+def test_what_no_encoding_fits_is_undecodable() -> None:
+    assert classify("half a character".encode("utf-16") + b"\xd8") is Skip.UNDECODABLE
+    assert classify(bytes(range(128, 256)) * 3 + bytes(range(1, 32))) is Skip.UNDECODABLE
+
+
+@given(data=st.binary(max_size=300))
+def test_whatever_the_bytes_the_text_can_be_stored(data: bytes) -> None:
+    found = classify(data)
+    if not isinstance(found, Skip):
+        found.encode()
+
+
+@given(text=st.text(max_size=200))
+def test_utf8_comes_back_as_it_was(text: str) -> None:
+    data = text.encode()
+    if b"\0" not in data and not data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        assert classify(data) == text
