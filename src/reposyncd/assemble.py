@@ -170,7 +170,7 @@ class Workspace:
         manifest = Manifest(self._db, generation)
         if generation.fingerprint != self.fingerprint() or manifest.intents():
             return None
-        if generation.chunks and not self.index.exists():
+        if generation.chunks and not self._store_is_there():
             return None
         known = manifest.directories()
         snapshot = self._scan(repo, known)
@@ -188,6 +188,10 @@ class Workspace:
             bytes_read=0,
             duration_s=time.monotonic() - started,
         )
+
+    def _store_is_there(self) -> bool:
+        """Told without opening it, or importing what would."""
+        return self._index is not None or os.path.exists(os.path.join(self.chroma_dir, "chroma.sqlite3"))
 
     def _scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None]) -> Snapshot:
         limit = self._config.index.max_file_size

@@ -158,7 +158,7 @@ def test_a_query_finds_the_nearest_first(index: VectorIndex, collection: str) ->
         new("c", "the weather in spring\n"),
     )
     hits = index.query(collection, "http server class", 2)
-    assert [hit.path for hit in hits][0] == "b"
+    assert hits[0].path == "b"
     assert len(hits) == 2
     assert 1.0 >= hits[0].score >= hits[1].score
 

@@ -80,7 +80,7 @@ class DyingIndex:
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._index, name)
-        if name in ("start", "close", "exists"):
+        if name in ("start", "close"):
             return operation
 
         def counted(*arguments: Any) -> Any:

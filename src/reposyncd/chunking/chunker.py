@@ -16,7 +16,7 @@ from reposyncd.model import Chunk
 LONGEST_PARSED_LINE = 50_000
 """characters: no line of code is longer; minified and generated text is, and has no structure worth a parse."""
 
-CODE_FIT = 1500
+CODE_FIT = 2000
 """characters: a definition of at most this size is never cut, unless its comments make it longer than a chunk."""
 
 

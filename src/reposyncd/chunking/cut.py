@@ -17,29 +17,36 @@ from itertools import pairwise
 from typing import NamedTuple
 from zlib import crc32
 
-from reposyncd.chunking.outline import LINE, kind_of, strength
+from reposyncd.chunking.outline import KINDS, LINE, kind_of, strength
 from reposyncd.chunking.plain import plain_strengths
 
 LONGEST = 2000
 """characters, the hard limit of a chunk: a screen of code, about what an embedding still tells apart."""
 
 
-class Sizes(NamedTuple):
-    """Characters, by kind of row (`DEFINITION`, `PARAGRAPH`, `LINE`)."""
+CONTEXT = 3
+"""lines after a place that decide between equals: few, so that an edit reaches few; enough to tell apart functions
+that begin with the same attribute."""
 
-    above: tuple[int, int, int]
+LEAST = 200
+"""characters: what is cut for being over the limit leaves no crumbs on either side, while there is a choice."""
+
+
+class Sizes(NamedTuple):
+    """Characters, by kind of row (`LARGE`, `DEFINITION`, `PARAGRAPH`, `LINE`)."""
+
+    above: tuple[int, ...]
     """a piece of at most so many is not cut before a row of that kind"""
-    least: tuple[int, int, int]
+    least: tuple[int, ...]
     """a cut leaves at least so many on each side"""
 
 
-CODE = Sizes(above=(800, 1600, 1600), least=(300, 350, 400))
-"""Measured on the history of real repositories (`benchmarks/chunk_churn.py`). A definition of its own size is a
-chunk of its own, so that a new neighbour changes none of the chunks around it; smaller ones share. Statements are
-separated only in a definition that is long."""
+CODE = Sizes(above=(0, 1600, 1600, 1600), least=(200, 600, 500, 500))
+"""Measured on the history of real repositories (`benchmarks/chunk_churn.py`): what is large stands alone whatever is
+around it, so that a new neighbour changes nothing; small things share a chunk until it is long."""
 
-TEXT = Sizes(above=(1200, 1200, 1200), least=(300, 300, 300))
-"""For everything that has no definitions."""
+TEXT = Sizes(above=(1200,) * 4, least=(300,) * 4)
+"""For everything that has no syntax tree."""
 
 
 def cut_rows(lines: Sequence[str], starts: Sequence[int], strengths: Mapping[int, int], sizes: Sizes) -> list[int]:
@@ -51,24 +58,34 @@ def cut_rows(lines: Sequence[str], starts: Sequence[int], strengths: Mapping[int
     if not lines:
         return [0]
     cuts = [0, len(lines)]
-    _refine(cuts, _ranked(strengths, lines), strengths, starts, sizes)
-    # What the outline cannot cut short enough: by blank lines and indentation, then wherever a row begins.
-    for last_resort in (False, True):
-        for first, end in pairwise(tuple(cuts)):
-            if starts[end] - starts[first] > LONGEST and end - first > 1:
+    ranked = _ranked(strengths, lines)
+    _refine(cuts, ranked, strengths, starts, sizes)
+    if _too_long(cuts, starts):
+        # First whatever the outline offers, then blank lines and indentation, then any row.
+        _refine(cuts, ranked, strengths, starts, _anywhere(LEAST))
+        for least in (LEAST, 0):
+            for first, end in _too_long(cuts, starts):
                 plain = plain_strengths(lines, first, end)
-                least = (0, 0, 0) if last_resort else sizes.least
-                _refine(cuts, _ranked(plain, lines), plain, starts, Sizes((LONGEST,) * 3, least))
+                _refine(cuts, _ranked(plain, lines), plain, starts, _anywhere(least))
     return cuts
 
 
+def _too_long(cuts: Sequence[int], starts: Sequence[int]) -> list[tuple[int, int]]:
+    """Pieces over the hard limit that are more than one row."""
+    return [(first, end) for first, end in pairwise(cuts) if starts[end] - starts[first] > LONGEST and end - first > 1]
+
+
+def _anywhere(least: int) -> Sizes:
+    """Cut what is over the hard limit, at any kind of row."""
+    return Sizes((LONGEST,) * len(KINDS), (least,) * len(KINDS))
+
+
 def _ranked(strengths: Mapping[int, int], lines: Sequence[str]) -> list[int]:
-    """Rows, the strongest first; equally strong ones by a hash of their line and the next."""
+    """Rows, the strongest first; equally strong ones by a hash of the lines they begin with."""
 
     def rank(row: int) -> tuple[int, int]:
-        return strengths[row], _hash(lines[row] + lines[row + 1] if row + 1 < rows else lines[row])
+        return strengths[row], _hash("".join(lines[row : row + CONTEXT]))
 
-    rows = len(lines)
     return sorted(strengths, key=rank)
 
 
@@ -108,7 +125,7 @@ def cut_line(line: str) -> list[str]:
     ranked = sorted(strengths, key=lambda place: (strengths[place], _hash(line[place : place + LINE_CONTEXT])))
     cuts = [0, len(line)]
     starts = range(len(line) + 1)
-    _refine(cuts, ranked, strengths, starts, Sizes((LONGEST,) * 3, TEXT.least))
+    _refine(cuts, ranked, strengths, starts, _anywhere(LEAST))
     pieces = []
     for first, end in pairwise(cuts):
         pieces += [line[at : min(at + LONGEST, end)] for at in range(first, end, LONGEST)]

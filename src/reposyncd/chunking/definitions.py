@@ -164,11 +164,8 @@ class Table:
             for node_types, rule in _RULES.get(language, {}).items()
             for node_type in node_types.split()
         }
-        self._leading = _LEADING.get(language, frozenset())
-
-    def leads(self, node_type: str) -> bool:
-        """Whether such a node (a comment, an attribute) belongs to the sibling that follows it."""
-        return "comment" in node_type or node_type in self._leading
+        self.leading = _LEADING.get(language, frozenset())
+        """Types of nodes, besides comments, that belong to the sibling that follows them."""
 
     def definition(self, node: Node, node_type: str) -> Definition | None:
         """The definition that `node`, of type `node_type`, is or wraps; None when it is none."""

@@ -6,11 +6,9 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-DEFINITION, PARAGRAPH, LINE = range(3)
-"""Kinds of row: a definition or a section begins here; a blank line stands before it; neither."""
-
-KINDS = 4
-"""Kinds fit into two bits of a strength."""
+LARGE, DEFINITION, PARAGRAPH, LINE = KINDS = range(4)
+"""Kinds of row: something large begins or has just ended here; a definition or a section begins here; a blank line
+stands before it; none of these."""
 
 
 def strength(depth: int, kind: int) -> int:
@@ -19,12 +17,12 @@ def strength(depth: int, kind: int) -> int:
     `depth` is how many levels of syntax, headings or indentation are around the row. A number and no object: a
     file may have half a million rows.
     """
-    return depth * KINDS + kind
+    return depth * len(KINDS) + kind
 
 
 def kind_of(strength: int) -> int:
     """The kind that went into a strength."""
-    return strength % KINDS
+    return strength % len(KINDS)
 
 
 class Scope(NamedTuple):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from reposyncd import __version__
+from reposyncd.cli.text import printable
 from reposyncd.errors import ReposyncError
+
+if TYPE_CHECKING:
+    from reposyncd.config import Config
 
 _COMMANDS = {
     "sync": "Bring the index of a directory up to date.",
@@ -48,7 +52,7 @@ def _group(ctx: click.Context, state_dir: str | None) -> None:
     ctx.obj = state_dir
 
 
-def load_config(ctx: click.Context) -> Any:
+def load_config(ctx: click.Context) -> Config:
     """The effective configuration; the options given before the command count."""
     from reposyncd import config
 
@@ -60,7 +64,7 @@ def main() -> None:
     try:
         _group(prog_name="reposyncd")
     except ReposyncError as error:
-        click.echo(f"reposyncd: {error}", err=True)
+        click.echo(f"reposyncd: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read the output has had enough; Python must not complain when it flushes at exit.

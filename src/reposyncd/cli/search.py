@@ -8,6 +8,7 @@ import click
 
 from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
+from reposyncd.cli.text import printable
 from reposyncd.model import Hit
 
 _LINES_SHOWN = 8
@@ -36,12 +37,12 @@ def command(ctx: click.Context, query: tuple[str, ...], repo: str | None, limit:
 
 
 def _show(rank: int, hit: Hit) -> None:
-    where = click.style(f"{hit.path}:{hit.start_line}-{hit.end_line}", fg="cyan")
-    symbol = f"  {click.style(hit.symbol, bold=True)}" if hit.symbol else ""
+    where = click.style(f"{printable(hit.path)}:{hit.start_line}-{hit.end_line}", fg="cyan")
+    symbol = f"  {click.style(printable(hit.symbol), bold=True)}" if hit.symbol else ""
     click.echo(f"{rank}. {hit.repo}  {where}{symbol}  {hit.score:.2f}")
-    lines = [line for line in hit.text.splitlines() if line.strip()]
+    lines = [line for line in hit.text.split("\n") if line.strip()]
     for line in lines[:_LINES_SHOWN]:
-        click.echo(f"   | {line}")
+        click.echo(f"   | {printable(line)}")
     if len(lines) > _LINES_SHOWN:
         click.echo(f"   | ... {len(lines) - _LINES_SHOWN} more lines")
     click.echo()

@@ -12,6 +12,7 @@ import click
 from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
 from reposyncd.cli.progress import Reporter
+from reposyncd.cli.text import printable
 
 if TYPE_CHECKING:
     from reposyncd.model import SyncResult
@@ -85,7 +86,7 @@ def _summarise(result: SyncResult) -> None:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in files.skipped.items())
         click.echo(f"  skipped {reasons}")
     for error in result.errors[:_ERRORS_SHOWN]:
-        click.echo(f"  not read: {error.path!r}: {error.error}", err=True)
+        click.echo(f"  not read: {printable(error.path)}: {printable(error.error)}", err=True)
     if len(result.errors) > _ERRORS_SHOWN:
         click.echo(f"  not read: {len(result.errors) - _ERRORS_SHOWN:,} more; see --json", err=True)
 

@@ -26,9 +26,6 @@ class MemoryIndex:
     def start(self) -> None:
         """Always ready."""
 
-    def exists(self) -> bool:
-        return True
-
     def open(self, collection: str, metadata: Mapping[str, str]) -> int:
         return len(self._collections.setdefault(collection, {}))
 

@@ -74,9 +74,6 @@ class IndexProcess:
 
     # VectorIndex ----------------------------------------------------------------------------------------
 
-    def exists(self) -> bool:
-        return os.path.exists(os.path.join(self._arguments[0], "chroma.sqlite3"))
-
     def open(self, collection: str, metadata: Mapping[str, str]) -> int:
         return int(self._submit("open", collection, dict(metadata)).result())
 

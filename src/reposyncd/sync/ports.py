@@ -34,10 +34,6 @@ class VectorIndex(Protocol):
         """Lets go of everything; what is not answered by then fails."""
         ...
 
-    def exists(self) -> bool:
-        """Whether there is a store at all, told without opening it; False: everything is to be stored again."""
-        ...
-
     def open(self, collection: str, metadata: Mapping[str, str]) -> int:
         """Makes the collection if it is absent, and returns how many records it has."""
         ...

@@ -53,11 +53,11 @@ def test_a_child_that_does_not_answer_within_its_deadline_is_replaced(tmp_path: 
     assert pid
     os.kill(pid, signal.SIGSTOP)
     try:
-        process._deadline_s = 2  # noqa: SLF001 - only while the child is stopped; its successor needs longer
+        process._deadline_s = 2
         outcome = process.apply("c-1", batch(1))
         while process.pid == pid:
             os.sched_yield()
-        process._deadline_s = 60  # noqa: SLF001
+        process._deadline_s = 60
         outcome.result()
         assert len(process.ids("c-1")) == 300
     finally:
