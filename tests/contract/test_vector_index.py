@@ -165,12 +165,13 @@ def test_a_query_finds_the_nearest_first(index: VectorIndex, collection: str) ->
 
 def test_operations_take_effect_in_the_order_of_their_calls(index: VectorIndex, collection: str) -> None:
     chunk = new("a", "there and back\n")
-    outcomes = []
+    stored = [index.apply(collection, Batch("r", (chunk,), ()))]
+    deleted = [index.delete(collection, [chunk.row.id])]
     for _ in range(5):
-        outcomes.append(index.apply(collection, Batch("r", (chunk,), ())))
-        outcomes.append(index.delete(collection, [chunk.row.id]))
-    for outcome in outcomes:
-        outcome.result()
+        stored.append(index.apply(collection, Batch("r", (chunk,), ())))
+        deleted.append(index.delete(collection, [chunk.row.id]))
+    assert [outcome.result().embedded for outcome in stored] == [1] * 6
+    deleted[-1].result()
     assert index.ids(collection) == set()
 
 

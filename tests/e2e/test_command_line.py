@@ -77,7 +77,7 @@ def test_a_sync_with_nothing_to_do_imports_nothing_heavy(tmp_path: Path, tree: P
         "import sys; from reposyncd.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'chromadb', 'numpy', 'tree_sitter', 'wordllama', 're2', 'filelock', 'rich', 'subprocess', 'asyncio'}\n"
+        "heavy = {'chromadb', 'numpy', 'tree_sitter', 'wordllama', 're2', 'filelock', 'rich', 'subprocess'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )
     out = subprocess.run(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.embedding import create
 from reposyncd.errors import InterruptedSyncError, RootMissingError, UsageError
 from reposyncd.model import SyncResult
+from reposyncd.store.memory import MemoryIndex
 from tests.support import Lab
 
 FUNCTION = "def f{n}():\n" + "    # {n} does something that takes a while to say\n" * 12 + "    return {n}\n\n\n"
@@ -261,11 +263,13 @@ def test_names_are_taken_once_and_a_root_has_one(lab: Lab, tmp_path: Path) -> No
         assert workspace.sync(str(other), "other").repo == "other"
 
 
-class Untouchable:
+class Untouchable(MemoryIndex):
     """An index that must not be needed."""
 
-    def close(self) -> None:
-        pass
+    def __init__(self) -> None:
+        super().__init__(create("hashing").embed)
 
-    def __getattr__(self, name: str) -> object:
-        raise AssertionError(f"the store was used: {name}")
+    def __getattribute__(self, name: str) -> object:
+        if name in ("start", "open", "apply", "delete", "drop", "ids", "records", "query"):
+            raise AssertionError(f"the store was used: {name}")
+        return super().__getattribute__(name)

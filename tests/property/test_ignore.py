@@ -94,8 +94,8 @@ def repository(files: dict[str, str]) -> Iterator[tuple[Path, dict[str, str]]]:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 with open(path, "wb"):
                     pass
-        for name, content in files.items():
-            target = home / ".config/git/ignore" if name == "global" else root / name
+        for place_of_rules, content in files.items():
+            target = home / ".config/git/ignore" if place_of_rules == "global" else root / place_of_rules
             target.write_text(content, newline="")
         yield root, environ
 

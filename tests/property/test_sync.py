@@ -57,7 +57,7 @@ def crash_at(step: int) -> Iterator[None]:
             count()  # inside: rolled back
         count()
 
-    Database.transaction = counted  # type: ignore[method-assign, assignment]
+    Database.transaction = counted  # type: ignore[method-assign]
     try:
         yield
     except Crash:

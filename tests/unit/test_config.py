@@ -121,5 +121,5 @@ def test_what_is_wrong_in_the_environment_is_named_by_its_variable(variable: str
 
 
 def test_a_file_that_is_named_must_exist() -> None:
-    with pytest.raises(ConfigError, match="/no/such.toml: there is no such file"):
+    with pytest.raises(ConfigError, match=r"/no/such\.toml: there is no such file"):
         load({**HOME, "REPOSYNCD_CONFIG": "/no/such.toml"})

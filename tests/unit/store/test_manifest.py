@@ -205,5 +205,5 @@ def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) 
 def test_a_file_that_is_no_database_is_corrupt(tmp_path: Path) -> None:
     path = tmp_path / "manifest.db"
     path.write_bytes(b"this is not a database" * 100)
-    with pytest.raises(CorruptStoreError, match="manifest.db"):
+    with pytest.raises(CorruptStoreError, match=r"manifest\.db"):
         Database(str(path))

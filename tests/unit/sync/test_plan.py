@@ -46,12 +46,13 @@ def test_the_chunks_of_a_new_file_are_all_added() -> None:
     plan = plan_file("r", file_row(), chunks("a\n", "b\n"), [])
     assert [chunk.text for chunk in plan.added] == ["a\n", "b\n"]
     assert [chunk.row for chunk in plan.added] == list(plan.chunks)
-    assert plan.relabelled == plan.doomed == ()
+    assert not plan.relabelled
+    assert not plan.doomed
 
 
 def test_nothing_is_planned_for_equal_chunks() -> None:
     plan = plan_file("r", file_row(), chunks("a\n", "b\n"), rows("a\n", "b\n"))
-    assert plan.added == plan.relabelled == plan.doomed == ()
+    assert not (plan.added or plan.relabelled or plan.doomed)
 
 
 def test_a_chunk_that_moved_is_relabelled_and_not_added() -> None:

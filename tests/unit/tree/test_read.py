@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from reposyncd.errors import UnreadableError, UnstableError, VanishedError
 from reposyncd.model import Skip
-from reposyncd.tree import read
 from reposyncd.tree.read import Tree, classify
 from tests.support import write
 
@@ -73,7 +72,7 @@ def test_a_file_that_is_written_while_it_is_read_is_unstable(tmp_path: Path, mon
             file.write("more")
         return data
 
-    monkeypatch.setattr(read.os, "read", read_and_be_overtaken)
+    monkeypatch.setattr(os, "read", read_and_be_overtaken)
     with Tree(str(tmp_path)) as tree, pytest.raises(UnstableError, match="changed while it was read"):
         tree.read("moving", LIMIT)
 

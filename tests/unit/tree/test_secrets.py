@@ -11,8 +11,21 @@ BODY = "MIIEpAIBAAKCAQEA" + "x7Qz9Kd3" * 8
 
 @pytest.mark.parametrize(
     "path",
-    [".env", "deploy/.env.production", "certs/server.pem", "tls.key", "id_rsa", "backup/id_ed25519_old", ".netrc"]
-    + ["home/.aws/credentials", "credentials.json", ".docker/config.json", ".npmrc", "prod.tfvars", "Vault.KDBX"],
+    [
+        ".env",
+        "deploy/.env.production",
+        "certs/server.pem",
+        "tls.key",
+        "id_rsa",
+        "backup/id_ed25519_old",
+        ".netrc",
+        "home/.aws/credentials",
+        "credentials.json",
+        ".docker/config.json",
+        ".npmrc",
+        "prod.tfvars",
+        "Vault.KDBX",
+    ],
 )
 def test_files_that_are_there_to_hold_secrets_are_known_by_name(path: str) -> None:
     assert has_secret_name(path)
@@ -29,8 +42,12 @@ def test_files_that_are_there_to_hold_secrets_are_known_by_name(path: str) -> No
         "src/secrets.rs",
         "keys.md",
         "config.json",
-    ]
-    + ["environment.yml", "monkey.py", "docs/tls-key.md", "pem.go", "key"],
+        "environment.yml",
+        "monkey.py",
+        "docs/tls-key.md",
+        "pem.go",
+        "key",
+    ],
 )
 def test_ordinary_source_is_not_taken_for_a_secret(path: str) -> None:
     assert not has_secret_name(path)
