@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 from reposyncd.chunking import chunk_text
 from reposyncd.model import Chunk
@@ -115,7 +116,7 @@ def replay(clone: Clone, tip: str, count: int) -> tuple[Churn, list[int]]:
 
     stored = Counter(chunk.text for entry in trees[0].items() for chunk in chunks(entry))
     churn = Churn()
-    for number, (old, new) in enumerate(zip(trees, trees[1:], strict=False)):
+    for number, (old, new) in enumerate(pairwise(trees)):
         hunks = clone.hunks(commits[number], commits[number + 1])
         fresh = set()
         for entry in new.items() - old.items():

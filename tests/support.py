@@ -16,7 +16,7 @@ from reposyncd.config import Config, load
 from reposyncd.embedding import create
 from reposyncd.model import Record, SyncResult
 from reposyncd.store.memory import MemoryIndex
-from reposyncd.sync.ports import VectorIndex
+from reposyncd.ports import VectorIndex
 
 Nodes = Mapping[str, str | bytes | None]
 """Path to content; None deletes."""

@@ -19,7 +19,7 @@ from reposyncd.tree.scan import Snapshot, scan
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
-    from reposyncd.sync.ports import VectorIndex
+    from reposyncd.ports import VectorIndex
 
 _RECORDS = "records 1"
 """The form of ids and metadata in Chroma. A change of it rebuilds every index."""

@@ -14,7 +14,7 @@ from reposyncd.model import Batch, ChunkRow, NewChunk, Record
 from reposyncd.store.memory import MemoryIndex
 from reposyncd.store.process import IndexProcess
 from reposyncd.sync.plan import chunk_id, text_digest
-from reposyncd.sync.ports import VectorIndex
+from reposyncd.ports import VectorIndex
 
 TREE = {"reposyncd_repo": "r"}
 

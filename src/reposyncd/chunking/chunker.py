@@ -6,7 +6,8 @@ from io import StringIO
 from itertools import accumulate, pairwise
 
 from reposyncd.chunking.code import outline_code
-from reposyncd.chunking.cut import CODE, LONGEST, TEXT, Sizes, cut_line, cut_rows
+from reposyncd.chunking.cut import LONGEST, cut_line, cut_rows
+from reposyncd.chunking.grammars import GRAMMARS
 from reposyncd.chunking.languages import language_of
 from reposyncd.chunking.outline import Outline, Symbols
 from reposyncd.chunking.plain import plain_strengths
@@ -15,9 +16,6 @@ from reposyncd.model import Chunk
 
 LONGEST_PARSED_LINE = 50_000
 """characters: no line of code is longer; minified and generated text is, and has no structure worth a parse."""
-
-CODE_FIT = 2000
-"""characters: a definition of at most this size is never cut, unless its comments make it longer than a chunk."""
 
 
 def chunk_text(path: str, text: str) -> tuple[Chunk, ...]:
@@ -33,10 +31,10 @@ def chunk_text(path: str, text: str) -> tuple[Chunk, ...]:
     language = language_of(path, text)
     lines = list(StringIO(text, newline="\n"))
     starts = list(accumulate(map(len, lines), initial=0))
-    outline, sizes = _outline(language, text, lines, starts)
+    outline = _outline(language, text, lines, starts)
     symbols = Symbols(outline)
     chunks = []
-    for first, end in pairwise(cut_rows(lines, starts, outline.strengths, sizes)):
+    for first, end in pairwise(cut_rows(lines, starts, outline.strengths)):
         piece = text[starts[first] : starts[end]]
         symbol = symbols.name(first, end, lines)
         if len(piece) <= LONGEST:
@@ -46,13 +44,11 @@ def chunk_text(path: str, text: str) -> tuple[Chunk, ...]:
     return tuple(chunks)
 
 
-def _outline(language: str, text: str, lines: list[str], starts: list[int]) -> tuple[Outline, Sizes]:
-    """What is known of the text's structure, and the sizes that suit it."""
+def _outline(language: str, text: str, lines: list[str], starts: list[int]) -> Outline:
     if language in PROSE:
-        return outline_prose(language, lines), TEXT
-    outline = None
-    if language != "text" and lines and max(map(len, lines)) <= LONGEST_PARSED_LINE:
-        outline = outline_code(language, text.encode("utf-8", "replace"), lines, starts, CODE_FIT)
-    if outline is not None:
-        return outline, CODE
-    return Outline(plain_strengths(lines, 0, len(lines)) if lines else {}), TEXT
+        return outline_prose(language, lines)
+    if language in GRAMMARS and lines and max(map(len, lines)) <= LONGEST_PARSED_LINE:
+        outline = outline_code(language, text.encode("utf-8", "replace"), lines, starts, LONGEST)
+        if outline is not None:
+            return outline
+    return Outline(plain_strengths(lines, 0, len(lines)))

@@ -118,4 +118,4 @@ class _Walk:
             if last > first and end - starts[first] > self._fit:
                 inside = child if definition is None else definition.node
                 entered.append((inside, inner_scope, definition is not None))
-        return [(inside, depth + found, *rest) for inside, *rest in reversed(entered)]
+        return [(inside, depth + found, within, is_one) for inside, within, is_one in reversed(entered)]

@@ -28,8 +28,11 @@ CONTEXT = 3
 """lines after a place that decide between equals: few, so that an edit reaches few; enough to tell apart functions
 that begin with the same attribute."""
 
-LEAST = 200
-"""characters: what is cut for being over the limit leaves no crumbs on either side, while there is a choice."""
+SYNTAX_LEAST = 200
+"""characters that a cut forced by `LONGEST` leaves on each side where the outline offers a place."""
+
+PLAIN_LEAST = 600
+"""Likewise where only blank lines and indentation do: any place is as good, so the middle third is asked for."""
 
 
 class Sizes(NamedTuple):
@@ -41,15 +44,13 @@ class Sizes(NamedTuple):
     """a cut leaves at least so many on each side"""
 
 
-CODE = Sizes(above=(0, 1600, 1600, 1600), least=(200, 600, 500, 500))
-"""Measured on the history of real repositories (`benchmarks/chunk_churn.py`): what is large stands alone whatever is
-around it, so that a new neighbour changes nothing; small things share a chunk until it is long."""
-
-TEXT = Sizes(above=(1200,) * 4, least=(300,) * 4)
-"""For everything that has no syntax tree."""
+SIZES = Sizes(above=(0, 1800, 1600, 1600), least=(200, 700, 700, 700))
+"""Measured on the history of real repositories (`benchmarks/chunk_churn.py`). What is large stands alone whatever is
+around it, so that a new neighbour changes nothing; small things share a chunk until it is long, and so rarely split.
+"""
 
 
-def cut_rows(lines: Sequence[str], starts: Sequence[int], strengths: Mapping[int, int], sizes: Sizes) -> list[int]:
+def cut_rows(lines: Sequence[str], starts: Sequence[int], strengths: Mapping[int, int]) -> list[int]:
     """The first row of every piece, and the number of rows at the end; [0] for no lines.
 
     `starts[row]` is where a row starts, in characters, with one entry more than there are rows. No piece is longer
@@ -59,11 +60,11 @@ def cut_rows(lines: Sequence[str], starts: Sequence[int], strengths: Mapping[int
         return [0]
     cuts = [0, len(lines)]
     ranked = _ranked(strengths, lines)
-    _refine(cuts, ranked, strengths, starts, sizes)
+    _refine(cuts, ranked, strengths, starts, SIZES)
     if _too_long(cuts, starts):
         # First whatever the outline offers, then blank lines and indentation, then any row.
-        _refine(cuts, ranked, strengths, starts, _anywhere(LEAST))
-        for least in (LEAST, 0):
+        _refine(cuts, ranked, strengths, starts, _anywhere(SYNTAX_LEAST))
+        for least in (PLAIN_LEAST, 0):
             for first, end in _too_long(cuts, starts):
                 plain = plain_strengths(lines, first, end)
                 _refine(cuts, _ranked(plain, lines), plain, starts, _anywhere(least))
@@ -89,8 +90,12 @@ def _ranked(strengths: Mapping[int, int], lines: Sequence[str]) -> list[int]:
     return sorted(strengths, key=rank)
 
 
+_MIX = 2654435761
+"""2 ** 32 over the golden ratio: spreads the checksums of similar lines."""
+
+
 def _hash(text: str) -> int:
-    return crc32(text.encode("utf-8", "surrogatepass"))
+    return crc32(text.encode("utf-8", "surrogatepass"), 1) * _MIX & 0xFFFFFFFF
 
 
 def _refine(
@@ -125,7 +130,7 @@ def cut_line(line: str) -> list[str]:
     ranked = sorted(strengths, key=lambda place: (strengths[place], _hash(line[place : place + LINE_CONTEXT])))
     cuts = [0, len(line)]
     starts = range(len(line) + 1)
-    _refine(cuts, ranked, strengths, starts, _anywhere(LEAST))
+    _refine(cuts, ranked, strengths, starts, _anywhere(PLAIN_LEAST))
     pieces = []
     for first, end in pairwise(cuts):
         pieces += [line[at : min(at + LONGEST, end)] for at in range(first, end, LONGEST)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 LARGE, DEFINITION, PARAGRAPH, LINE = KINDS = range(4)
-"""Kinds of row: something large begins or has just ended here; a definition or a section begins here; a blank line
-stands before it; none of these."""
+"""Kinds of row: something large, or a section of prose, begins or has just ended here; a definition begins here; a
+blank line stands before it; none of these."""
 
 
 def strength(depth: int, kind: int) -> int:

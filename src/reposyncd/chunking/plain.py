@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reposyncd.chunking.outline import LINE, PARAGRAPH, strength
 
 INDENT_LIMIT = 40
@@ -16,10 +18,10 @@ CLOSING_DEPTH = 2 * LINE_DEPTH
 _CLOSING = ("}", ")", "]")
 
 
-def plain_strengths(lines: list[str], first: int, end: int) -> dict[int, int]:
+def plain_strengths(lines: Sequence[str], first: int, end: int) -> dict[int, int]:
     """Strengths of rows first + 1 .. end - 1, as if nothing were before row `first`."""
     strengths: dict[int, int] = {}
-    after_blank = not lines[first].strip()
+    after_blank = first < end and not lines[first].strip()
     for row in range(first + 1, end):
         line = lines[row]
         bare = line.lstrip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from reposyncd.chunking.outline import DEFINITION, LINE, PARAGRAPH, Outline, strength
+from reposyncd.chunking.outline import LARGE, LINE, PARAGRAPH, Outline, strength
 
 PARAGRAPH_DEPTH = 8
 """Below every heading: the deepest there is has level 6, and 0 is the title of an AsciiDoc file."""
@@ -32,7 +32,7 @@ def outline_prose(language: str, lines: list[str]) -> Outline:
     for row, line in enumerate(lines):
         blank = not line.strip()
         if row in sections:
-            strengths[row] = strength(sections[row], DEFINITION)
+            strengths[row] = strength(sections[row], LARGE)
         elif not blank:
             depth = FENCED_DEPTH if row in fenced else PARAGRAPH_DEPTH
             strengths[row] = strength(depth, PARAGRAPH if after_blank else LINE)

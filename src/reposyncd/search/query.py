@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from heapq import nlargest
 
 from reposyncd.model import Hit
-from reposyncd.sync.ports import VectorIndex
+from reposyncd.ports import VectorIndex
 
 
 def search(index: VectorIndex, collections: Sequence[str], query: str, limit: int) -> tuple[Hit, ...]:

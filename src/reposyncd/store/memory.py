@@ -1,4 +1,4 @@
-"""A `sync.ports.VectorIndex` in memory: for tests, and for users of the Python API that want no files."""
+"""A `ports.VectorIndex` in memory: for tests, and for users of the Python API that want no files."""
 
 from __future__ import annotations
 

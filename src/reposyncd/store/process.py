@@ -33,6 +33,9 @@ _ENVIRONMENT = (
 )
 """What the child inherits. Chroma takes settings, class names among them, from any variable it knows."""
 
+_ENTRY = "reposyncd.child"
+"""Named, not imported: it joins this room with another."""
+
 _ATTEMPTS = 3
 """Tries of one request: each may cost a child. A request that kills three is not going to succeed."""
 
@@ -52,7 +55,7 @@ class _Request:
 
 
 class IndexProcess:
-    """A `sync.ports.VectorIndex` whose work is done by a child process.
+    """A `ports.VectorIndex` whose work is done by a child process.
 
     The child is started by the first operation (or `start`). When it dies, or an operation takes longer than
     `deadline_s`, it is killed and started again, and what was not answered is sent again in order: operations
@@ -218,7 +221,7 @@ class _Child:
             log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             self.process = subprocess.Popen(
                 # -P: the working directory is no place to import from.
-                [sys.executable, "-P", "-m", "reposyncd.store.worker", str(theirs.fileno()), *arguments],
+                [sys.executable, "-P", "-m", _ENTRY, str(theirs.fileno()), *arguments],
                 pass_fds=[theirs.fileno()],
                 # Chroma reads .env in the working directory: never that of an indexed repository.
                 cwd=state_dir,

@@ -1,7 +1,7 @@
 """The index process: owns the Chroma client and the embedder, and does what it is told over a socket.
 
-Started by `process.IndexProcess` as a fresh interpreter, never a fork: a forked Chroma client hangs. Requests
-are (number, operation, arguments), replies (number, value or error), both pickled by
+Started by `process.IndexProcess`, through `reposyncd.child`, as a fresh interpreter, never a fork: a forked Chroma
+client hangs. Requests are (number, operation, arguments), replies (number, value or error), both pickled by
 `multiprocessing.connection` over a socket that only the parent has. It leaves when that socket closes.
 
 Requests pass two threads in order: one prepares (embeds), one stores. Chroma's upsert holds the interpreter
@@ -10,10 +10,8 @@ lock; the tokenizer, which is most of embedding, does not, so the two overlap.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -50,7 +48,7 @@ _PREPARED_AHEAD = 2
 
 
 class Index:
-    """The operations of `sync.ports.VectorIndex` on one Chroma directory, each split into its two steps."""
+    """The operations of `ports.VectorIndex` on one Chroma directory, each split into its two steps."""
 
     def __init__(self, chroma_dir: str, embed: Embed, lock_timeout_s: float) -> None:
         self._dir = chroma_dir
@@ -187,25 +185,3 @@ def portable(operation: str, error: BaseException) -> ReposyncError:
         return type(error)(*error.args)
     kind = StoreError if isinstance(error, Exception) else CorruptStoreError
     return kind(f"{operation} failed in the index process: {type(error).__name__}: {error}")
-
-
-def main() -> None:
-    """Entry point: `python -P -m reposyncd.store.worker FD CHROMA_DIR EMBEDDER LOCK_TIMEOUT_S`."""
-    faulthandler.enable()
-    os.umask(0o077)
-    fd, chroma_dir, embedder_name, lock_timeout_s = sys.argv[1:5]
-    made: list[Any] = []
-
-    def embed(texts: list[str]) -> Any:
-        # Made in the thread that embeds, so that its loading overlaps with Chroma's.
-        if not made:
-            from reposyncd.embedding import create
-
-            made.append(create(embedder_name))
-        return made[0].embed(texts)
-
-    serve(Connection(int(fd)), Index(chroma_dir, embed, float(lock_timeout_s)))
-
-
-if __name__ == "__main__":
-    main()

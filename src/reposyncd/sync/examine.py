@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reposyncd.model import ChunkRow, FileRow, FileStat, Skip
 from reposyncd.sync.plan import FilePlan, plan_file
-from reposyncd.sync.ports import Chunker
+from reposyncd.ports import Chunker
 from reposyncd.tree.read import Tree, classify
 
 

@@ -14,7 +14,7 @@ from reposyncd.store.manifest import Manifest
 from reposyncd.sync.compare import gone_directories
 from reposyncd.sync.examine import Examiner
 from reposyncd.sync.pipeline import Pipeline, Totals, compare_ids, recover
-from reposyncd.sync.ports import Chunker, VectorIndex
+from reposyncd.ports import Chunker, VectorIndex
 from reposyncd.sync.reconcile import Outcome, Reconciler
 from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot
