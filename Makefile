@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 REPO ?= .
-QUERY ?= undo what a crash left half done
+QUERY ?= how are git ignore patterns matched
 STATE ?= .state
 VENV := .venv
 BIN := $(VENV)/bin
