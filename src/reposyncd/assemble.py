@@ -218,7 +218,11 @@ class Workspace:
         if not name or not name.isprintable() or "/" in name:
             raise UsageError(f"{name!r} cannot be a repository's name; choose another with --name")
         stat = os.stat(root)
-        return self._catalog.add_repo(name, root, RootIdentity(stat.st_dev, stat.st_ino))
+        identity = RootIdentity(stat.st_dev, stat.st_ino)
+        for other in self._catalog.repos():
+            if (other.name, other.identity) == (name, identity) and not os.path.lexists(other.root):
+                return self._catalog.move(other, root)
+        return self._catalog.add_repo(name, root, identity)
 
     def _state_lock(self) -> AbstractContextManager[None]:
         from reposyncd.store.locks import state_lock

@@ -236,6 +236,13 @@ def test_a_root_that_was_replaced_is_indexed_as_it_is_now(lab: Lab) -> None:
     lab.assert_equals_an_index_built_from_scratch()
 
 
+def test_a_tree_that_was_moved_keeps_its_index(lab: Lab, tmp_path: Path) -> None:
+    lab.sync()
+    lab.root = lab.root.rename(tmp_path / "moved")
+    assert did_nothing(lab.sync())
+    lab.assert_equals_an_index_built_from_scratch()
+
+
 def test_an_emptied_root_empties_the_index(lab: Lab) -> None:
     lab.sync()
     lab.write({"a.py": None, "docs": None, "src": None})

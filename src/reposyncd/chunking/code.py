@@ -36,17 +36,18 @@ def outline_code(language: str, source: bytes, lines: Sequence[str], starts: Seq
     tree = parse(language, source)
     if tree is None:
         return None
-    walk = _Walk(table(language), lines, starts, fit)
+    walk = _Walk(table(language), source, lines, starts, fit)
     walk.run(tree.root_node)
     return Outline(walk.strengths, tuple(walk.scopes), walk.leads)
 
 
 class _Walk:
-    def __init__(self, rules: Table, lines: Sequence[str], starts: Sequence[int], fit: int) -> None:
+    def __init__(self, rules: Table, source: bytes, lines: Sequence[str], starts: Sequence[int], fit: int) -> None:
         self.strengths: dict[int, int] = {}
         self.scopes: list[Scope] = []
         self.leads: dict[int, int] = {}
         self._rules = rules
+        self._source = source
         self._lines = lines
         self._starts = starts
         self._fit = fit
@@ -73,7 +74,8 @@ class _Walk:
         lines, starts, strengths, rules = self._lines, self._starts, self.strengths, self._rules
         rows = len(lines)
         row, column = node.start_point
-        headed = root or (children[0].start_byte == node.start_byte and not lines[row][:column].strip())
+        opening = children[0].start_byte == node.start_byte and not lines[row][:column].strip()
+        headed = root or opening
         previous_end = -1 if root else row
         group, group_end = 0, -2  # rows of the leading siblings right before a child, then of the child itself
         after_large = found = False
@@ -87,14 +89,16 @@ class _Walk:
                 break
             node_type = child.type
             leading = node_type in rules.leading or "comment" in node_type
-            own_row = first > previous_end and not lines[first].lstrip().startswith(_BRACKETS)
+            # A body that begins a row begins it with its first child, and the row is known from outside.
+            known, opening = opening and not root, False
+            own_row = (first > previous_end or known) and not lines[first].lstrip().startswith(_BRACKETS)
             if not own_row:
                 group = first
             elif group_end != first - 1:
                 group = first
                 if not defines and not headed:
                     headed = True
-                elif not defines and first not in strengths:
+                elif not defines and not known and first not in strengths:
                     blank = first > 0 and not lines[first - 1].strip()
                     strengths[first] = strength(depth, PARAGRAPH if blank else LINE)
                     found = True
@@ -105,7 +109,7 @@ class _Walk:
                     group_end = last
                 continue
             group_end = -2
-            definition = rules.definition(child, node_type)
+            definition = rules.definition(child, node_type, self._source)
             inner_scope = scope
             if definition is not None:
                 inner_scope = len(self.scopes)

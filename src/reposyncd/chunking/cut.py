@@ -126,7 +126,10 @@ LINE_CONTEXT = 16
 
 def cut_line(line: str) -> list[str]:
     """Pieces of one line, at most `LONGEST` characters each, that concatenate to it."""
-    strengths = {found.start(): strength(found.lastindex or _NO_SEPARATOR, LINE) for found in _PLACES.finditer(line, 1)}
+    strengths = {
+        found.start(): strength(found.lastindex or _NO_SEPARATOR, LINE)
+        for found in _PLACES.finditer(line, 1, len(line) - 1)
+    }
     ranked = sorted(strengths, key=lambda place: (strengths[place], _hash(line[place : place + LINE_CONTEXT])))
     cuts = [0, len(line)]
     starts = range(len(line) + 1)

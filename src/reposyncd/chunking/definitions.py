@@ -167,12 +167,12 @@ class Table:
         self.leading = _LEADING.get(language, frozenset())
         """Types of nodes, besides comments, that belong to the sibling that follows them."""
 
-    def definition(self, node: Node, node_type: str) -> Definition | None:
-        """The definition that `node`, of type `node_type`, is or wraps; None when it is none."""
+    def definition(self, node: Node, node_type: str, source: bytes) -> Definition | None:
+        """The definition that `node`, of type `node_type` in the parsed `source`, is or wraps; None for none."""
         for _ in range(WRAPPER_DEPTH):
             rule = self._rules.get(node_type)
             if rule is not None:
-                name = _name(node, rule)
+                name = _name(node, rule, source)
                 if name:
                     return Definition(node, name)
             if node_type not in WRAPPERS:
@@ -209,12 +209,12 @@ def _parse(rule: str) -> _Rule:
     )
 
 
-def _name(node: Node, rule: _Rule) -> str:
+def _name(node: Node, rule: _Rule, source: bytes) -> str:
     if rule.condition:
         found = _follow(node, rule.condition)
         if found is None:
             return ""
-        if rule.words and found.type not in rule.words and _text(found) not in rule.words:
+        if rule.words and found.type not in rule.words and _text(found, source) not in rule.words:
             return ""
     names = []
     for part in rule.parts:
@@ -224,7 +224,7 @@ def _name(node: Node, rule: _Rule) -> str:
         found = _follow(node, part)
         if found is None or found == node:
             return ""
-        names.append(_plain(_text(found)))
+        names.append(_plain(_text(found, source)))
     return ".".join(name for name in names if name)
 
 
@@ -246,8 +246,10 @@ def _follow(node: Node, steps: tuple[str, ...]) -> Node | None:
     return found
 
 
-def _text(node: Node) -> str:
-    return (node.text or b"")[: 4 * NAME_LIMIT].decode("utf-8", "replace")[:NAME_LIMIT]
+def _text(node: Node, source: bytes) -> str:
+    """Its text. Cut out of the source, since `Node.text` has the parser read the whole of it again."""
+    start = node.start_byte
+    return source[start : min(node.end_byte, start + 4 * NAME_LIMIT)].decode("utf-8", "replace")[:NAME_LIMIT]
 
 
 _GENERICS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\([^()]*\)")
@@ -260,7 +262,7 @@ def _plain(name: str) -> str:
     name = " ".join(name.split())
     if "operator" in name or not re.search(r"\w", name):
         return name.replace("::", ".")
-    bare = name.strip("()\"'`[] ") if name[0] in "([\"'`" else name
+    bare = name[1:-1] if name[0] in "([\"'`" else name
     while (shorter := _GENERICS.sub("", bare)) != bare:
         bare = shorter
     words = _WORDS.findall(_SEPARATORS.sub(".", bare))

@@ -71,6 +71,12 @@ class Catalog:
             self._db.run("UPDATE repo SET device = ?, inode = ? WHERE id = ?", (*identity, repo.id))
         return Repo(repo.id, repo.name, repo.root, identity)
 
+    def move(self, repo: Repo, root: str) -> Repo:
+        """The tree is the same, and is at `root` from now on."""
+        with self._db.transaction():
+            self._db.run("UPDATE repo SET root = ? WHERE id = ?", (root, repo.id))
+        return Repo(repo.id, repo.name, root, repo.identity)
+
     def generations(self, repo: Repo) -> list[Generation]:
         """The repo's generations, oldest first."""
         return [Generation(*row) for row in self._db.rows(f"{_GENERATION} WHERE repo = ? ORDER BY id", (repo.id,))]

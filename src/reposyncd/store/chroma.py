@@ -50,7 +50,7 @@ class ChromaStore:
         self._collections: dict[str, Collection] = {}
 
     def open(self, name: str, metadata: Mapping[str, str]) -> int:
-        """Makes the collection if it is absent, and returns how many records it has."""
+        """Makes the collection if it is absent, and returns how many records it has; its metadata are replaced."""
         with _translated():
             collection = self._client.get_or_create_collection(
                 name,
@@ -58,6 +58,8 @@ class ChromaStore:
                 embedding_function=None,
                 configuration={"hnsw": {"space": "cosine", "sync_threshold": _SYNC_THRESHOLD}},
             )
+            if collection.metadata != dict(metadata):
+                collection.modify(metadata=dict(metadata))
             self._collections[name] = collection
             return collection.count()
 

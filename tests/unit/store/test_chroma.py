@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reposyncd.errors import CorruptStoreError, PermanentStoreError
+from reposyncd.store.chroma import ChromaStore
+
+
+def test_a_collection_says_of_itself_what_it_was_last_opened_with(tmp_path: Path) -> None:
+    store = ChromaStore(str(tmp_path))
+    store.open("c-1", {"reposyncd_root": "/old"})
+    store.open("c-1", {"reposyncd_root": "/new"})
+    [collection] = store._client.list_collections()
+    assert collection.metadata == {"reposyncd_root": "/new"}
+
+
+def test_nothing_is_persisted_at_a_moment_that_was_not_chosen(tmp_path: Path) -> None:
+    store = ChromaStore(str(tmp_path))
+    store.open("c-1", {"a": "b"})
+    [collection] = store._client.list_collections()
+    assert collection.configuration_json["hnsw"]["sync_threshold"] == 10_000_000
+    assert collection.configuration_json["hnsw"]["space"] == "cosine"
+
+
+def test_chromas_errors_become_ours(tmp_path: Path) -> None:
+    store = ChromaStore(str(tmp_path))
+    with pytest.raises(CorruptStoreError, match="has lost a collection"):
+        store.ids("nothing")
+    store.open("c-1", {"a": "b"})
+    store.upsert("c-1", ["1"], ["text"], np.ones((1, 4), np.float32), [{"a": 1}])
+    with pytest.raises(PermanentStoreError, match="refuses"):
+        store.upsert("c-1", ["2"], ["text"], np.ones((1, 5), np.float32), [{"a": 1}])
