@@ -1,34 +1,90 @@
-"""Entry point of the index process: joins the worker with the embedder. See `store.worker`."""
+"""Entry point of the index process and of its embedder: joins the worker with the embedder. See `store.worker`.
+
+Chroma's upsert holds the interpreter lock from beginning to end, so the embedder has an interpreter of its own:
+two cores store and embed at the same time, and load at the same time.
+"""
 
 from __future__ import annotations
 
 import faulthandler
 import os
+import socket
+import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from reposyncd.embedding import create
-from reposyncd.store.worker import Index, serve
+from reposyncd.errors import ReposyncError
 
 if TYPE_CHECKING:
     from reposyncd.embedding.base import Embedder, Vectors
 
 
 def main() -> None:
-    """`python -P -m reposyncd.child FD CHROMA_DIR EMBEDDER LOCK_TIMEOUT_S`."""
+    """`python -P -m reposyncd.child store FD CHROMA_DIR EMBEDDER LOCK_TIMEOUT_S`, or `... embed FD EMBEDDER`."""
     faulthandler.enable()  # a crash in native code leaves a stack in the log
     os.umask(0o077)
-    fd, chroma_dir, embedder_name, lock_timeout_s = sys.argv[1:5]
+    role, fd, *rest = sys.argv[1:]
+    connection = Connection(int(fd))
+    if role == "store":
+        _store(connection, *rest)
+    else:
+        _embed(connection, *rest)
+
+
+def _store(connection: Connection, chroma_dir: str, embedder: str, lock_timeout_s: str) -> None:
+    embed = _start_embedder(embedder)
+    from reposyncd.store.worker import Index, serve
+
+    serve(connection, Index(chroma_dir, embed, float(lock_timeout_s)))
+
+
+def _start_embedder(name: str) -> Callable[[list[str]], Vectors]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "reposyncd.child", "embed", str(theirs.fileno()), name],
+            pass_fds=[theirs.fileno()],
+        )
+    connection = Connection(ours.detach())
+
+    def embed(texts: list[str]) -> Vectors:
+        try:
+            connection.send(texts)
+            reply = connection.recv()
+        except (EOFError, OSError):
+            # The parent takes the death of either for that of both, and starts both again.
+            os._exit(1)
+        if isinstance(reply, ReposyncError):
+            raise reply
+        vectors: Vectors = reply
+        return vectors
+
+    return embed
+
+
+def _embed(connection: Connection, name: str) -> None:
+    """Answers lists of texts with their vectors, or with an error, until the other side is gone."""
+    from reposyncd.embedding import create
+
     made: list[Embedder] = []
 
     def embed(texts: list[str]) -> Vectors:
-        # Made in the thread that embeds first, so that its loading overlaps with Chroma's.
         if not made:
-            made.append(create(embedder_name))
+            made.append(create(name))
         return made[0].embed(texts)
 
-    serve(Connection(int(fd)), Index(chroma_dir, embed, float(lock_timeout_s)))
+    with suppress(Exception):  # whoever asks first is told
+        embed(["loaded before it is needed"])
+    with suppress(EOFError, OSError):
+        while True:
+            texts = connection.recv()
+            try:
+                connection.send(embed(texts))
+            except ReposyncError as error:
+                connection.send(error)
 
 
 if __name__ == "__main__":

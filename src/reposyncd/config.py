@@ -6,10 +6,11 @@ is the whole list. Nothing is read at import.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from reposyncd.errors import ConfigError
 
@@ -19,6 +20,7 @@ class IndexConfig:
     """[index]: which files are taken."""
 
     max_file_size: int = 1_048_576
+    """bytes"""
     exclude: tuple[str, ...] = ()
 
 
@@ -34,6 +36,7 @@ class LockConfig:
     """[lock]: how long to wait for others."""
 
     timeout: float = 30.0
+    """seconds"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class StoreConfig:
     """[store]: the vector store."""
 
     deadline: float = 300.0
+    """seconds"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +59,26 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key: its type, what is allowed, and why one would set it."""
+_SECTIONS: dict[str, Callable[..., Any]] = {
+    "index": IndexConfig,
+    "embedding": EmbeddingConfig,
+    "lock": LockConfig,
+    "store": StoreConfig,
+}
+
+_DAY_S = 86_400
+"""The longest wait that can be configured: more is a mistake in the unit, and far more is not a time any more."""
+
+
+class Key(NamedTuple):
+    """One key: its type (a tuple is one of strings), what is allowed, and why one would set it."""
 
     section: str
     name: str
     type: type
     doc: str
     minimum: float | None = None
+    maximum: float | None = None
     choices: tuple[str, ...] = ()
 
     @property
@@ -77,16 +92,26 @@ class Key:
         return f"REPOSYNCD_{self.section}__{self.name}".upper()
 
     @property
+    def default(self) -> Any:
+        """The value where neither file nor environment names one."""
+        return getattr(_SECTIONS[self.section](), self.name)
+
+    @property
     def allowed(self) -> str:
         """What is allowed, in words."""
         if self.choices:
             return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
-        words = {int: "a whole number", float: "a number", str: "a string", tuple: "a list of strings"}
+        words = {
+            int: "a whole number",
+            float: "a number",
+            str: "a string",
+            tuple: 'a list of strings, as in ["a", "b"]',
+        }
         least = "" if self.minimum is None else f" of at least {self.minimum:g}"
-        return words[self.type] + least
+        return words[self.type] + least + ("" if self.maximum is None else f" and at most {self.maximum:g}")
 
     def accept(self, value: object) -> Any:
-        """The value as its type. Raises ValueError if it is not allowed."""
+        """The value as the key's type, from the types that TOML has. Raises ValueError if it is not allowed."""
         if self.type is tuple:
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
                 raise ValueError
@@ -94,7 +119,7 @@ class Key:
         if isinstance(value, bool) or not isinstance(value, (int, float) if self.type is float else self.type):
             raise ValueError
         # NaN compares false with everything, and is refused by that.
-        if self.minimum is not None and not float(value) >= self.minimum:  # type: ignore[arg-type]
+        if not (self.minimum is None or value >= self.minimum) or not (self.maximum is None or value <= self.maximum):  # type: ignore[operator]
             raise ValueError
         if self.choices and value not in self.choices:
             raise ValueError
@@ -111,115 +136,204 @@ KEYS: tuple[Key, ...] = (
         '"static" is a bundled model that understands words; "hashing" counts them and needs no memory.',
         choices=("static", "hashing"),
     ),
-    Key("lock", "timeout", float, "How long to wait for another process that is writing; seconds.", minimum=0),
+    Key(
+        "lock",
+        "timeout",
+        float,
+        "How long to wait for another process that is writing; seconds.",
+        minimum=0,
+        maximum=_DAY_S,
+    ),
     Key(
         "store",
         "deadline",
         float,
         "An operation that takes longer is given up and redone; seconds.",
         minimum=1,
+        maximum=_DAY_S,
     ),
 )
 
-_SECTIONS = {
-    "index": IndexConfig,
-    "embedding": EmbeddingConfig,
-    "lock": LockConfig,
-    "store": StoreConfig,
-}
+_BY_PATH = {key.path: key for key in KEYS}
+_BY_VARIABLE = {key.variable: key for key in KEYS}
+
+_Values = dict[str, dict[str, Any]]
+"""What is set: section to name to accepted value."""
 
 
 def load(environ: Mapping[str, str], *, state_dir: str | None = None) -> Config:
     """The effective configuration: defaults, then the file, then the environment.
 
-    `state_dir`, when given, wins over the environment. Raises ConfigError, which names the key, its place and
-    what is allowed.
+    `state_dir`, when given, wins over the environment. Relative paths are relative to the working directory.
+    Raises ConfigError, which names the key, its place and what is allowed.
     """
-    values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    values: _Values = {section: {} for section in _SECTIONS}
     path = config_path(environ)
-    if os.path.exists(path):
-        _read_file(path, values)
-    elif environ.get("REPOSYNCD_CONFIG"):
-        raise ConfigError(f"{path}: there is no such file; it is named by REPOSYNCD_CONFIG")
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        if environ.get("REPOSYNCD_CONFIG"):
+            raise ConfigError(f"{path}: there is no such file; it is named by REPOSYNCD_CONFIG") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    else:
+        _read_file(path, content, values)
     _read_environment(environ, values)
     sections = {section: made(**values[section]) for section, made in _SECTIONS.items()}
     return Config(state_dir=_state_dir(environ, state_dir), **sections)
 
 
 def config_path(environ: Mapping[str, str]) -> str:
-    """Where the configuration file is looked for."""
+    """Where the configuration file is looked for, absolute."""
     if given := environ.get("REPOSYNCD_CONFIG"):
-        return given
+        return _absolute(environ, given)
     return os.path.join(_xdg(environ, "XDG_CONFIG_HOME", ".config"), "reposyncd", "config.toml")
 
 
 def _state_dir(environ: Mapping[str, str], given: str | None) -> str:
     # systemd names several directories in one variable; the first is the service's own.
     systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
-    chosen = given or environ.get("REPOSYNCD_STATE_DIR") or systemd
-    if not chosen:
-        chosen = os.path.join(_xdg(environ, "XDG_STATE_HOME", ".local/state"), "reposyncd")
-    return os.path.abspath(os.path.expanduser(chosen))
+    if chosen := given or environ.get("REPOSYNCD_STATE_DIR") or systemd:
+        return _absolute(environ, chosen)
+    return os.path.join(_xdg(environ, "XDG_STATE_HOME", ".local/state"), "reposyncd")
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> str:
     """A base directory; the specification says that a relative one is to be ignored."""
     given = environ.get(variable, "")
-    if os.path.isabs(given):
-        return given
-    return os.path.join(environ.get("HOME") or os.path.expanduser("~"), default)
+    return given if os.path.isabs(given) else os.path.join(_home(environ), default)
 
 
-def _read_file(path: str, values: dict[str, dict[str, Any]]) -> None:
+def _absolute(environ: Mapping[str, str], path: str) -> str:
+    """The path with `~` replaced, where no shell has done it: in a unit file, or in quotes."""
+    if path == "~" or path.startswith("~/"):
+        path = _home(environ) + path[1:]
+    return os.path.abspath(path)
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    if os.path.isabs(home := environ.get("HOME", "")):
+        return home
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        raise ConfigError(
+            "HOME is not set, and this user has no home directory; set HOME to an absolute path"
+        ) from None
+
+
+def _read_file(path: str, content: bytes, values: _Values) -> None:
     import tomllib
 
     try:
-        with open(path, "rb") as file:
-            document = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        text = content.decode()
+        document = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: not valid TOML: not UTF-8 (at line {line})") from error
+    except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, and TOMLDecodeError
+        end = f", line {len(text.splitlines())}" if "end of document" in str(error) else ""
+        raise ConfigError(f"{path}: not valid TOML: {error}{end}") from error
     for section, table in document.items():
         if section not in _SECTIONS:
-            raise ConfigError(f"{path}: there is no section [{section}]{_choices(section, list(_SECTIONS))}")
+            raise ConfigError(f"{_place(path, text, section)}: {_no_section(section)}")
         if not isinstance(table, dict):
-            raise ConfigError(f"{path}: {section} is a section; write its keys below a line [{section}]")
+            place = _place(path, text, section)
+            raise ConfigError(f"{place}: {section} is a section; write its keys below a line [{section}]")
         for name, value in table.items():
-            _accept(values, section, name, value, path)
+            key = _BY_PATH.get(f"{section}.{name}")
+            if key is None:
+                raise ConfigError(f"{_place(path, text, section, name)}: {_no_key(section, name)}")
+            try:
+                values[section][name] = key.accept(value)
+            except ValueError:
+                raise ConfigError(_refused(_place(path, text, section, name), key, value)) from None
 
 
-def _read_environment(environ: Mapping[str, str], values: dict[str, dict[str, Any]]) -> None:
+def _read_environment(environ: Mapping[str, str], values: _Values) -> None:
     for variable in sorted(environ):
-        if not variable.startswith("REPOSYNCD_") or "__" not in variable:
+        if not variable.startswith("REPOSYNCD_"):
             continue
-        section, _, name = variable.removeprefix("REPOSYNCD_").lower().partition("__")
-        if section not in _SECTIONS:
-            raise ConfigError(
-                f"{variable} in the environment: there is no section {section}{_choices(section, list(_SECTIONS))}"
-            )
-        _accept(values, section, name, _toml_value(environ[variable]), f"{variable} in the environment")
+        place = f"{variable} in the environment"
+        key = _BY_VARIABLE.get(variable)
+        if key is not None:
+            try:
+                values[key.section][key.name] = _accept_text(key, environ[variable])
+            except ValueError as error:
+                raise ConfigError(_refused(place, key, error.args[0])) from None
+        elif "__" in variable:
+            section, _, name = variable.removeprefix("REPOSYNCD_").lower().partition("__")
+            raise ConfigError(f"{place}: {_no_key(section, name) if section in _SECTIONS else _no_section(section)}")
+        elif meant := [key for key in KEYS if key.variable.replace("__", "_") == variable]:
+            raise ConfigError(f"{place}: there is no such variable; did you mean {meant[0].variable}?")
 
 
-def _toml_value(text: str) -> object:
-    """The text as a TOML value where it is one, else as the string that it is."""
+def _accept_text(key: Key, text: str) -> Any:
+    """The text as a TOML value where the key allows that, else as the string that it is.
+
+    Raises ValueError with what was found.
+    """
     import tomllib
 
+    found: object = text
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        document = tomllib.loads(f"value = {text}")
+        if document.keys() == {"value"}:  # more is text with a line break in it
+            found = document["value"]
+    except (ValueError, RecursionError):
+        pass
+    for value in (found, text):
+        try:
+            return key.accept(value)
+        except ValueError:
+            continue
+    raise ValueError(found)
 
 
-def _accept(values: dict[str, dict[str, Any]], section: str, name: str, value: object, place: str) -> None:
-    key = next((key for key in KEYS if (key.section, key.name) == (section, name)), None)
-    if key is None:
-        names = [key.name for key in KEYS if key.section == section]
-        raise ConfigError(f"{place}: there is no key {section}.{name}{_choices(name, names)}")
-    try:
-        values[section][name] = key.accept(value)
-    except ValueError:
-        raise ConfigError(f"{place}: {key.path} is {value!r}; allowed is {key.allowed}") from None
+def _place(path: str, text: str, section: str, name: str | None = None) -> str:
+    """Path and line of a section or key that is in the text of the file.
+
+    tomllib tells no lines. But the first lines of a document are a document wherever a statement ends, so the
+    statement that was looked for begins after the last such document that lacks it.
+    """
+    import tomllib
+
+    lines = text.split("\n")
+    start = 1
+    for end in range(1, len(lines) + 1):
+        try:
+            document = tomllib.loads("\n".join(lines[:end]))
+        except ValueError:
+            continue
+        if section in document and (name is None or name in document[section]):
+            break
+        start = end + 1
+    return f"{path}, line {start}"
+
+
+def _refused(place: str, key: Key, value: object) -> str:
+    import json
+
+    shown = json.dumps(value, ensure_ascii=False, default=str)  # as TOML writes it, but for dates and tables
+    if len(shown) > _SHOWN:
+        shown = shown[:_SHOWN] + "..."
+    return f"{place}: {key.path} is {shown}; allowed is {key.allowed}"
+
+
+_SHOWN = 80
+"""Characters of a refused value that a message repeats."""
+
+
+def _no_section(section: str) -> str:
+    return f"there is no section [{section}]{_choices(section, list(_SECTIONS))}"
+
+
+def _no_key(section: str, name: str) -> str:
+    names = [key.name for key in KEYS if key.section == section]
+    return f"there is no key {section}.{name}{_choices(name, names)}"
 
 
 def _choices(given: str, known: list[str]) -> str:

@@ -142,6 +142,10 @@ WRAPPER_DEPTH = 4
 """`export const f = () => {}` is three nodes around its function; nothing legible needs more."""
 
 
+WRAPPED_CHILDREN = 16
+"""A wrapper's definition is among its first children, after decorators."""
+
+
 class Definition(NamedTuple):
     """A node that defines, and its name."""
 
@@ -187,10 +191,6 @@ class Table:
             node = inner[0]
             node_type = node.type
         return None
-
-
-WRAPPED_CHILDREN = 16
-"""A wrapper's definition is among its first children, after decorators."""
 
 
 @cache

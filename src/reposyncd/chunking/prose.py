@@ -84,21 +84,22 @@ def _rst(lines: list[str]) -> _Sections:
     """
     headings: dict[int, int] = {}
     styles: dict[tuple[str, bool], int] = {}
-    for row in range(1, len(lines)):
-        if not _RST_LINE.match(lines[row]):
+    bare = [line.rstrip() for line in lines]
+    row = 0
+    while row < len(lines):
+        start, over = row, bool(_RST_LINE.match(lines[row]))
+        title, under = row + over, row + over + 1
+        row += 1
+        if under >= len(lines) or not bare[title] or not _RST_LINE.match(lines[under]):
             continue
-        title = lines[row - 1].rstrip()
-        mark = lines[row].rstrip()
-        if not title or title[0].isspace() or _RST_LINE.match(title) or len(title) > len(mark):
-            if row + 2 >= len(lines) or lines[row + 2].rstrip() != mark or not lines[row + 1].strip():
-                continue
-            over, start = True, row
-        elif row >= 2 and lines[row - 2].rstrip() == mark:
-            continue  # the lower line of a title that has two
-        else:
-            over, start = False, row - 1
+        mark = bare[under]
+        if len(bare[title]) > len(mark) or _RST_LINE.match(lines[title]):
+            continue
+        if (over and bare[start] != mark) or (not over and lines[title][0].isspace()):
+            continue
         level = styles.setdefault((mark[0], over), len(styles) + 1)
-        headings.setdefault(start, min(level, PARAGRAPH_DEPTH - 1))
+        headings[start] = min(level, PARAGRAPH_DEPTH - 1)
+        row = under + 1
     return headings, set()
 
 

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class Embedder(Protocol):
-    """Texts to vectors. Not thread-safe: one thread at a time.
+    """Texts to vectors. May be called from any thread.
 
-    Deterministic, and independent of the other texts of a call to within 1e-6.
+    Deterministic, and independent of the other texts of a call, and of earlier calls, to within 1e-6. Memory
+    beyond the result does not grow with the number of texts.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""An embedder that needs nothing: words are hashed to axes. For tests, and where there is no room for a model."""
+"""An embedder that needs no model: words are hashed to axes. For tests, and where there is no room for a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 
 from reposyncd.embedding.identity import HASHING_DIMENSION, hashing_identity
-from reposyncd.embedding.static import unit_rows
+from reposyncd.embedding.pooling import unit_rows, weights
 from reposyncd.embedding.words import words_of
 
 if TYPE_CHECKING:
@@ -17,23 +17,28 @@ if TYPE_CHECKING:
 
 
 class HashingEmbedder:
-    """Each word adds the root of its count to one axis, with one sign, both chosen by a hash of the word."""
+    """Each word adds its weight to one axis, with one sign, both chosen by a hash of the word (xxh3_64 of its UTF-8:
+    the same in every process). `dimension` is at least 1."""
+
+    def __init__(self, dimension: int = HASHING_DIMENSION) -> None:
+        self._dimension = dimension
 
     @property
     def identity(self) -> str:
         """See `Embedder`."""
-        return hashing_identity()
+        return hashing_identity(self._dimension)
 
     @property
     def dimension(self) -> int:
         """See `Embedder`."""
-        return HASHING_DIMENSION
+        return self._dimension
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder`."""
-        result = np.zeros((len(texts), HASHING_DIMENSION), np.float32)
+        result = np.zeros((len(texts), self._dimension), np.float32)
         for row, text in zip(result, texts, strict=True):
-            for word, count in words_of(text).items():
+            words = words_of(text)
+            for word, weight in zip(words, weights(words).tolist(), strict=True):
                 hashed = xxhash.xxh3_64_intdigest(word.encode())
-                row[(hashed >> 1) % HASHING_DIMENSION] += count**0.5 if hashed & 1 else -(count**0.5)
+                row[(hashed >> 1) % self._dimension] += weight if hashed & 1 else -weight
         return unit_rows(result)

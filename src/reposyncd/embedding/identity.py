@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from reposyncd.embedding.words import VERSION as WORDS
 from reposyncd.versions import installed_versions
 
 STATIC_DIMENSION = 256
 HASHING_DIMENSION = 256
 
-_POOLING = 1
+_POOLING = 2
 """Raise it with every change of the embedders that may change a vector."""
 
 
 def static_identity() -> str:
     """Of `static.StaticEmbedder`."""
-    from reposyncd.embedding.words import VERSION
-
     version = installed_versions(["wordllama"])["wordllama"]
-    return f"wordllama={version} dim={STATIC_DIMENSION} words={VERSION} pooling={_POOLING}"
+    return f"wordllama={version} dim={STATIC_DIMENSION} words={WORDS} pooling={_POOLING}"
 
 
-def hashing_identity() -> str:
+def hashing_identity(dimension: int = HASHING_DIMENSION) -> str:
     """Of `hashing.HashingEmbedder`."""
-    from reposyncd.embedding.words import VERSION
-
-    return f"hashing dim={HASHING_DIMENSION} words={VERSION} pooling={_POOLING}"
+    return f"hashing dim={dimension} words={WORDS} pooling={_POOLING}"

@@ -221,7 +221,7 @@ class _Child:
             log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             self.process = subprocess.Popen(
                 # -P: the working directory is no place to import from.
-                [sys.executable, "-P", "-m", _ENTRY, str(theirs.fileno()), *arguments],
+                [sys.executable, "-P", "-m", _ENTRY, "store", str(theirs.fileno()), *arguments],
                 pass_fds=[theirs.fileno()],
                 # Chroma reads .env in the working directory: never that of an indexed repository.
                 cwd=state_dir,

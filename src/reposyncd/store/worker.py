@@ -4,8 +4,7 @@ Started by `process.IndexProcess`, through `reposyncd.child`, as a fresh interpr
 client hangs. Requests are (number, operation, arguments), replies (number, value or error), both pickled by
 `multiprocessing.connection` over a socket that only the parent has. It leaves when that socket closes.
 
-Requests pass two threads in order: one prepares (embeds), one stores. Chroma's upsert holds the interpreter
-lock; the tokenizer, which is most of embedding, does not, so the two overlap.
+Requests pass two threads in order: one prepares (has the texts embedded, by a process of its own), one stores.
 """
 
 from __future__ import annotations

@@ -1,0 +1,29 @@
+"""What the embedders share of turning counted words into a vector of unit length."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from reposyncd.embedding.base import Vectors
+
+
+def weights(words: Counter[str]) -> Vectors:
+    """The weight of each word, float32 (n,), in the order of the words: the root of its count.
+
+    The root keeps a name that is everywhere in a chunk from drowning the rest.
+    """
+    return np.sqrt(np.fromiter(words.values(), np.float32, len(words)))
+
+
+def unit_rows(vectors: Vectors) -> Vectors:
+    """The rows scaled to unit length, in place; a zero row becomes the first axis, since Chroma's cosine space
+    has no place for zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[lengths[:, 0] == 0, 0] = 1.0
+    lengths[lengths == 0] = 1.0
+    vectors /= lengths
+    return vectors
