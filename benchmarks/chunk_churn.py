@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
-from reposyncd.chunking import chunk_text
+from reposyncd.chunking.chunker import chunk_text
 from reposyncd.model import Chunk
 
 FILE_LIMIT = 1024 * 1024

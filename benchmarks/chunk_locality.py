@@ -16,7 +16,8 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from reposyncd.chunking import chunk_text, language_of
+from reposyncd.chunking.chunker import chunk_text
+from reposyncd.chunking.languages import language_of
 
 FILE_CHARACTERS = (2_000, 200_000)
 """Smaller files are one chunk, larger ones say little more for their time."""

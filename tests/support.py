@@ -15,8 +15,8 @@ from reposyncd.assemble import Workspace
 from reposyncd.config import Config, load
 from reposyncd.embedding import create
 from reposyncd.model import Record, SyncResult
-from reposyncd.store.memory import MemoryIndex
 from reposyncd.ports import VectorIndex
+from reposyncd.store.memory import MemoryIndex
 
 Nodes = Mapping[str, str | bytes | None]
 """Path to content; None deletes."""

@@ -87,7 +87,7 @@ class Workspace:
 
     def fingerprint(self) -> str:
         """Of everything that decides what the records of a given file are."""
-        from reposyncd.chunking import fingerprint as chunker
+        from reposyncd.chunking.identity import fingerprint as chunker
         from reposyncd.embedding import identity_of
         from reposyncd.tree import VERSION as tree
 
@@ -117,7 +117,7 @@ class Workspace:
         with self._state_lock():
             # What another sync did while this one waited counts, so the tree is listed again.
             repo = self._find(root, name) or self._add(root, name)
-            from reposyncd.chunking import chunk_text
+            from reposyncd.chunking.chunker import chunk_text
             from reposyncd.sync.run import Context, sync_repo
 
             self.index.start()

@@ -4,42 +4,61 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reposyncd.config import KEYS
 from reposyncd.embedding import create, identity_of
 from reposyncd.embedding.base import Embedder
 from reposyncd.errors import UsageError
 
 NAMES = ["static", "hashing"]
 
+TEXTS = [
+    "def open_door(self): ...",
+    "",
+    "class HTTPServer:\n    port = 80\n",
+    "§§§",
+    "word " * 5000,
+    "größeÄndern 漢字",
+    "a lone surrogate \udc80",
+]
+
 
 @pytest.fixture(scope="module", params=NAMES)
-def embedder(request: pytest.FixtureRequest) -> Embedder:
-    return create(request.param)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def test_the_identity_is_told_without_loading(embedder: Embedder) -> None:
-    assert embedder.identity in [identity_of(name) for name in NAMES]
+@pytest.fixture(scope="module")
+def embedder(name: str) -> Embedder:
+    return create(name)
+
+
+def test_the_identity_is_told_without_loading(name: str, embedder: Embedder) -> None:
+    assert embedder.identity == identity_of(name)
 
 
 def test_identities_differ() -> None:
     assert len({identity_of(name) for name in NAMES}) == len(NAMES)
 
 
-def test_telling_the_identity_imports_no_numpy() -> None:
+def test_telling_the_identity_imports_no_numpy(name: str) -> None:
     script = (
-        "import sys; from reposyncd.embedding import identity_of; identity_of('static');"
-        "assert not {'numpy', 'wordllama', 'tokenizers', 'importlib.metadata'} & sys.modules.keys()"
+        f"import sys; from reposyncd.embedding import identity_of; identity_of({name!r});"
+        "assert not {'numpy', 'wordllama', 'tokenizers', 'xxhash', 'importlib.metadata'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_no_text_gives_no_vector(embedder: Embedder) -> None:
-    assert embedder.embed([]).shape == (0, embedder.dimension)
+    vectors = embedder.embed([])
+    assert vectors.shape == (0, embedder.dimension)
+    assert vectors.dtype == np.float32
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,17 +70,33 @@ def test_every_text_gets_a_vector_of_unit_length(embedder: Embedder, texts: list
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
 
 
-def test_a_vector_does_not_depend_on_the_other_texts_of_the_call(embedder: Embedder) -> None:
-    texts = ["def open_door(self): ...", "", "class HTTPServer:\n    port = 80\n", "§§§", "word " * 5000]
-    together = embedder.embed(texts)
-    for text, vector in zip(texts, together, strict=True):
+@settings(max_examples=30, deadline=None)
+@given(texts=st.permutations(TEXTS))
+def test_a_vector_does_not_depend_on_the_other_texts_of_the_call(embedder: Embedder, texts: list[str]) -> None:
+    for text, vector in zip(texts, embedder.embed(texts), strict=True):
         np.testing.assert_allclose(embedder.embed([text])[0], vector, atol=1e-6)
 
 
-def test_a_second_instance_gives_the_same_vectors(embedder: Embedder) -> None:
-    [name] = [name for name in NAMES if identity_of(name) == embedder.identity]
-    texts = ["parse the configuration", "def load_config(path): ..."]
-    np.testing.assert_allclose(create(name).embed(texts), embedder.embed(texts), atol=1e-6)
+def test_a_second_instance_that_met_other_texts_before_gives_the_same_vectors(name: str, embedder: Embedder) -> None:
+    other = create(name)
+    other.embed(["quite something else", "before the door is opened"])
+    np.testing.assert_allclose(other.embed(TEXTS), embedder.embed(TEXTS), atol=1e-6)
+
+
+def test_texts_without_a_word_share_one_vector(embedder: Embedder) -> None:
+    vectors = embedder.embed(["", "   \n", "})];", "§"])
+    np.testing.assert_array_equal(vectors, np.broadcast_to(vectors[0], vectors.shape))
+
+
+def test_threads_get_the_vectors_that_one_thread_gets(name: str, embedder: Embedder) -> None:
+    calls = [
+        [f"word{n} call{n} {'abcdefghij'[n % 10]}{n * n}" for n in range(start, start + 40)] for start in range(50)
+    ]
+    expected = [embedder.embed(texts) for texts in calls]
+    fresh = create(name)
+    with ThreadPoolExecutor(8) as pool:
+        for vectors, wanted in zip(pool.map(fresh.embed, calls), expected, strict=True):
+            np.testing.assert_allclose(vectors, wanted, atol=1e-6)
 
 
 def test_words_written_together_are_near_words_written_apart(embedder: Embedder) -> None:
@@ -74,9 +109,17 @@ def test_words_written_together_are_near_words_written_apart(embedder: Embedder)
 
 
 def test_a_megabyte_on_one_line_is_embedded(embedder: Embedder) -> None:
-    assert np.isfinite(embedder.embed(["x" * 1_000_000, "ab12" * 250_000])).all()
+    texts = ["x" * 1_000_000, "ab12" * 250_000, "éA" * 500_000, "".join(map(str, range(180_000)))]
+    vectors = embedder.embed(texts)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
 
 
 def test_an_unknown_embedder_is_refused_with_what_there_is() -> None:
-    with pytest.raises(UsageError, match='no embedder "glove"; there is: static, hashing'):
-        create("glove")
+    for ask in (create, identity_of):
+        with pytest.raises(UsageError, match='no embedder "glove"; there is: static, hashing'):
+            ask("glove")
+
+
+def test_every_embedder_can_be_configured() -> None:
+    [key] = [key for key in KEYS if key.path == "embedding.model"]
+    assert list(key.choices) == NAMES

@@ -11,10 +11,10 @@ import pytest
 from reposyncd.embedding import create
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Batch, ChunkRow, NewChunk, Record
+from reposyncd.ports import VectorIndex
 from reposyncd.store.memory import MemoryIndex
 from reposyncd.store.process import IndexProcess
 from reposyncd.sync.plan import chunk_id, text_digest
-from reposyncd.ports import VectorIndex
 
 TREE = {"reposyncd_repo": "r"}
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reposyncd.chunking import chunk_text, language_of
+from reposyncd.chunking.chunker import chunk_text
 from reposyncd.chunking.cut import LONGEST
-from reposyncd.chunking.languages import _EXTENSIONS
+from reposyncd.chunking.languages import _EXTENSIONS, language_of
 
 PATHS = [f"dir/file.{extensions.split()[0]}" for extensions in _EXTENSIONS.values()] + ["file"]
 

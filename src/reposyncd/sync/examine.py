@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reposyncd.model import ChunkRow, FileRow, FileStat, Skip
-from reposyncd.sync.plan import FilePlan, plan_file
 from reposyncd.ports import Chunker
+from reposyncd.sync.plan import FilePlan, plan_file
 from reposyncd.tree.read import Tree, classify
 
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from reposyncd.model import Applied, Batch, FileRow
+from reposyncd.ports import Outcome, VectorIndex
 from reposyncd.store.manifest import Commit, FileCommit, Manifest
 from reposyncd.sync.plan import FilePlan, with_sources
-from reposyncd.ports import Outcome, VectorIndex
 
 BATCH_CHUNKS = 1000
 """Chunks that change in one batch: the fastest call of Chroma's, and about two seconds of work to lose."""

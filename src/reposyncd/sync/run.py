@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reposyncd.errors import InterruptedSyncError, RootMissingError
 from reposyncd.model import ChunkCounts, DirectoryRow, Progress, SyncResult
+from reposyncd.ports import Chunker, VectorIndex
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.database import Database
 from reposyncd.store.history import History
@@ -14,7 +15,6 @@ from reposyncd.store.manifest import Manifest
 from reposyncd.sync.compare import gone_directories
 from reposyncd.sync.examine import Examiner
 from reposyncd.sync.pipeline import Pipeline, Totals, compare_ids, recover
-from reposyncd.ports import Chunker, VectorIndex
 from reposyncd.sync.reconcile import Outcome, Reconciler
 from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reposyncd.chunking import chunk_text
+from reposyncd.chunking.chunker import chunk_text
 from reposyncd.chunking.cut import LONGEST
 from reposyncd.model import Chunk
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from reposyncd.chunking import chunk_text, grammars
+from reposyncd.chunking import grammars
+from reposyncd.chunking.chunker import chunk_text
 from reposyncd.chunking.grammars import GRAMMARS, Grammar, parse
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reposyncd.chunking import language_of
+from reposyncd.chunking.languages import language_of
 
 
 @pytest.mark.parametrize(
