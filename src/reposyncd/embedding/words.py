@@ -1,13 +1,13 @@
-"""Text to words: identifiers fall apart where programmers put them together. Pure; the result is remembered."""
+"""Text to words: identifiers fall apart where programmers put them together. Pure; the result is remembered.
+
+A change that may change the words of any text raises `identity._WORDS`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from itertools import chain
-
-VERSION = 2
-"""Raise it with every change of this file that may change the words of any text."""
 
 LONGEST_WORD = 64
 """Characters. A longer run of letters is a sentence in a script without spaces, or data; it is cut in pieces of

@@ -41,7 +41,8 @@ def test_a_package_without_metadata_has_an_unknown_version(monkeypatch: pytest.M
 
 def test_neither_the_import_nor_the_fingerprint_loads_a_grammar() -> None:
     program = (
-        "import sys; import reposyncd.chunking.chunker, reposyncd.chunking.identity as c; before = 'importlib.metadata' in sys.modules; c.fingerprint();"
+        "import sys; import reposyncd.chunking.chunker; import reposyncd.chunking.identity as c;"
+        "before = 'importlib.metadata' in sys.modules; c.fingerprint();"
         "loaded = [m for m in sys.modules if m.startswith('tree_sitter')];"
         "sys.exit(bool(loaded) or (not before and 'importlib.metadata' in sys.modules))"
     )
