@@ -156,10 +156,12 @@ class IndexProcess:
                     elif time.monotonic() - started > self._deadline_s:
                         late = True
                         raise EOFError
-                _, succeeded, value = child.connection.recv()
-            except (EOFError, OSError):
-                break
+                number, succeeded, value = child.connection.recv()
+            except Exception:
+                break  # its end, or an answer that cannot be read: either way it is replaced, and asked again
             with self._lock:
+                if not self._waiting or id(self._waiting[0]) != number:
+                    break  # closed meanwhile
                 request = self._waiting.popleft()
             if succeeded:
                 request.future.set_result(value)
@@ -276,6 +278,9 @@ class _Child:
         """How it died."""
         code = self.process.returncode
         how = f"died of {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
-        with open(self.log_path, encoding="utf-8", errors="replace") as log:
-            last = [line.strip() for line in log.read()[-_LAST_WORDS:].splitlines() if line.strip()][-1:]
+        try:
+            with open(self.log_path, encoding="utf-8", errors="replace") as log:
+                last = [line.strip() for line in log.read()[-_LAST_WORDS:].splitlines() if line.strip()][-1:]
+        except OSError:
+            last = []
         return f"{how} ({last[0]})" if last else how

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -116,6 +117,19 @@ def test_a_lock_held_by_another_program_delays_and_then_refuses(process: IndexPr
         fcntl.flock(lock, fcntl.LOCK_UN)
         process.apply("c-1", batch(2)).result()
     assert len(process.ids("c-1")) == 300
+
+
+def test_a_state_directory_that_is_deleted_is_an_error_and_no_hang(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    process = make(state)
+    process.open("c-1", {"a": "b"})
+    shutil.rmtree(state)
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(TransientStoreError):
+        process.ids("c-1")
+    process.close()
 
 
 def test_everything_it_writes_is_private(process: IndexProcess, tmp_path: Path) -> None:
