@@ -12,6 +12,7 @@ import marshal
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import xxhash
@@ -27,6 +28,8 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _MARSHAL_FORMAT = 2
 """Newer formats depend on reference counts, so that equal values could have different bytes."""
+
+_RULE_FILES = (GITIGNORE, OWN_IGNORE, ".git")
 
 _Entry = tuple[str, int, int, int, int, int]
 """name, size, mtime_ns, ctime_ns, inode, mode"""
@@ -128,6 +131,7 @@ class _Scan:
     def _list(self, fd: int, path: str, rules: IgnoreRules, stack: list[tuple[str, IgnoreRules]]) -> None:
         entries: list[_Entry] = []
         directories: list[str] = []
+        rule_files: list[str] = []
         add, complete = entries.append, True
         try:
             with os.scandir(fd) as listing:
@@ -145,7 +149,12 @@ class _Scan:
                         self._fail(f"{path}/{name}" if path else name, error)
                         continue
                     add((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode))
-            rules = self._rules_inside(fd, path, rules, entries, directories)
+                    if name[0] == "." and name in _RULE_FILES and (stat.S_ISREG(s.st_mode) or name == ".git"):
+                        rule_files.append(name)
+            if ".git" in directories:
+                rule_files.append(".git")
+            if rule_files:
+                rules = self._rules_inside(fd, path, rules, rule_files)
         except OSError as error:
             self._fail(path, error)
             return
@@ -169,22 +178,15 @@ class _Scan:
     def _fail(self, path: str, error: OSError) -> None:
         self._unreadable.append(FileError(path, f"cannot be listed: {error.strerror}"))
 
-    def _rules_inside(
-        self, fd: int, path: str, rules: IgnoreRules, entries: list[_Entry], directories: list[str]
-    ) -> IgnoreRules:
+    def _rules_inside(self, fd: int, path: str, rules: IgnoreRules, rule_files: list[str]) -> IgnoreRules:
+        """The rules with those of the directory's own; `rule_files` are its regular ignore files, and `.git`."""
         contents: dict[str, bytes | None] = {}
-        repository = None
-        for name, *_, mode in entries:
-            if name[0] != ".":
-                continue
-            if name in (GITIGNORE, OWN_IGNORE) and stat.S_ISREG(mode):
-                contents[name] = read_small_fd(os.open(name, _OPEN_FILE, dir_fd=fd))
-            elif name == ".git":
-                repository = path
-        if ".git" in directories:
-            repository = path
-        inner = f"{self._root}/{path}" if repository else None
-        return rules.enter(path, contents.get(GITIGNORE), contents.get(OWN_IGNORE), inner)
+        for name in rule_files:
+            if name != ".git":
+                with suppress(FileNotFoundError):  # replaced since it was listed; the next scan sees that
+                    contents[name] = read_small_fd(os.open(name, _OPEN_FILE, dir_fd=fd))
+        repository = f"{self._root}/{path}" if path and ".git" in rule_files else None
+        return rules.enter(path, contents.get(GITIGNORE), contents.get(OWN_IGNORE), repository)
 
     def _classify(
         self, path: str, rules: IgnoreRules, entries: list[_Entry], directories: list[str], signature: bytes
