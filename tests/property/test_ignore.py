@@ -15,88 +15,65 @@ from hypothesis import strategies as st
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.scan import scan
 
-NAMES = [b"a", b"b", b"foo", b"bar", b"a.o", b"b.txt", b" x", b"x ", b"#c", b"!d", b"A", b"a-b", b"[x]", b"\\q", b"t\t"]
-NAMES += ["é".encode(), b"]", b"*", b"a/b", b"foo/a", b"foo/bar/a.o", b"b/foo", b"a/a/a", b"b/b.txt", b"bar/x "]
+NAMES = [
+    *(b"a", b"b", b"A", b"1", b"aa", b"ab", b"a-b", b"a.o", b"b.txt", b".h", b"-", b"^", b":", b"_"),
+    *(b" x", b"x ", b"x  ", b"t\t", b"x\r", b"#c", b"!d", b"[x]", b"]", b"a]", b"[", b"*", b"**", b"a*b", b"?"),
+    *(b"\\", b"\\q", b"a\\", b"new\nline", b"\x7f", "é".encode(), b"\xe9", b"\xef\xbb\xbfz"),
+    *(b"foo/a", b"foo/bar/a.o", b"foo/bar/b", b"foo/\\", b"bar/x ", b"dir/a", b"dir/dir/a", b"dir/b.txt"),
+    *(b"bb/foo/b", b"d/x/y/z/w", b"d/xx", b"b c/x "),
+]
+"""Files, in each of the directories that the rules are tried in."""
 
 PIECES = [
-    "a",
-    "b",
-    "foo",
-    "bar",
-    "o",
-    "txt",
-    ".",
-    "x",
-    "*",
-    "**",
-    "?",
-    "/",
-    "/",
-    "[",
-    "]",
-    "[a-c]",
-    "[!a]",
-    "[^b]",
-    "!",
+    *("a", "b", "foo", "bar", "dir", "d", "o", "txt", "x", "A", "é", "?é", ".", "-", "^", "$", "+", "(", "|", "{a,b}"),
+    *("*", "*", "**", "***", "?", "/", "/", "/", "/", "!", "\\", "#", "[", "]", "[!", "[^", "[:", "[[:", "[\\"),
+    *("[a-c]", "[!a]", "[^b]", "[]a]", "[a-]", "[!]]", "[!-a]", "[z-a]", "[--a]", "[a-c-e]", "[*-_]", "[a/b]", "[!/]"),
+    *("[[a]", "[]-a]", "[\\]]", "[a-\\c]", "[[:alpha:]]", "[[:digit:][:space:]]", "[[:upper:]-a]", "[[:punct:]]"),
+    *("[[:nope:]]", "[[:alpha:", "**/", "/**", "/**/", "**/**", "**a", "a**", "\\/", "\\*", "\\[", "\\\\", "\\ "),
+    *(" ", " ", "\t", "\r", "\0", "\x0b", "\ufeff"),
 ]
-PIECES += [
-    "\\",
-    " ",
-    "\\ ",
-    "#",
-    "-",
-    "[[:alpha:]]",
-    "[[:digit:][:space:]]",
-    "[]a]",
-    "[a-]",
-    "é",
-    "\t",
-    "[\\]]",
-    "**/",
-    "/**",
-]
-LINES = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
+LINES = st.lists(st.sampled_from(PIECES), max_size=7).map("".join)
 PLAIN = st.sampled_from(
     [
-        "*.o",
-        "/foo",
-        "foo/",
-        "!foo",
-        "foo/*",
-        "!foo/bar/",
-        "**/a",
-        "a/**",
-        "b/**/b.txt",
-        "*",
-        "!*/",
-        "/*",
-        "!/foo/",
-        "bar/x\\ ",
+        *(
+            "*.o",
+            "a.o",
+            "/foo",
+            "foo/",
+            "foo",
+            "foo/*",
+            "/foo/*",
+            "foo/**",
+            "foo/**/",
+            "foo/bar",
+            "foo/bar/",
+            "foo/bar/*",
+        ),
+        *("**/a", "a/**", "**/dir", "dir/*", "dir/dir/**", "d/**", "d/**/w", "d/**/*", "d/*/y", "d/x", "d/x/", "d/x/*"),
+        *("bb/*", "bb/foo", "*", "*/", "**/", "**/*", "*/*", "*/**", "/*", "/**", "*/bar", "bar/x\\ "),
     ]
 )
-ENDINGS = st.sampled_from(["\n", "\n", "\n", "\r\n", " \n", "\t\n"])
-FILES = st.lists(st.tuples(st.one_of(LINES, PLAIN), ENDINGS).map("".join), max_size=5).map("".join)
-PLACES = ["", "foo/", "foo/bar/", "a/", "b/"]
+RULES = st.tuples(st.sampled_from(["", "", "!"]), st.one_of(LINES, PLAIN)).map("".join)
+ENDINGS = st.sampled_from(["\n", "\n", "\n", "\r\n", " \n", "  \n", "\t\n"])
+FILES = st.lists(st.tuples(RULES, ENDINGS).map("".join), max_size=5).map("".join)
+PLACES = ["", "foo/", "foo/bar/", "dir/", "d/x/"]
 
 
 @contextmanager
-def repository(files: dict[str, str]) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A repository that has every name as a file where it can, with these ignore files; and git's environment."""
+def repository(directories: int) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A repository with every name in each of the directories "0", "1", ...; and the environment for git."""
     with tempfile.TemporaryDirectory() as place:
         home, root = Path(place) / "home", Path(place) / "root"
         (home / ".config/git").mkdir(parents=True)
         root.mkdir()
         environ = {"HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1", "PATH": os.environ["PATH"]}
         subprocess.run(["git", "init", "-q"], cwd=root, env=environ, check=True)
-        for name in sorted(NAMES, key=len, reverse=True):
-            path = os.path.join(os.fsencode(root), name)
-            if not os.path.exists(path):
+        for directory in range(directories):
+            for name in NAMES:
+                path = os.path.join(os.fsencode(root), b"%d" % directory, name)
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 with open(path, "wb"):
                     pass
-        for place_of_rules, content in files.items():
-            target = home / ".config/git/ignore" if place_of_rules == "global" else root / place_of_rules
-            target.write_text(content, newline="")
         yield root, environ
 
 
@@ -108,7 +85,15 @@ def kept_by_git(root: Path, environ: dict[str, str]) -> set[str]:
         check=True,
         capture_output=True,
     )
-    return {os.fsdecode(path) for path in out.stdout.split(b"\0") if path}
+    return {path.decode() for path in out.stdout.split(b"\0") if path and is_utf8(path)}
+
+
+def is_utf8(path: bytes) -> bool:
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def kept_by_us(root: Path, environ: dict[str, str]) -> set[str]:
@@ -117,24 +102,52 @@ def kept_by_us(root: Path, environ: dict[str, str]) -> set[str]:
     return {path for directory in snapshot.changed for path, _ in directory.files}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    ignores=st.dictionaries(st.sampled_from(PLACES), FILES, max_size=3),
-    exclude=st.one_of(st.just(""), FILES),
-    everywhere=st.one_of(st.just(""), FILES),
-)
-@example(ignores={"": "foo\\\n"}, exclude="", everywhere="")
-@example(ignores={"": "\ufeffa.o\n"}, exclude="", everywhere="")
-@example(ignores={"": "x \\ \nx\\ \n"}, exclude="", everywhere="")
-@example(ignores={"": "b/b**\n"}, exclude="", everywhere="")
-@example(ignores={"": "[a-\\c]*\n[[:nope:]]\n"}, exclude="", everywhere="")
-@example(ignores={"": "/*\n!/foo/\n", "foo/": "*\n!bar/\n"}, exclude="*.o\n", everywhere="!*.o\n")
-@example(ignores={"": "a*[/]b\nfoo[!x]a\n"}, exclude="", everywhere="")
-@example(ignores={"": "foo//\n//foo\n/\n!\n"}, exclude="", everywhere="")
-def test_the_files_we_keep_are_those_that_git_keeps(ignores: dict[str, str], exclude: str, everywhere: str) -> None:
-    files = {place + ".gitignore": content for place, content in ignores.items()}
-    with repository(files | {".git/info/exclude": exclude, "global": everywhere}) as (root, environ):
-        assert kept_by_us(root, environ) == kept_by_git(root, environ)
+TOGETHER = 30
+"""Ignore files that one run of git is asked about, each in a directory of its own."""
+
+
+def test_an_ignore_file_says_to_us_what_it_says_to_git() -> None:
+    with repository(TOGETHER) as (root, environ):
+
+        @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(contents=st.lists(FILES, max_size=TOGETHER))
+        @example(contents=["foo\\\n", "\ufeffa.o\n", "x \\ \nx\\ \n", "\\\\ \n", "b/b**\n", "[a-\\c]*\n[[:nope:]]\n"])
+        @example(contents=["a*[/]b\nfoo[!x]a\n", "foo//\n//foo\n/\n!\n", "foo/*\n!foo/bar/\n", "*/*\n!d/x\n"])
+        def agree(contents: list[str]) -> None:
+            for directory in range(TOGETHER):
+                content = contents[directory] if directory < len(contents) else "*\n"
+                (root / f"{directory}/.gitignore").write_text(content, newline="")
+            assert kept_by_us(root, environ) == kept_by_git(root, environ)
+
+        agree()
+
+
+def test_files_of_rules_override_each_other_as_in_git() -> None:
+    with repository(1) as (root, environ):
+
+        @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(
+            ignores=st.dictionaries(st.sampled_from(PLACES), FILES, max_size=3),
+            above=st.one_of(st.just(""), FILES),
+            exclude=st.one_of(st.just(""), FILES),
+            everywhere=st.one_of(st.just(""), FILES),
+        )
+        @example(ignores={"": "/*\n!/foo/\n", "foo/": "*\n!bar/\n"}, above="", exclude="*.o\n", everywhere="!*.o\n")
+        @example(ignores={"": "foo/*\n", "foo/": "!*/\n"}, above="", exclude="", everywhere="")
+        def agree(ignores: dict[str, str], above: str, exclude: str, everywhere: str) -> None:
+            for place in PLACES:
+                (root / "0" / place / ".gitignore").unlink(missing_ok=True)
+            for place, content in ignores.items():
+                (root / "0" / place / ".gitignore").write_text(content, newline="")
+            (root / ".gitignore").write_text(above, newline="")
+            (root / ".git/info/exclude").write_text(exclude, newline="")
+            Path(environ["HOME"], ".config/git/ignore").write_text(everywhere, newline="")
+            assert kept_by_us(root, environ) == kept_by_git(root, environ)
+            # A root that is ignored itself is another matter: whoever named it wants it.
+            if subprocess.run(["git", "check-ignore", "-q", "0"], cwd=root, env=environ).returncode:
+                assert kept_by_us(root / "0", environ) == kept_by_git(root / "0", environ)
+
+        agree()
 
 
 @settings(max_examples=300, deadline=None)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from reposyncd.errors import TransientStoreError
+from reposyncd.errors import StoreBusyError, TransientStoreError
 from reposyncd.model import Applied, Batch, Hit, Record
 
 _ENVIRONMENT = (
@@ -52,14 +52,17 @@ class _Request:
     arguments: tuple[Any, ...]
     future: Future[Any] = field(default_factory=Future)
     attempts: int = 0
+    trouble: TransientStoreError | None = None
+    """what it ended with the last time, if the child could still tell"""
 
 
 class IndexProcess:
     """A `ports.VectorIndex` whose work is done by a child process.
 
-    The child is started by the first operation (or `start`). When it dies, or an operation takes longer than
-    `deadline_s`, it is killed and started again, and what was not answered is sent again in order: operations
-    are idempotent. An operation fails with TransientStoreError after three children died of it.
+    The child is started by the first operation (or `start`). When it dies, an operation takes longer than
+    `deadline_s`, or fails in a way that may pass (a full disk), the child is killed and started again, and what was
+    not answered is sent again in order: operations are idempotent. An operation fails with TransientStoreError when
+    it has cost three children. A lock that another program holds fails it at once: it has been waited for.
 
     Operations may be called from any thread. `close` ends the child; it also ends when this process does.
     """
@@ -162,6 +165,9 @@ class IndexProcess:
             with self._lock:
                 if not self._waiting or id(self._waiting[0]) != number:
                     break  # closed meanwhile
+                if isinstance(value, TransientStoreError) and not isinstance(value, StoreBusyError):
+                    self._waiting[0].trouble = value
+                    break  # the child leaves too: its client is of no use any more
                 request = self._waiting.popleft()
             if succeeded:
                 request.future.set_result(value)
@@ -193,7 +199,8 @@ class IndexProcess:
                         successor.send(request)
         if failed:
             failed.future.set_exception(
-                TransientStoreError(
+                failed.trouble
+                or TransientStoreError(
                     f"the index process {cause}, {_ATTEMPTS} times in the same operation ({failed.operation}); "
                     f"see {child.log_path}"
                 )

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
-
 from reposyncd.errors import (
     CorruptStoreError,
     ReposyncError,
@@ -34,11 +32,6 @@ if TYPE_CHECKING:
     from reposyncd.store.chroma import ChromaStore
 
     Vectors = np.ndarray[Any, np.dtype[np.float32]]
-
-_ATTEMPTS = 5
-_FIRST_WAIT_S = 0.1
-_LONGEST_WAIT_S = 5.0
-"""A passing trouble of the store is tried again four times, over about 3 s. A lock is not: it was waited for."""
 
 Embed = Callable[[list[str]], "Vectors"]
 
@@ -157,12 +150,6 @@ def serve(connection: Connection, index: Index) -> None:
             except Exception as error:
                 prepared.put((number, operation, error))
 
-    retrying = Retrying(
-        retry=retry_if_exception(lambda e: isinstance(e, TransientStoreError) and not isinstance(e, StoreBusyError)),
-        wait=wait_exponential_jitter(initial=_FIRST_WAIT_S, max=_LONGEST_WAIT_S),
-        stop=stop_after_attempt(_ATTEMPTS),
-        reraise=True,
-    )
     for target in (receive, prepare):
         threading.Thread(target=target, name=target.__name__, daemon=True).start()
     while True:
@@ -171,11 +158,14 @@ def serve(connection: Connection, index: Index) -> None:
         try:
             if isinstance(arguments, BaseException):
                 raise arguments
-            reply = (number, True, retrying(index.perform, operation, arguments))
+            reply = (number, True, index.perform(operation, arguments))
         except BaseException as error:
             # BaseException: a panic in Chroma's Rust code arrives as one.
             reply = (number, False, portable(operation, error))
         connection.send(reply)
+        if isinstance(reply[2], TransientStoreError) and not isinstance(reply[2], StoreBusyError):
+            # After a full disk or the like Chroma's client fails, or hangs, for good; a new process does not.
+            os._exit(1)
 
 
 def portable(operation: str, error: BaseException) -> ReposyncError:

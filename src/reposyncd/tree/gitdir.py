@@ -1,47 +1,73 @@
-"""Where git keeps what concerns ignoring, found without running git."""
+"""Where git keeps what concerns ignoring, found without running git.
+
+Absent and unreadable are two things here: an ignore file that is absent says nothing, of one that is unreadable
+(EACCES, EIO, larger than any real one) nobody can tell what it says, and an OSError tells so. Only what belongs to
+the user, and not to the tree, may be out of reach: for a program that runs under another account than the one HOME
+names, git reads on without it, and so does this.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 
-_LONGEST_BYTES = 1 << 20
-"""Of a configuration or ignore file that is read: the largest real ones are a hundredth of that."""
+from reposyncd.tree.directory import OPEN_FILE, read_regular
+
+_LONGEST_BYTES = 8 << 20
+"""Of a configuration or ignore file: some hundred times the largest real ones, and a second's work to compile."""
+
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG}
+"""There is no such file, or a link where none is followed, or a socket."""
+
+_OUT_OF_REACH = {errno.EACCES, errno.EPERM}
 
 
-def read_small(path: str) -> bytes | None:
-    """The file's content; None if it is absent, unreadable, or no regular file of reasonable size."""
+def read_small(path: str, *, follow: bool = True, dir_fd: int | None = None) -> bytes | None:
+    """The content of an ignore or configuration file; None if there is none, or it is no regular file.
+
+    With `follow`, the last component may be a link: git follows it for the files that are not in the work tree.
+    Raises OSError, which names the file, if it is there and cannot be read.
+    """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    return read_small_fd(fd)
-
-
-def read_small_fd(fd: int) -> bytes | None:
-    """As `read_small`, of an open descriptor, which is closed."""
-    import stat
-
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _LONGEST_BYTES:
+        fd = os.open(path, OPEN_FILE & ~os.O_NOFOLLOW if follow else OPEN_FILE, dir_fd=dir_fd)
+        try:
+            return read_regular(fd, _LONGEST_BYTES)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in _ABSENT:
             return None
-        return os.read(fd, _LONGEST_BYTES)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+        error.filename = path
+        raise
+
+
+def is_repository(top: str) -> bool:
+    """Whether the directory is the top of a work tree, and not just has something of the name `.git`.
+
+    A `.git` that points elsewhere counts even if what it points to is not there: its repository may not be mounted.
+    """
+    git = os.path.join(top, ".git")
+    if not os.path.isdir(git):
+        return (_of_the_user(git) or b"").startswith(b"gitdir:")
+    common = common_dir(top) or git
+    return os.path.lexists(os.path.join(git, "HEAD")) and all(
+        os.path.isdir(os.path.join(common, name)) for name in ("objects", "refs")
+    )
 
 
 def work_tree_top(path: str) -> str | None:
-    """The nearest directory at or above `path` that has a `.git`; None outside of git."""
-    while True:
-        if os.path.lexists(os.path.join(path, ".git")):
-            return path
-        parent = os.path.dirname(path)
-        if parent == path:
-            return None
-        path = parent
+    """The nearest repository at or above `path`, on its file system; None outside of git."""
+    try:
+        device = os.stat(path).st_dev
+        while not is_repository(path):
+            parent = os.path.dirname(path)
+            if parent == path or os.stat(parent).st_dev != device:
+                return None
+            path = parent
+    except FileNotFoundError:
+        return None
+    return path
 
 
 def common_dir(top: str) -> str | None:
@@ -57,42 +83,70 @@ def common_dir(top: str) -> str | None:
 
 
 def exclude_contents(top: str | None, environ: Mapping[str, str]) -> list[bytes]:
-    """The ignore files that apply to a whole work tree, weakest first: the user's, then info/exclude."""
+    """The ignore files that apply to a whole work tree, weakest first: the user's, then info/exclude.
+
+    Raises OSError, which names the file, if one of the work tree's is there and cannot be read.
+    """
     git = common_dir(top) if top else None
-    found = [read_small(_excludes_file(git, environ)) or b""]
+    file = _excludes_file(top, git, environ)
+    found = [_of_the_user(file) or b"" if file else b""]
     if git:
         found.append(read_small(os.path.join(git, "info", "exclude")) or b"")
     return found
 
 
-def _excludes_file(git: str | None, environ: Mapping[str, str]) -> str:
-    """core.excludesFile, of the last configuration file that sets it; else git's default."""
-    home = environ.get("HOME", "")
-    xdg = os.path.join(environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "git")
+def _of_the_user(path: str) -> bytes | None:
+    try:
+        return read_small(path)
+    except OSError as error:
+        if error.errno in _OUT_OF_REACH:
+            return None
+        raise
+
+
+def _excludes_file(top: str | None, git: str | None, environ: Mapping[str, str]) -> str | None:
+    """core.excludesFile, of the last configuration file that sets it; else git's default. None: there is none."""
+    home = environ.get("HOME")
+    config = environ.get("XDG_CONFIG_HOME") or (os.path.join(home, ".config") if home else None)
     files = [] if environ.get("GIT_CONFIG_NOSYSTEM") else ["/etc/gitconfig"]
     if "GIT_CONFIG_GLOBAL" in environ:
         files.append(environ["GIT_CONFIG_GLOBAL"])
     else:
-        files += [os.path.join(xdg, "config"), os.path.join(home, ".gitconfig")]
+        files += [os.path.join(config, "git", "config")] if config else []
+        files += [os.path.join(home, ".gitconfig")] if home else []
+    contents = [_of_the_user(file) for file in files]
     if git:
-        files.append(os.path.join(git, "config"))
-    chosen = os.path.join(xdg, "ignore")
-    for file in files:
-        for value in _values(read_small(file) or b"", b"core", b"excludesfile"):
-            path = os.fsdecode(value)
-            chosen = os.path.join(home, path[2:]) if path.startswith("~/") else os.path.expanduser(path)
+        contents.append(read_small(os.path.join(git, "config")))
+    chosen = os.path.join(config, "git", "ignore") if config else None
+    for content in contents:
+        for value in _values(content or b"", b"core", b"excludesfile"):
+            chosen = _expanded(os.fsdecode(value), top, home)
     return chosen
+
+
+def _expanded(path: str, top: str | None, home: str | None) -> str | None:
+    if not path:
+        return None
+    if path.startswith("~/"):
+        return os.path.join(home, path[2:]) if home else None
+    # git runs at the top of the work tree, so that is what a relative path is relative to.
+    return os.path.join(top or "/", os.path.expanduser(path))
 
 
 def _values(config: bytes, section: bytes, key: bytes) -> Iterator[bytes]:
     """Every value of `section.key`; the format is that of git-config(1), without includes."""
     here = False
-    for line in config.replace(b"\\\n", b"").splitlines():
+    lines = iter(config.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"\n"))
+    for line in lines:
         line = line.strip()
         if line.startswith(b"["):
             header, _, line = line[1:].partition(b"]")
             here = header.strip().lower() == section
             line = line.strip()
+        if line.startswith((b"#", b";")):
+            continue
+        while line.endswith(b"\\"):
+            line = line[:-1] + next(lines, b"")
         name, equals, value = line.partition(b"=")
         if here and equals and name.strip().lower() == key:
             yield _unquoted(value.strip())

@@ -5,6 +5,9 @@ downwards each directory's `.gitignore` and `.reposyncdignore`, then the configu
 that matches in the strongest file that has a match decides. A directory that is ignored is not entered, so that
 nothing in it can be taken back. Above the root, `.gitignore` files up to the top of its work tree count. In a
 repository within the tree (a submodule, a clone) its own git rules count and those outside of it do not; ours do.
+
+Three things are not as in git: a file that git tracks although a rule matches it is ignored here (git's index is not
+read), a root that is ignored itself is not (whoever named it wants it), and core.ignoreCase is not heeded.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
+from reposyncd.errors import UnreadableError
 from reposyncd.tree.gitdir import exclude_contents, read_small, work_tree_top
+from reposyncd.tree.wildmatch import DIRECTORY_MARK, Pattern, parse
 
 if TYPE_CHECKING:
     import re2
@@ -24,50 +29,68 @@ if TYPE_CHECKING:
 GITIGNORE = ".gitignore"
 OWN_IGNORE = ".reposyncdignore"
 
-_RE2_MEMORY_BYTES = 256 << 20
-"""What re2 may use for one ignore file: some ten thousand patterns."""
+_RE2_MEMORY_BYTES = 64 << 20
+"""What re2 may use for one set of patterns; it forgets the states that it has built when they have come to so much."""
+
+_SET_BYTES = 256 << 10
+"""Of regular expressions in one set: some thousand ordinary patterns, and so few that a set of that memory never fails
+to compile. Longer ignore files become more sets."""
+
+_Set = tuple["re2.Set", tuple[bool, ...]]
+"""patterns, and whether each ignores (or takes back)"""
 
 
 class _Source:
     """One ignore file, compiled when a decision first needs it."""
 
-    __slots__ = ("_compiled", "_content", "base")
+    __slots__ = ("_content", "_sets", "skip")
 
     def __init__(self, base: str, content: bytes) -> None:
-        self.base = base
-        """the directory that its patterns are relative to, as a prefix of paths: "" or "a/b/" """
+        self.skip = len(os.fsencode(base))
+        """bytes of `base`, the directory that the patterns are relative to, as a prefix of paths: "" or "a/b/" """
         self._content = content
-        self._compiled: tuple[re2.Set, list[bool]] | None = None
+        self._sets: tuple[_Set, ...] | None = None
 
     def decides(self, path: bytes) -> bool | None:
-        """Whether the path (below base, relative to it, `/` at the end of a directory's) is ignored; None: no word."""
-        if self._compiled is None:
-            self._compiled = self._compile()
-        patterns, ignored = self._compiled
-        if not ignored:
-            return None
-        matches = patterns.Match(path)
-        return ignored[max(matches)] if matches else None
+        """Whether the path (relative to base, a directory's with DIRECTORY_MARK) is ignored; None: no word."""
+        if self._sets is None:
+            self._sets = self._compile()
+        for patterns, ignores in self._sets:
+            matches: list[int] | None = patterns.Match(path)
+            if matches:
+                return ignores[max(matches)]
+        return None
 
-    def _compile(self) -> tuple[re2.Set, list[bool]]:
-        import re2
-
-        from reposyncd.tree.wildmatch import parse
-
-        options = re2.Options()
-        options.encoding = re2.Options.Encoding.LATIN1  # bytes, as in git
-        options.dot_nl = True
-        options.never_capture = True
-        options.log_errors = False
-        options.max_mem = _RE2_MEMORY_BYTES
-        patterns = re2.Set.FullMatchSet(options)
-        ignored = []
+    def _compile(self) -> tuple[_Set, ...]:
+        """The sets, strongest first."""
+        sets: list[_Set] = []
+        group: list[Pattern] = []
+        size = 0
         for pattern in parse(self._content):
-            patterns.Add(pattern.regex)
-            ignored.append(not pattern.negated)
-        if ignored:
-            patterns.Compile()
-        return patterns, ignored
+            if size and size + len(pattern.regex) > _SET_BYTES:
+                sets.append(_compiled(group))
+                group, size = [], 0
+            group.append(pattern)
+            size += len(pattern.regex)
+        if group:
+            sets.append(_compiled(group))
+        return tuple(reversed(sets))
+
+
+def _compiled(group: list[Pattern]) -> _Set:
+    import re2
+
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1  # bytes, as in git
+    options.dot_nl = True
+    options.never_capture = True
+    options.log_errors = False
+    options.max_mem = _RE2_MEMORY_BYTES
+    patterns = re2.Set.FullMatchSet(options)
+    for pattern in group:
+        patterns.Add(pattern.regex)
+    patterns.Compile()
+    return patterns, tuple(not pattern.negated for pattern in group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +102,37 @@ class IgnoreRules:
 
     digest: bytes
     """16 bytes, of every rule in force here and where it stands"""
-    _git: tuple[_Source, ...]
+    _configured: tuple[_Source, ...]
     _own: tuple[_Source, ...]
+    _git: tuple[_Source, ...]
+    """of each kind those that say anything, strongest first"""
     _prefix: str
     """what paths relative to the root are relative to, as a prefix: where the root is in its work tree"""
     _environ: Mapping[str, str]
 
     @staticmethod
     def for_root(root: str, excludes: Sequence[str], environ: Mapping[str, str], salt: str = "") -> IgnoreRules:
-        """The rules from outside the root. `root` is absolute and real; `salt` goes into every digest."""
+        """The rules from outside the root. `root` is absolute and real; `salt` goes into every digest.
+
+        Raises UnreadableError if a file that holds rules is there and cannot be read: nobody knows then what is
+        ignored.
+        """
         top = work_tree_top(root)
         prefix = "" if top in (None, root) else os.path.relpath(root, top) + "/"
-        git = [_Source("", content) for content in exclude_contents(top, environ)]
-        above = os.path.dirname(prefix.rstrip("/"))
-        if prefix and top:
-            steps = above.split("/") if above else []
-            for depth in range(len(steps) + 1):
-                base = "".join(step + "/" for step in steps[:depth])
-                git.append(_Source(base, read_small(os.path.join(top, base, GITIGNORE)) or b""))
+        try:
+            git = [("", content) for content in exclude_contents(top, environ)]
+            if top:
+                git += [
+                    (base, read_small(os.path.join(top, base, GITIGNORE), follow=False) or b"")
+                    for base in _directories_above(prefix)
+                ]
+        except OSError as error:
+            raise UnreadableError(f"the ignore rules in {error.filename} cannot be read: {error.strerror}") from error
         configured = "\n".join(excludes).encode("utf-8", "surrogateescape")
-        own = (_Source(prefix, configured),)
-        hasher = xxhash.xxh3_128(repr((salt, prefix, configured)).encode())
-        for source in git:
-            hasher.update(repr((source.base, source._content)).encode("utf-8", "surrogateescape"))
-        return IgnoreRules(hasher.digest(), tuple(git), own, prefix, environ)
+        outside = repr((salt, prefix, configured, git)).encode("utf-8", "surrogateescape")
+        return IgnoreRules(
+            xxhash.xxh3_128_digest(outside), _sources((prefix, configured)), (), _sources(*git), prefix, environ
+        )
 
     def enter(
         self, path: str, gitignore: bytes | None, own: bytes | None, repository: str | None = None
@@ -112,31 +142,37 @@ class IgnoreRules:
         if gitignore is None and own is None and repository is None:
             return self
         base = self._prefix + path + "/" if path else self._prefix
-        git, ours = self._git, self._own
+        around = self._git
         outside: list[bytes] = []
         if repository is not None:
             outside = exclude_contents(repository, self._environ)
-            git = tuple(_Source(base, content) for content in outside)
-        if gitignore is not None:
-            git = (*git, _Source(base, gitignore))
-        if own is not None:
-            # The configured excludes stay the strongest.
-            ours = (*ours[:-1], _Source(base, own), ours[-1])
-        digest = xxhash.xxh3_128_digest(
-            self.digest
-            + repr((path, gitignore, own, repository is not None, outside)).encode("utf-8", "surrogateescape")
+            around = _sources(*((base, content) for content in outside))
+        rules = repr((path, gitignore, own, repository is not None, outside)).encode("utf-8", "surrogateescape")
+        return IgnoreRules(
+            xxhash.xxh3_128_digest(self.digest + rules),
+            self._configured,
+            _sources((base, own or b"")) + self._own,
+            _sources((base, gitignore or b"")) + around,
+            self._prefix,
+            self._environ,
         )
-        return IgnoreRules(digest, git, ours, self._prefix, self._environ)
 
     def ignores(self, path: str, is_directory: bool) -> bool:
         """Whether the path (relative to the root; its directory is not ignored) is ignored."""
-        full = self._prefix + path + "/" if is_directory else self._prefix + path
-        for source in reversed(self._own):
-            verdict = source.decides(os.fsencode(full[len(source.base) :]))
-            if verdict is not None:
-                return verdict
-        for source in reversed(self._git):
-            verdict = source.decides(os.fsencode(full[len(source.base) :]))
+        full = os.fsencode(self._prefix + path) + (DIRECTORY_MARK if is_directory else b"")
+        for source in (*self._configured, *self._own, *self._git):
+            verdict = source.decides(full[source.skip :])
             if verdict is not None:
                 return verdict
         return False
+
+
+def _sources(*contents: tuple[str, bytes]) -> tuple[_Source, ...]:
+    """Of (base, content), weakest first: the sources, strongest first. What has no pattern is left out."""
+    return tuple(_Source(base, content) for base, content in reversed(contents) if content.strip())
+
+
+def _directories_above(prefix: str) -> list[str]:
+    """From the top down, as prefixes, those that the directory of this prefix is in: of "a/b/", "" and "a/"."""
+    names = prefix.split("/")[:-1]
+    return ["".join(name + "/" for name in names[:depth]) for depth in range(len(names))]

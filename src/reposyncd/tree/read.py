@@ -9,12 +9,10 @@ from dataclasses import dataclass
 
 import xxhash
 
-from reposyncd.errors import UnreadableError, UnstableError, VanishedError
+from reposyncd.errors import RootMissingError, UnreadableError, UnstableError, VanishedError
 from reposyncd.model import FileStat, Skip
+from reposyncd.tree.directory import OPEN_DIRECTORY, OPEN_FILE, open_below
 from reposyncd.tree.secrets import has_secret
-
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 """Nothing is there, or something that is no regular file or directory any more."""
@@ -45,10 +43,13 @@ class RawFile:
 
 
 class Tree:
-    """An open root. A context manager; not thread-safe."""
+    """An open root. A context manager; not thread-safe. Raises RootMissingError if the root cannot be opened."""
 
     def __init__(self, root: str) -> None:
-        self._root = os.open(root, _OPEN_DIRECTORY)
+        try:
+            self._root = os.open(root, OPEN_DIRECTORY)
+        except OSError as error:
+            raise RootMissingError(f"{root} cannot be opened: {error.strerror}") from error
         self._directory = ("", self._root)
 
     def __enter__(self) -> Tree:
@@ -66,7 +67,7 @@ class Tree:
         """
         try:
             directory, _, name = path.rpartition("/")
-            fd = os.open(name, _OPEN_FILE, dir_fd=self._enter(directory))
+            fd = os.open(name, OPEN_FILE, dir_fd=self._enter(directory))
         except OSError as error:
             if error.errno in _GONE:
                 raise VanishedError(f"{path!r} is not there any more") from None
@@ -82,15 +83,8 @@ class Tree:
         """A descriptor of the directory; the last one is kept, since files come directory by directory."""
         if path != self._directory[0]:
             self._leave()
-            fd = self._root
-            for name in path.split("/") if path else ():
-                try:
-                    inner = os.open(name, _OPEN_DIRECTORY, dir_fd=fd)
-                finally:
-                    if fd != self._root:
-                        os.close(fd)
-                fd = inner
-            self._directory = (path, fd)
+            if path:
+                self._directory = (path, open_below(self._root, path))
         return self._directory[1]
 
     def _leave(self) -> None:
@@ -110,7 +104,9 @@ def _read(fd: int, path: str, limit: int) -> RawFile:
         left -= len(part)
     data = b"".join(parts)
     after = os.fstat(fd)
-    if _stat(before) != _stat(after) or len(data) != after.st_size or len(data) > limit:
+    if after.st_size > limit:
+        raise UnstableError(f"{path!r} grew over {limit} bytes since it was listed")
+    if _stat(before) != _stat(after) or len(data) != after.st_size:
         raise UnstableError(f"{path!r} changed while it was read")
     return RawFile(_stat(after), xxhash.xxh3_128_hexdigest(data), data)
 
@@ -124,29 +120,36 @@ def classify(data: bytes) -> str | Skip:
 
     UTF-8, else UTF-16 or UTF-32 by their byte order mark, else an encoding detected from the content.
     """
-    encoding = next((name for bom, name in _BOMS if data.startswith(bom)), "utf-8-sig")
-    if encoding == "utf-8-sig" and b"\0" in data[:_BINARY_PROBE]:
+    encoding = next((name for bom, name in _BOMS if data.startswith(bom)), None)
+    if encoding is None and b"\0" in data[:_BINARY_PROBE]:
         return Skip.BINARY
+    text: str | None
     try:
-        text = data.decode(encoding)
+        text = data.decode(encoding or "utf-8-sig")
+        as_utf8 = text.encode() if encoding else data
     except UnicodeDecodeError:
-        detected = None if encoding != "utf-8-sig" else _detected(data)
-        if detected is None:
+        text = None if encoding else _detected(data)
+        if text is None:
             return Skip.UNDECODABLE
-        text = detected
-    # Of another encoding the secret's bytes are not what the formats are written in.
-    if has_secret(data if encoding == "utf-8-sig" else text.encode()):
-        return Skip.SECRET
-    return text
+        as_utf8 = text.encode()
+    if encoding and "\0" in text[:_BINARY_PROBE]:
+        return Skip.BINARY  # begins as if with a byte order mark
+    return Skip.SECRET if has_secret(as_utf8) else text
 
 
 def _detected(data: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data[:_DETECTION_SAMPLE]).best()
+    sample = data[:_DETECTION_SAMPLE]
+    if len(data) > len(sample):
+        # Whole lines: half a character at its end would rule the right encoding out.
+        sample = sample[: sample.rfind(b"\n") + 1] or sample
+    best = from_bytes(sample).best()
     if best is None:
         return None
     try:
-        return data.decode(best.encoding)
-    except (UnicodeDecodeError, LookupError):
+        text = data.decode(best.encoding)
+        text.encode()
+    except (UnicodeError, LookupError):
         return None
+    return text

@@ -3,28 +3,40 @@
 A directory whose signature (a digest of the names and stats of its entries) and ignore rules are those that are known
 is unchanged, and costs its listing and no more. What is known must be trusted by whoever passes it: a signature that
 was taken less than two seconds after one of its time stamps proves nothing.
+
+Every directory is opened by its name in the one that it was listed in, so that a directory that is swapped for a link
+during the scan leads nowhere, at whatever depth.
 """
 
 from __future__ import annotations
 
+import errno
 import gc
 import marshal
 import os
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import xxhash
 
 from reposyncd.errors import RootMissingError
 from reposyncd.model import RACY_NS, DirectoryRow, FileError, FileStat, RootIdentity, Skip
-from reposyncd.tree.gitdir import read_small_fd
+from reposyncd.tree.directory import OPEN_DIRECTORY, open_below
+from reposyncd.tree.gitdir import is_repository, read_small
 from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
 from reposyncd.tree.secrets import has_secret_name
 
-_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MOST_OPEN = 64
+"""Directories kept open, each the parent of the next, out of the usual 1024 descriptors of a process. What lies deeper,
+which no source does, is opened from the last of them, one component after the other."""
+
+_PATH_MAX_BYTES = 4096
+"""Linux's longest path, its NUL included. Directories beyond can be reached, but by no program that names them."""
+
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+"""The errors of a directory that is absent, or another thing now, since its parent was listed."""
 
 _MARSHAL_FORMAT = 2
 """Newer formats depend on reference counts, so that equal values could have different bytes."""
@@ -87,6 +99,17 @@ def scan(
             gc.enable()
 
 
+class _Level(NamedTuple):
+    """A listed directory whose subdirectories are still to be listed."""
+
+    path: str
+    fd: int | None
+    """open on it; None below the levels that are kept open"""
+    rules: IgnoreRules
+    inner: list[str]
+    """names of the subdirectories to enter"""
+
+
 class _Scan:
     def __init__(
         self,
@@ -100,66 +123,100 @@ class _Scan:
         self._known = known
         self._trusted_until_ns = trusted_until_ns
         self._max_file_size = max_file_size
-        self._exclude_dirs = exclude_dirs
+        prefix = os.path.join(root, "")
+        self._prefix_bytes = len(os.fsencode(prefix))
+        self._never = {each.removeprefix(prefix) for each in exclude_dirs if each.startswith(prefix)}
+        self._levels: list[_Level] = []
         self._unchanged: list[str] = []
         self._changed: list[ScannedDirectory] = []
         self._unreadable: list[FileError] = []
 
     def run(self, rules: IgnoreRules) -> Snapshot:
         try:
-            fd = os.open(self._root, _OPEN_DIRECTORY)
+            fd = os.open(self._root, OPEN_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
             raise RootMissingError(f"{self._root} is not there, or is no directory") from None
         except OSError as error:
             raise RootMissingError(f"{self._root} cannot be listed: {error.strerror}") from error
         found = os.fstat(fd)
+        try:
+            self._list(fd, "", rules)
+            while self._levels:
+                level = self._levels[-1]
+                if level.inner:
+                    self._enter(level, level.inner.pop())
+                else:
+                    self._levels.pop()
+                    if level.fd is not None:
+                        os.close(level.fd)
+        finally:
+            for level in self._levels:
+                if level.fd is not None:
+                    os.close(level.fd)
         identity = RootIdentity(found.st_dev, found.st_ino)
-        stack: list[tuple[str, IgnoreRules]] = []
-        self._list(fd, "", rules, stack)
-        while stack:
-            path, above = stack.pop()
-            try:
-                fd = os.open(f"{self._root}/{path}", _OPEN_DIRECTORY)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # gone since its parent was listed, whose signature will tell
-            except OSError as error:
-                self._unreadable.append(FileError(path, f"cannot be listed: {error.strerror}"))
-                continue
-            self._list(fd, path, above, stack)
         return Snapshot(identity, frozenset(self._unchanged), tuple(self._changed), tuple(self._unreadable))
 
-    def _list(self, fd: int, path: str, rules: IgnoreRules, stack: list[tuple[str, IgnoreRules]]) -> None:
+    def _enter(self, level: _Level, name: str) -> None:
+        path = f"{level.path}/{name}" if level.path else name
+        if path in self._never:
+            return
+        try:
+            if self._prefix_bytes + len(os.fsencode(path)) >= _PATH_MAX_BYTES:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            if level.fd is not None:
+                fd = os.open(name, OPEN_DIRECTORY, dir_fd=level.fd)
+            else:
+                deepest = self._levels[_MOST_OPEN - 1]
+                assert deepest.fd is not None  # noqa: S101 - the levels above the others are open
+                fd = open_below(deepest.fd, path[len(deepest.path) + 1 :])
+        except OSError as error:
+            # Of one that is gone the signature of its parent will tell.
+            if error.errno not in _GONE:
+                self._fail(path, error)
+            return
+        self._list(fd, path, level.rules)
+
+    def _list(self, fd: int, path: str, rules: IgnoreRules) -> None:
+        """Lists an open directory, and closes it if nothing in it is to be entered."""
+        keep = False
+        try:
+            rules, inner = self._compare(fd, path, rules)
+            if inner:
+                keep = len(self._levels) < _MOST_OPEN
+                self._levels.append(_Level(path, fd if keep else None, rules, inner))
+        except OSError as error:
+            self._fail(path, error)
+        finally:
+            if not keep:
+                os.close(fd)
+
+    def _compare(self, fd: int, path: str, rules: IgnoreRules) -> tuple[IgnoreRules, list[str]]:
+        """Notes what the directory is now; returns the rules in it, and its subdirectories that are to be entered."""
         entries: list[_Entry] = []
         directories: list[str] = []
         rule_files: list[str] = []
         add, complete = entries.append, True
-        try:
-            with os.scandir(fd) as listing:
-                for entry in listing:
-                    name = entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        directories.append(name)
-                        continue
-                    try:
-                        s = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                    except OSError as error:
-                        complete = False
-                        self._fail(f"{path}/{name}" if path else name, error)
-                        continue
-                    add((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode))
-                    if name[0] == "." and name in _RULE_FILES and (stat.S_ISREG(s.st_mode) or name == ".git"):
-                        rule_files.append(name)
-            if ".git" in directories:
-                rule_files.append(".git")
-            if rule_files:
-                rules = self._rules_inside(fd, path, rules, rule_files)
-        except OSError as error:
-            self._fail(path, error)
-            return
-        finally:
-            os.close(fd)
+        with os.scandir(fd) as listing:
+            for entry in listing:
+                name = entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(name)
+                    continue
+                try:
+                    s = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    complete = False
+                    self._fail(f"{path}/{name}" if path else name, error)
+                    continue
+                add((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode))
+                if name[0] == "." and name in _RULE_FILES and (stat.S_ISREG(s.st_mode) or name == ".git"):
+                    rule_files.append(name)
+        if ".git" in directories:
+            rule_files.append(".git")
+        if rule_files:
+            rules = self._rules_inside(fd, path, rules, rule_files)
         signature = xxhash.xxh3_128_digest(marshal.dumps((entries, directories), _MARSHAL_FORMAT))
         row = self._known.get(path)
         if row is not None and complete and row.signature == signature and row.rules == rules.digest:
@@ -169,24 +226,29 @@ class _Scan:
             trusted = complete and all(max(e[2], e[3]) < self._trusted_until_ns for e in entries)
             self._changed.append(ScannedDirectory(path, row, trusted, files))
         pruned = row.pruned
-        for name in directories:
-            if name not in pruned and name != ".git":
-                child = f"{path}/{name}" if path else name
-                if f"{self._root}/{child}" not in self._exclude_dirs and _is_utf8(name):
-                    stack.append((child, rules))
+        return rules, [name for name in directories if name not in pruned and name != ".git" and _is_utf8(name)]
 
     def _fail(self, path: str, error: OSError) -> None:
-        self._unreadable.append(FileError(path, f"cannot be listed: {error.strerror}"))
+        # A name that is not UTF-8 is made one that can be shown; nothing can be known of it anyway.
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        self._unreadable.append(FileError(shown, f"cannot be listed: {error.strerror}"))
 
     def _rules_inside(self, fd: int, path: str, rules: IgnoreRules, rule_files: list[str]) -> IgnoreRules:
-        """The rules with those of the directory's own; `rule_files` are its regular ignore files, and `.git`."""
-        contents: dict[str, bytes | None] = {}
-        for name in rule_files:
-            if name != ".git":
-                with suppress(FileNotFoundError):  # replaced since it was listed; the next scan sees that
-                    contents[name] = read_small_fd(os.open(name, _OPEN_FILE, dir_fd=fd))
-        repository = f"{self._root}/{path}" if path and ".git" in rule_files else None
-        return rules.enter(path, contents.get(GITIGNORE), contents.get(OWN_IGNORE), repository)
+        """The rules with those of the directory's own; `rule_files` are its regular ignore files, and `.git`.
+
+        Raises OSError, which names the file, if one that holds rules cannot be read. One that was replaced by
+        nothing or by a link since it was listed holds none; the next scan sees that.
+        """
+        repository = f"{self._root}/{path}"
+        try:
+            gitignore, own = (
+                read_small(name, follow=False, dir_fd=fd) if name in rule_files else None
+                for name in (GITIGNORE, OWN_IGNORE)
+            )
+            is_inner = path and ".git" in rule_files and is_repository(repository)
+            return rules.enter(path, gitignore, own, repository if is_inner else None)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.filename}: {error.strerror}") from error
 
     def _classify(
         self, path: str, rules: IgnoreRules, entries: list[_Entry], directories: list[str], signature: bytes

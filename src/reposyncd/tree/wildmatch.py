@@ -12,6 +12,16 @@ import re
 from typing import NamedTuple
 
 _SPECIAL = b"*?[\\"
+_LONGEST_PATH = 4096
+"""Bytes of Linux's longest path. A pattern that only longer ones could match is left out, whatever its size."""
+
+DIRECTORY_MARK = b"\0"
+"""Stands at the end of a directory's path: the one byte in no name. A slash would not do, for `a/*` matches "a/"."""
+
+_ONE_BYTE = rb"[^/\x00]"
+_ONE_COMPONENT = rb"[^/\x00]*"
+_ANYTHING = rb"[^\x00]*"
+_DIRECTORIES = b"(?:.*/)?"
 _CLASSES = {
     b"alnum": rb"a-zA-Z0-9",
     b"alpha": rb"a-zA-Z",
@@ -32,7 +42,7 @@ class Pattern(NamedTuple):
     """One line of an ignore file."""
 
     regex: bytes
-    """matches a path relative to the ignore file's directory, a directory's with `/` at its end, from end to end"""
+    """matches a path relative to the ignore file's directory, a directory's with DIRECTORY_MARK, from end to end"""
     negated: bool
 
 
@@ -61,19 +71,20 @@ def _parse_line(line: bytes) -> Pattern | None:
     line = line.removeprefix(b"/")
     plain = next((i for i, byte in enumerate(line) if byte in _SPECIAL), len(line))
     translated = _translate(line[plain:], pathname=not anywhere)
-    if translated is None:
+    if translated is None or plain > _LONGEST_PATH:
         return None
-    regex = (b"(?:.*/)?" if anywhere else b"") + _literal(line[:plain]) + translated
-    return Pattern(regex + (b"/" if directory_only else b"/?"), negated)
+    regex = (_DIRECTORIES if anywhere else b"") + _literal(line[:plain]) + translated
+    return Pattern(regex + (rb"\x00" if directory_only else rb"\x00?"), negated)
 
 
 def _without_trailing_spaces(line: bytes) -> bytes:
     end = i = 0
     while i < len(line):
+        space = line[i : i + 1] == b" "
         i += 2 if line[i : i + 1] == b"\\" else 1
-        if line[i - 1 : i] != b" " or line[max(0, i - 2) : i - 1] == b"\\":
+        if not space:
             end = i
-    return line[:end] if end <= len(line) else line
+    return line[:end]
 
 
 def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
@@ -82,7 +93,7 @@ def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
     Without `pathname` it is compared with the last component of a path, so stars need not care for slashes.
     """
     out: list[bytes] = []
-    i = 0
+    shortest = i = 0
     while i < len(glob):
         byte = glob[i : i + 1]
         if byte == b"\\":
@@ -91,14 +102,16 @@ def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
             out.append(_literal(glob[i + 1 : i + 2]))
             i += 2
         elif byte == b"?":
-            out.append(b"[^/]")
+            out.append(_ONE_BYTE)
             i += 1
         elif byte == b"*":
             end = i
             while glob[end : end + 1] == b"*":
                 end += 1
             text, i = _translate_stars(glob, i, end, pathname)
-            out.append(text)
+            if text != _DIRECTORIES or out[-1:] != [text]:
+                out.append(text)
+            continue
         elif byte == b"[":
             bracket = _translate_bracket(glob, i + 1)
             if bracket is None:
@@ -108,17 +121,18 @@ def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
         else:
             out.append(_literal(byte))
             i += 1
-    return b"".join(out)
+        shortest += 1
+    return b"".join(out) if shortest <= _LONGEST_PATH else None
 
 
 def _translate_stars(glob: bytes, start: int, end: int, pathname: bool) -> tuple[bytes, int]:
     alone = start == 0 or glob[start - 1 : start] == b"/"
     if pathname and end - start >= 2 and alone:
         if end == len(glob) or glob[end : end + 2] == b"\\/":
-            return b".*", end
+            return _ANYTHING, end
         if glob[end : end + 1] == b"/":
-            return b"(?:.*/)?", end + 1
-    return b"[^/]*", end
+            return _DIRECTORIES, end + 1
+    return _ONE_COMPONENT, end
 
 
 def _translate_bracket(glob: bytes, i: int) -> tuple[bytes, int] | None:
@@ -170,7 +184,7 @@ def _translate_bracket(glob: bytes, i: int) -> tuple[bytes, int] | None:
     matching = re.compile(
         b"[" + (b"^" if negated else b"") + b"".join(members) + b"]" if members else b"(?!)", re.DOTALL
     )
-    allowed = [n for n in range(256) if n != ord("/") and matching.fullmatch(bytes([n]))]
+    allowed = [n for n in range(1, 256) if n != ord("/") and matching.fullmatch(bytes([n]))]
     return (b"[" + b"".join(map(_byte, allowed)) + b"]", i + 1) if allowed else None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.errors import UnreadableError
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.scan import Snapshot, scan
 from tests.support import write
@@ -153,3 +154,91 @@ def test_the_digest_changes_with_every_rule_and_its_place() -> None:
     }
     assert len(digests) == 8
     assert base.enter("a", None, None) is base
+
+
+def test_what_only_has_the_name_of_a_repository_is_none(root: Path) -> None:
+    git(root, "init", "-q")
+    write(root, {".gitignore": "*.log\n", "fixture/.git/config": "", "fixture/a.log": "", "fixture/b": ""})
+    assert kept(root) == {".gitignore", "fixture/b"}
+    assert git(root, "ls-files", "-o", "--exclude-standard").split() == [".gitignore", "fixture/b"]
+
+
+def test_a_repository_that_is_not_mounted_still_keeps_outer_rules_out(root: Path) -> None:
+    write(root, {".gitignore": "*.log\n", "sub/.git": "gitdir: ../.git/modules/sub\n", "sub/a.log": ""})
+    assert kept(root) == {".gitignore", "sub/a.log"}
+
+
+def test_without_a_home_there_are_no_rules_of_a_user(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {".config/git/ignore": "*\n", ".gitconfig": "[core]\nexcludesFile = rules\n", "rules": "*\n"})
+    write(root, {"a": ""})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOME")
+    assert kept(root) == {"a"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "[core]\n\texcludesFile = rules\n",
+        "\ufeff[CORE] ExcludesFile=rules",
+        "[core]\r\n\texcludesFile = rules\r\n",
+        "[core]\n\texcludesFile = ru\\\nles\n",
+        "[core]\n# a comment \\\n\texcludesFile = rules # another\n",
+        "[core]\n\texcludesFile = none\n[user]\nexcludesFile = x\n[core]\nexcludesFile = rules\n",
+    ],
+)
+def test_the_configuration_is_read_as_git_reads_it(root: Path, config: str) -> None:
+    git(root, "init", "-q")
+    write(root, {"rules": "*.tmp\n", "a.tmp": "", ".git/config": config})
+    assert git(root, "check-ignore", "a.tmp") == "a.tmp\n"
+    assert kept(root) == {"rules"}
+
+
+def test_an_empty_excludes_file_is_none_and_not_the_default(root: Path) -> None:
+    home = Path(os.environ["HOME"])
+    git(root, "init", "-q")
+    write(root, {"a.tmp": ""})
+    write(home, {".config/git/ignore": "*.tmp\n"})
+    try:
+        assert kept(root) == set()
+        write(root, {".git/config": "[core]\n\texcludesFile =\n"})
+        assert git(root, "ls-files", "-o", "--exclude-standard").split() == ["a.tmp"]
+        assert kept(root) == {"a.tmp"}
+    finally:
+        write(home, {".config": None})
+
+
+def test_an_ignore_file_above_the_root_that_is_a_link_is_not_followed(root: Path) -> None:
+    git(root, "init", "-q")
+    write(root, {"rules": "*\n", "d/a": ""})
+    (root / ".gitignore").symlink_to("rules")
+    assert kept(root / "d") == {"a"}
+
+
+def test_an_ignore_file_too_large_to_be_one_makes_its_directory_unreadable(root: Path) -> None:
+    write(root, {"d/.gitignore": "x" * (8 << 20) + "\n", "d/a": "", "e/b": ""})
+    found = snapshot(root)
+    assert [(error.path, error.error) for error in found.unreadable] == [
+        ("d", "cannot be listed: .gitignore: File too large")
+    ]
+    assert {directory.path for directory in found.changed} == {"", "e"}
+
+
+def test_rules_above_the_root_that_cannot_be_read_are_an_error_and_not_absent(root: Path) -> None:
+    git(root, "init", "-q")
+    write(root, {".git/info/exclude": "x" * (8 << 20) + "\n"})
+    with pytest.raises(UnreadableError, match=r"info/exclude cannot be read: File too large"):
+        snapshot(root)
+
+
+def test_patterns_by_the_ten_thousand_and_patterns_beyond_all_reason_do_no_harm() -> None:
+    many = "".join(f"/{n}/{n:x}-*/{'long' * 5}.c\n" for n in range(20_000))
+    absurd = "*a*b" * 50_000 + "\n" + "**/" * 50_000 + "x.d\n" + "[!a-z]" * 3_000 + "\n" + "?" * 5_000 + "\n"
+    rules = IgnoreRules.for_root("/nonexistent", (), {}).enter("", ("*.o\n" + absurd + many + "!b.o\n").encode(), None)
+    assert rules.ignores("a/a.o", False)
+    assert not rules.ignores("a/b.o", False)
+    assert rules.ignores(f"15000/{15000:x}-y/{'long' * 5}.c", False)
+    assert rules.ignores("x.d", False)
+    assert not rules.ignores("x.c", False)

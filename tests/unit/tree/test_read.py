@@ -9,12 +9,13 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reposyncd.errors import UnreadableError, UnstableError, VanishedError
+from reposyncd.errors import RootMissingError, UnreadableError, UnstableError, VanishedError
 from reposyncd.model import Skip
 from reposyncd.tree.read import Tree, classify
 from tests.support import write
 
 LIMIT = 1 << 20
+NOBODY = 65534
 
 
 def test_a_file_is_read_with_its_stat_and_digest(tmp_path: Path) -> None:
@@ -56,10 +57,55 @@ def test_a_fifo_that_took_the_place_of_a_file_does_not_hang(tmp_path: Path) -> N
         tree.read("fifo", LIMIT)
 
 
+def test_no_path_leads_upwards(tmp_path: Path) -> None:
+    write(tmp_path, {"secret": "s", "tree/d/file": ""})
+    with Tree(str(tmp_path / "tree")) as tree:
+        for path in ("../secret", "d/../../secret", "..", "d/..", str(tmp_path / "secret")):
+            with pytest.raises(VanishedError):
+                tree.read(path, LIMIT)
+
+
+def test_a_root_that_cannot_be_opened_is_missing(tmp_path: Path) -> None:
+    write(tmp_path, {"file": "", "d/file": ""})
+    (tmp_path / "link").symlink_to("d")
+    for name in ("nothing", "file", "link"):
+        with pytest.raises(RootMissingError, match=name):
+            Tree(str(tmp_path / name))
+
+
 def test_a_file_that_outgrew_the_limit_is_unstable(tmp_path: Path) -> None:
-    write(tmp_path, {"grown": "x" * 11})
-    with Tree(str(tmp_path)) as tree, pytest.raises(UnstableError):
-        tree.read("grown", 10)
+    write(tmp_path, {"grown": "x" * 11, "full": "x" * 10})
+    with Tree(str(tmp_path)) as tree:
+        assert tree.read("full", 10).data == b"x" * 10
+        with pytest.raises(UnstableError, match="grew over 10 bytes"):
+            tree.read("grown", 10)
+
+
+def test_a_file_without_permission_is_unreadable_and_not_gone(tmp_path: Path) -> None:
+    write(tmp_path, {"closed": "", "d/file": ""})
+    (tmp_path / "closed").chmod(0)
+    (tmp_path / "d").chmod(0)
+    with Tree(str(tmp_path)) as tree:
+        if os.geteuid() == 0:  # root may read anything, so somebody else reads
+            tmp_path.chmod(0o755)
+            os.seteuid(NOBODY)
+        try:
+            for path in ("closed", "d/file"):
+                with pytest.raises(UnreadableError, match="Permission denied"):
+                    tree.read(path, LIMIT)
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            (tmp_path / "d").chmod(0o700)
+
+
+def test_names_as_long_and_odd_as_they_may_be_are_read(tmp_path: Path) -> None:
+    names = ["n" * 255, "new\nline/" + "n" * 255, "-rf", "é/漢字", " "]
+    write(tmp_path, dict.fromkeys(names, "text"))
+    with Tree(str(tmp_path)) as tree:
+        assert [tree.read(name, LIMIT).data for name in names] == [b"text"] * len(names)
+        with pytest.raises(UnreadableError, match="File name too long"):
+            tree.read("n" * 256, LIMIT)
 
 
 def test_a_file_that_is_written_while_it_is_read_is_unstable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +159,22 @@ def test_text_is_decoded(data: bytes, text: str | None) -> None:
 
 def test_a_nul_byte_makes_a_file_binary() -> None:
     assert classify(b"\x7fELF\x02\x00\x00") is Skip.BINARY
+
+
+def test_what_begins_like_a_byte_order_mark_and_has_nul_characters_is_binary() -> None:
+    assert classify(b"\xff\xfe" + bytes(range(1, 41)) + b"\0\0\x01\x02") is Skip.BINARY
+
+
+def test_a_character_on_the_border_of_the_sample_does_not_hide_the_encoding() -> None:
+    text = "これは日本語の文章です。文字コードを判定します。\n" * 2500
+    for shift in range(2):
+        assert classify(("a" * shift + text).encode("shift_jis")) == "a" * shift + text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+def test_a_secret_is_found_in_whatever_encoding(encoding: str) -> None:
+    token = "ghp_" + "a1B2" * 9
+    assert classify(f"token = {token}\n".encode(encoding)) is Skip.SECRET
 
 
 def test_what_no_encoding_fits_is_undecodable() -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
+import stat
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,20 @@ NOBODY = 65534
 
 
 def look(root: Path, known: dict[str, DirectoryRow] | None = None, limit: int = 1 << 20) -> Snapshot:
-    return scan(str(root), RULES, known or {}, now_ns=time.time_ns() + LATER_NS, max_file_size=limit)
+    return scan(str(root), RULES, {} if known is None else known, now_ns=time.time_ns() + LATER_NS, max_file_size=limit)
+
+
+def as_somebody_else(tmp_path: Path, what: Callable[[], Snapshot]) -> Snapshot:
+    """Root may list anything; so where the tests run as root, they look as nobody."""
+    if os.geteuid() != 0:
+        return what()
+    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        path.chmod(0o755)
+    os.seteuid(NOBODY)
+    try:
+        return what()
+    finally:
+        os.seteuid(0)
 
 
 def remember(snapshot: Snapshot) -> dict[str, DirectoryRow]:
@@ -144,16 +161,8 @@ def test_a_tree_deeper_than_any_path_may_be_long_is_listed_as_far_as_it_goes(tmp
 def test_a_directory_without_permission_is_unreadable_and_not_empty(tmp_path: Path) -> None:
     write(tmp_path, {"closed/file": "", "open": ""})
     (tmp_path / "closed").chmod(0)
-    if os.geteuid() == 0:  # root may list anything, so somebody else looks
-        for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            path.chmod(0o755)
-        os.seteuid(NOBODY)
-    try:
-        found = look(tmp_path)
-    finally:
-        if os.getuid() == 0:
-            os.seteuid(0)
-        (tmp_path / "closed").chmod(0o700)
+    found = as_somebody_else(tmp_path, lambda: look(tmp_path))
+    (tmp_path / "closed").chmod(0o700)
     assert files(found) == {"open"}
     [error] = found.unreadable
     assert (error.path, error.error) == ("closed", "cannot be listed: Permission denied")
@@ -169,3 +178,109 @@ def test_a_root_that_is_not_there_is_missing(tmp_path: Path) -> None:
 def test_the_root_is_told_apart_by_device_and_inode(tmp_path: Path) -> None:
     expected = tmp_path.stat()
     assert look(tmp_path).identity == (expected.st_dev, expected.st_ino)
+
+
+def test_a_tree_of_hundreds_of_levels_is_listed_with_few_descriptors(tmp_path: Path) -> None:
+    levels = 400
+    here = os.open(tmp_path, os.O_RDONLY)
+    for level in range(levels):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        if level % 100 == 0:
+            os.mkdir("e", dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    before = os.listdir("/proc/self/fd")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) + 100, hard))
+    try:
+        found = look(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert os.listdir("/proc/self/fd") == before
+    assert not found.unreadable
+    assert len(files(found)) == levels
+    assert len(found.changed) == 1 + levels + levels // 100
+    assert look(tmp_path, remember(found)).changed == ()
+    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)
+
+
+def test_no_descriptor_is_left_open_when_a_scan_fails(tmp_path: Path) -> None:
+    write(tmp_path, {"a/b/c/file": "", "d/e/file": ""})
+    before = os.listdir("/proc/self/fd")
+
+    class Failing(dict[str, DirectoryRow]):
+        def get(self, path: str, default: object = None) -> None:  # type: ignore[override]
+            if path == "a/b/c":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        look(tmp_path, Failing())
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_directory_swapped_for_a_link_is_not_followed_at_any_depth(tmp_path: Path) -> None:
+    write(tmp_path, {"outside/inner/deep/secret": "", "tree/d/inner/deep/file": ""})
+    root = tmp_path / "tree"
+
+    class Swapping(dict[str, DirectoryRow]):
+        """Makes the swap when the scan asks about a directory: it is listed then, and what is in it is not."""
+
+        def get(self, path: str, default: object = None) -> None:  # type: ignore[override]
+            if path == "d/inner":
+                (root / "d").rename(root / "moved")
+                (root / "d").symlink_to(tmp_path / "outside")
+
+    assert files(look(root, Swapping())) == {"d/inner/deep/file"}
+    assert files(look(root)) == {"moved/inner/deep/file"}
+
+
+def test_a_directory_that_vanishes_during_the_scan_is_gone_and_no_error(tmp_path: Path) -> None:
+    write(tmp_path, {"a/file": "", "b": ""})
+
+    class Removing(dict[str, DirectoryRow]):
+        def get(self, path: str, default: object = None) -> None:  # type: ignore[override]
+            if path == "":
+                write(tmp_path, {"a": None})
+
+    found = look(tmp_path, Removing())
+    assert files(found) == {"b"}
+    assert not found.unreadable
+
+
+def test_our_own_directories_are_not_entered(tmp_path: Path) -> None:
+    write(tmp_path, {"state/manifest.db": "", "state-of-the-art/file": "", "d/state/file": ""})
+    rules, now = RULES, time.time_ns()
+    found = scan(
+        str(tmp_path), rules, {}, now_ns=now, max_file_size=100, exclude_dirs=frozenset({str(tmp_path / "state")})
+    )
+    assert files(found) == {"state-of-the-art/file", "d/state/file"}
+
+
+def test_an_ignore_file_that_cannot_be_read_makes_its_directory_unreadable(tmp_path: Path) -> None:
+    write(tmp_path, {"d/.gitignore": "*.o\n", "d/a.o": "", "d/e/b.o": "", "f": ""})
+    (tmp_path / "d/.gitignore").chmod(0)
+    found = as_somebody_else(tmp_path, lambda: look(tmp_path))
+    assert files(found) == {"f"}
+    [error] = found.unreadable
+    assert (error.path, error.error) == ("d", "cannot be listed: .gitignore: Permission denied")
+
+
+def test_entries_whose_stat_cannot_be_had_are_unreadable_and_not_gone(tmp_path: Path) -> None:
+    write(tmp_path, {"d/a": "", "d/e/b": "", "f": ""})
+    (tmp_path / "d").chmod(0o444)  # may be listed, and nothing in it reached
+    found = as_somebody_else(tmp_path, lambda: look(tmp_path))
+    (tmp_path / "d").chmod(0o755)
+    assert {error.path for error in found.unreadable} == {"d/a", "d/e"}
+    assert {directory.path: directory.trusted for directory in found.changed} == {"": True, "d": False}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a device")
+def test_a_device_is_special_and_is_not_opened(tmp_path: Path) -> None:
+    try:
+        os.mknod(tmp_path / "device", stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero: it never ends
+    except PermissionError:
+        pytest.skip("this root may not make devices")
+    assert skipped(look(tmp_path)) == {"special": 1}

@@ -25,6 +25,8 @@ BODY = "MIIEpAIBAAKCAQEA" + "x7Qz9Kd3" * 8
         ".npmrc",
         "prod.tfvars",
         "Vault.KDBX",
+        "config/master.key",
+        "terraform.tfstate.backup",
     ],
 )
 def test_files_that_are_there_to_hold_secrets_are_known_by_name(path: str) -> None:
@@ -46,6 +48,8 @@ def test_files_that_are_there_to_hold_secrets_are_known_by_name(path: str) -> No
         "monkey.py",
         "docs/tls-key.md",
         "pem.go",
+        "id_rsa_test.go",
+        ".env.d.ts",
         "key",
     ],
 )
@@ -66,6 +70,11 @@ def test_ordinary_source_is_not_taken_for_a_secret(path: str) -> None:
         "token: " + "ghp_" + "a1B2" * 9,
         "github_pat_" + "11ABCDEFG0" + "x" * 72,
         "glpat-" + "abcdefghij0123456789",
+        "glpat-" + "abcdefghij0123456789_longer.01.0123456",
+        "xapp-" + "1-A0123456789-0123456789012-" + "0a" * 32,
+        "sk-proj-" + "Ab_1" * 20,
+        "dckr_pat_" + "aB-" * 9,
+        "AccountKey=" + "aB+/" * 21 + "aB==",
         "xoxb-" + "123456789012-abcdefghijklmnop",
         "sk_live_" + "0123456789abcdefABCDEFGH",
         "AIza" + "SyA1234567890abcdefghijklmnopqrstuv",

@@ -1,0 +1,45 @@
+"""Opens directories and files so that no symbolic link is followed, at no component of a path."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""Does not wait for the other end of a FIFO; whether it is a regular file is for `fstat` to say."""
+
+_PIECE_BYTES = 1 << 20
+
+
+def open_below(top: int, path: str) -> int:
+    """A new descriptor of the directory at `path`, relative to the directory `top` is open on; "" is that itself.
+
+    Raises OSError, of ENOTDIR where a component is a link or another thing that is no directory, and of ENOENT for
+    a path that would lead upwards.
+    """
+    fd = os.open(".", OPEN_DIRECTORY, dir_fd=top)
+    for name in path.split("/") if path else ():
+        outer = fd
+        try:
+            fd = os.open("" if name == ".." else name, OPEN_DIRECTORY, dir_fd=outer)
+        finally:
+            os.close(outer)
+    return fd
+
+
+def read_regular(fd: int, limit: int) -> bytes | None:
+    """The content of an open file; None if it is not regular. Raises OSError, of EFBIG above `limit` bytes."""
+    import errno
+
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    parts: list[bytes] = []
+    left = limit + 1
+    while left > 0 and (part := os.read(fd, min(left, _PIECE_BYTES))):
+        parts.append(part)
+        left -= len(part)
+    if left <= 0:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return b"".join(parts)
