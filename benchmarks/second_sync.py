@@ -64,7 +64,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with _state(arguments.state_dir) as state:
         sync = reposyncd("--state-dir", state, "sync", arguments.path)
-        _record(arguments.path, state)
+        if not (Path(state) / "manifest.db").exists():
+            _record(arguments.path, state)
         run(sync)
         pairs = [(run(sync).wall_s, run(["git", "status"], cwd=arguments.path).wall_s) for _ in range(arguments.rounds)]
     ours, gits = (median(times) for times in zip(*pairs, strict=True))

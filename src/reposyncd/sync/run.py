@@ -102,7 +102,7 @@ def _reconcile(
         history.advance(run, reconciler.done)
 
     pipeline = Pipeline(repo.name, collection, manifest, index, on_commit)
-    with Tree(repo.root) as tree:
+    with Tree(repo.root, snapshot.identity) as tree:
         examiner = Examiner(repo.name, tree, context.max_file_size, context.chunker, manifest.chunks, context.now_ns)
         reconciler = Reconciler(
             manifest,

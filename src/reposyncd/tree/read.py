@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from dataclasses import dataclass
 
 import xxhash
 
 from reposyncd.errors import RootMissingError, UnreadableError, UnstableError, VanishedError
-from reposyncd.model import FileStat, Skip
+from reposyncd.model import FileStat, RootIdentity, Skip
 from reposyncd.tree.directory import OPEN_DIRECTORY, OPEN_FILE, open_below
 from reposyncd.tree.secrets import has_secret
 
@@ -28,8 +29,18 @@ _BOMS = (
 )
 """UTF-32's before UTF-16's, which it begins with."""
 
+_MOSTLY_ASCII = 20
+"""Bytes for each one beyond ASCII in what is text for sure, a table of accented letters for example, even if it is
+like no language that charset-normalizer knows."""
+
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
+
 _DETECTION_SAMPLE = 64 << 10
 """Bytes that an encoding is guessed from; the guess must then decode the whole file."""
+
+_EVIDENCE = 16
+"""Bytes beyond ASCII below which charset-normalizer guesses at random (cp1250, big5 or cp864 for a single é). The
+commonest case of so few is a Western name in a comment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +54,21 @@ class RawFile:
 
 
 class Tree:
-    """An open root. A context manager; not thread-safe. Raises RootMissingError if the root cannot be opened."""
+    """An open root. A context manager; not thread-safe.
 
-    def __init__(self, root: str) -> None:
+    Raises RootMissingError if the root cannot be opened, or is another directory than `identity`: what was listed
+    in one and looked for in the other would be taken for deleted.
+    """
+
+    def __init__(self, root: str, identity: RootIdentity | None = None) -> None:
         try:
             self._root = os.open(root, OPEN_DIRECTORY)
         except OSError as error:
             raise RootMissingError(f"{root} cannot be opened: {error.strerror}") from error
+        found = os.fstat(self._root)
+        if identity not in (None, RootIdentity(found.st_dev, found.st_ino)):
+            os.close(self._root)
+            raise RootMissingError(f"{root} became another directory while it was indexed; nothing was deleted")
         self._directory = ("", self._root)
 
     def __enter__(self) -> Tree:
@@ -138,17 +157,26 @@ def classify(data: bytes) -> str | Skip:
 
 
 def _detected(data: bytes) -> str | None:
+    """Text that is not UTF-8; None if no encoding fits."""
+    beyond = sum(map(len, _BEYOND_ASCII.findall(data)))
+    if beyond < _EVIDENCE and (text := _decoded(data, "cp1252")) is not None:
+        return text
     from charset_normalizer import from_bytes
 
-    sample = data[:_DETECTION_SAMPLE]
-    if len(data) > len(sample):
-        # Whole lines: half a character at its end would rule the right encoding out.
+    # Only lines beyond ASCII tell anything. They are whole, for half a character would rule the right encoding out.
+    lines = b"\n".join(line for line in data.split(b"\n") if not line.isascii())
+    sample = lines[:_DETECTION_SAMPLE]
+    if len(lines) > len(sample):
         sample = sample[: sample.rfind(b"\n") + 1] or sample
     best = from_bytes(sample).best()
-    if best is None:
-        return None
+    if best is not None:
+        return _decoded(data, best.encoding)
+    return _decoded(data, "cp1252") if beyond * _MOSTLY_ASCII < len(data) else None
+
+
+def _decoded(data: bytes, encoding: str) -> str | None:
     try:
-        text = data.decode(best.encoding)
+        text = data.decode(encoding)
         text.encode()
     except (UnicodeError, LookupError):
         return None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reposyncd.errors import RootMissingError, UnreadableError, UnstableError, VanishedError
-from reposyncd.model import Skip
+from reposyncd.model import RootIdentity, Skip
 from reposyncd.tree.read import Tree, classify
 from tests.support import write
 
@@ -165,6 +165,25 @@ def test_what_begins_like_a_byte_order_mark_and_has_nul_characters_is_binary() -
     assert classify(b"\xff\xfe" + bytes(range(1, 41)) + b"\0\0\x01\x02") is Skip.BINARY
 
 
+@pytest.mark.parametrize("comment", ["/* (C) 2001 André Hedrick */", "# Jörg Müller, José Peña"])
+def test_a_name_in_a_comment_does_not_make_a_file_undecodable_however_far_down_it_is(comment: str) -> None:
+    for lines in (0, 20, 20_000):
+        text = "int main(void) { return 0; }\n" * lines + comment + "\n"
+        assert classify(text.encode("latin-1")) == text
+
+
+def test_a_table_of_accented_letters_is_text() -> None:
+    text = "".join(f"compose '`' 'a' to '{letter}'\n" for letter in "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñ")
+    assert classify(text.encode("latin-1")) == text
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "euc_jp"])
+def test_comments_among_code_tell_the_encoding(encoding: str) -> None:
+    code = "static int foo(void)\n{\n\treturn bar(1, 2);\n}\n" * 3000
+    text = code + "// 文字列の長さを確認する\n/* エラーの場合はゼロを返す */\n" + code
+    assert classify(text.encode(encoding)) == text
+
+
 def test_a_character_on_the_border_of_the_sample_does_not_hide_the_encoding() -> None:
     text = "これは日本語の文章です。文字コードを判定します。\n" * 2500
     for shift in range(2):
@@ -194,3 +213,14 @@ def test_utf8_comes_back_as_it_was(text: str) -> None:
     data = text.encode()
     if b"\0" not in data and not data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         assert classify(data) == text
+
+
+def test_a_root_that_is_another_directory_than_was_listed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    listed = (tmp_path / "root").stat()
+    (tmp_path / "root").rename(tmp_path / "unmounted")
+    (tmp_path / "root").mkdir()
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(RootMissingError, match="another directory"):
+        Tree(str(tmp_path / "root"), RootIdentity(listed.st_dev, listed.st_ino))
+    assert set(os.listdir("/proc/self/fd")) == before
