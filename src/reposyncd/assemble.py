@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from reposyncd.errors import ReposyncError, RootMissingError, UsageError
-from reposyncd.model import ChunkCounts, DirectoryRow, FileCounts, Hit, Progress, RootIdentity, SyncResult
+from reposyncd.model import ChunkCounts, DirectoryRow, FileCounts, Hit, Progress, RootIdentity, SyncResult, signed64
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.database import Database
 from reposyncd.store.manifest import Manifest
@@ -71,7 +71,8 @@ class Workspace:
                 self.chroma_dir,
                 self._config.embedding.model,
                 lock_timeout_s=self._config.lock.timeout,
-                deadline_s=self._config.store.deadline,
+                # Waiting for the lock is part of an operation, and has a time of its own.
+                deadline_s=self._config.store.deadline + self._config.lock.timeout,
             )
         return self._index
 
@@ -90,7 +91,10 @@ class Workspace:
         from reposyncd.chunking.identity import fingerprint as chunker
         from reposyncd.embedding import identity_of
         from reposyncd.tree import VERSION as tree
+        from reposyncd.versions import installed_versions
 
+        decoder = "charset_normalizer"
+        tree = f"{tree} {decoder}={installed_versions([decoder])[decoder]}"
         return f"{_RECORDS}; {tree}; {chunker()}; {identity_of(self._config.embedding.model)}"
 
     def manifest(self, generation: Generation) -> Manifest:
@@ -151,7 +155,7 @@ class Workspace:
             generation.collection
             for each in repos
             for generation in self._catalog.generations(each)
-            if generation.fingerprint == wanted and generation.state != "doomed"
+            if generation.fingerprint == wanted and generation.state == "serving"
         ]
         if not collections:
             raise UsageError(
@@ -218,7 +222,7 @@ class Workspace:
         if not name or not name.isprintable() or "/" in name:
             raise UsageError(f"{name!r} cannot be a repository's name; choose another with --name")
         stat = os.stat(root)
-        identity = RootIdentity(stat.st_dev, stat.st_ino)
+        identity = RootIdentity(signed64(stat.st_dev), signed64(stat.st_ino))
         for other in self._catalog.repos():
             if (other.name, other.identity) == (name, identity) and not os.path.lexists(other.root):
                 return self._catalog.move(other, root)

@@ -41,6 +41,12 @@ class FileStat(NamedTuple):
     inode: int
 
 
+def signed64(value: int) -> int:
+    """The value in the 64 bits that a manifest can hold: archives know times after 2262, file systems inode numbers
+    over 2 ** 63. A time that wraps is taken for an old one; the ctime beside it tells of changes."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
 class RootIdentity(NamedTuple):
     """Which directory a root is: the same path with another identity is another tree."""
 

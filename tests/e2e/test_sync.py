@@ -227,6 +227,56 @@ def test_a_root_that_is_absent_is_an_error_and_deletes_nothing(lab: Lab) -> None
     assert did_nothing(lab.sync())
 
 
+def test_an_unmounted_root_deletes_nothing_when_the_fingerprint_is_new_either(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reposyncd import assemble
+
+    lab.sync()
+    before = lab.records()
+    lab.root.rename(lab.root.with_name("elsewhere"))
+    lab.root.mkdir()
+    monkeypatch.setattr(assemble, "_RECORDS", "records of another form")
+    with pytest.raises(RootMissingError, match="is a disk not mounted"):
+        lab.sync()
+    monkeypatch.undo()
+    assert lab.records() == before
+
+
+def test_a_rebuild_that_was_given_up_leaves_nothing_behind(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reposyncd import assemble
+
+    lab.sync()
+    with monkeypatch.context() as patch:
+        patch.setattr(assemble, "_RECORDS", "records of another form")
+        with lab.workspace() as workspace, pytest.raises(InterruptedSyncError):
+            workspace.sync(str(lab.root), "lab", should_stop=lambda: True)
+    lab.sync()
+    with lab.workspace() as workspace:
+        [generation] = workspace.catalog.generations(workspace.catalog.repos()[0])
+    assert generation.state == "serving"
+    assert did_nothing(lab.sync(index=Untouchable()))
+
+
+def test_a_time_stamp_from_the_far_future_is_indexed_like_any_other(lab: Lab) -> None:
+    os.utime(lab.root / "a.py", ns=(0, 2**63 + 5))
+    assert lab.sync().files.new == 3
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        {"sub/.git": b"gitdir: a\0b\n"},
+        {"sub/.git/HEAD": "ref: refs/heads/x\n", "sub/.git/config": b"[core]\nexcludesFile = /tmp/a\0b\n"},
+    ],
+)
+def test_nonsense_in_a_git_directory_stops_nothing(lab: Lab, nodes: dict[str, bytes]) -> None:
+    lab.write({**nodes, "sub/code.c": "int x;\n"})
+    lab.sync()
+    assert "sub/code.c" in lab.paths()
+
+
 def test_a_root_that_was_replaced_is_indexed_as_it_is_now(lab: Lab) -> None:
     lab.sync()
     lab.root.rename(lab.root.with_name("elsewhere"))

@@ -36,8 +36,11 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        # Created here, because SQLite would apply the umask; its -wal and -shm files take the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Created here, because SQLite would apply the umask; its -wal and -shm files take the same mode. A file that
+        # exists is not opened: closing it would drop the locks of this process's other connections to it
+        # (sqlite.org/howtocorrupt.html, section 2.2).
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             self._refuse_newer()
@@ -64,11 +67,11 @@ class Database:
         self.run("BEGIN IMMEDIATE")
         try:
             yield
+            self.run("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             raise
-        self.run("COMMIT")
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
         """Every row of a query, as tuples."""

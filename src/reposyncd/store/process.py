@@ -140,8 +140,13 @@ class IndexProcess:
 
     def _ensure_child(self) -> _Child:
         if self._child is None:
-            self._child = _Child(self._state_dir, self._arguments)
-            threading.Thread(target=self._receive, args=(self._child,), name="index-replies", daemon=True).start()
+            child = _Child(self._state_dir, self._arguments)
+            try:
+                threading.Thread(target=self._receive, args=(child,), name="index-replies", daemon=True).start()
+            except RuntimeError as error:
+                child.kill()
+                raise TransientStoreError(f"the index process could not be started: {error}") from error
+            self._child = child
         return self._child
 
     def _receive(self, child: _Child) -> None:
@@ -192,7 +197,7 @@ class IndexProcess:
             if self._waiting:
                 try:
                     successor = self._ensure_child()
-                except TransientStoreError:
+                except Exception:  # whatever it was, nobody may be left waiting
                     orphans, self._waiting = list(self._waiting), deque()
                 else:
                     for request in self._waiting:
@@ -215,7 +220,7 @@ def _environment() -> dict[str, str]:
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     if places := os.environ.get("PYTHONPATH"):
         # Relative places are relative to this process's working directory, which is not the child's.
-        environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, places.split(os.pathsep)))
+        environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(place) for place in places.split(os.pathsep) if place)
     return environ
 
 
@@ -223,8 +228,14 @@ class _Child:
     """One life of the index process."""
 
     def __init__(self, state_dir: str, arguments: Sequence[str]) -> None:
-        self._socket, theirs = socket.socketpair()
         self.log_path = os.path.join(state_dir, "index-process.log")
+        try:
+            self._start(state_dir, arguments)
+        except (OSError, RuntimeError) as error:  # no descriptors, processes or threads left
+            raise TransientStoreError(f"the index process could not be started: {error}") from error
+
+    def _start(self, state_dir: str, arguments: Sequence[str]) -> None:
+        self._socket, theirs = socket.socketpair()
         log = -1
         try:
             log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -241,16 +252,20 @@ class _Child:
                 # A Ctrl-C at the terminal is the parent's to handle.
                 start_new_session=True,
             )
-        except OSError as error:
+        except BaseException:
             self._socket.close()
-            raise TransientStoreError(f"the index process could not be started: {error}") from error
+            raise
         finally:
             theirs.close()
             if log >= 0:
                 os.close(log)
-        self.connection = Connection(os.dup(self._socket.fileno()))
         self._outgoing: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        threading.Thread(target=self._send_all, name="index-requests", daemon=True).start()
+        try:
+            self.connection = Connection(os.dup(self._socket.fileno()))
+            threading.Thread(target=self._send_all, name="index-requests", daemon=True).start()
+        except BaseException:
+            self.kill()
+            raise
 
     def send(self, request: _Request) -> None:
         """Sends when the child has room; never blocks."""
@@ -276,7 +291,10 @@ class _Child:
 
     def kill(self) -> None:
         """Ends the child at once; safe at any moment."""
-        self.process.kill()
+        # The embedder is of the same group. While the child is not waited for, the number is its own.
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._outgoing.put(None)
         self._socket.close()

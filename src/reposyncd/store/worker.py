@@ -138,7 +138,7 @@ def serve(connection: Connection, index: Index) -> None:
         try:
             while True:
                 received.put(connection.recv())
-        except (EOFError, OSError):
+        finally:  # EOF, or a request that cannot be read
             # The parent is gone and nobody waits. Whatever is half done, the next run finds its intents.
             os._exit(0)
 

@@ -68,12 +68,11 @@ def choose_generation(catalog: Catalog, repo: Repo, fingerprint: str) -> Generat
     """
     alive = [each for each in catalog.generations(repo) if each.state != "doomed"]
     serves = any(each.state == "serving" for each in alive)
-    for generation in alive:
-        if generation.fingerprint == fingerprint:
-            return generation
-        if generation.state == "building":
-            catalog.doom(generation)
-    return catalog.add_generation(repo, fingerprint, "building" if serves else "serving")
+    wanted = next((each for each in alive if each.fingerprint == fingerprint), None)
+    for each in alive:
+        if each.state == "building" and each != wanted:
+            catalog.doom(each)
+    return wanted or catalog.add_generation(repo, fingerprint, "building" if serves else "serving")
 
 
 def _reconcile(
@@ -96,7 +95,7 @@ def _reconcile(
         recover(repo.name, collection, manifest, index)
     known = manifest.directories()
     snapshot = context.scan(repo, {} if full else known)
-    _check_identity(catalog, repo, snapshot, generation)
+    _check_identity(catalog, repo, snapshot)
 
     def on_commit(totals: Totals) -> None:
         history.advance(run, reconciler.done)
@@ -132,11 +131,11 @@ def collection_metadata(repo: Repo, generation: Generation) -> dict[str, str]:
     }
 
 
-def _check_identity(catalog: Catalog, repo: Repo, snapshot: Snapshot, generation: Generation) -> None:
+def _check_identity(catalog: Catalog, repo: Repo, snapshot: Snapshot) -> None:
     if snapshot.identity == repo.identity:
         return
     empty = not snapshot.unchanged and not any(directory.files for directory in snapshot.changed)
-    if generation.files and empty:
+    if empty and any(each.files for each in catalog.generations(repo)):
         raise RootMissingError(
             f"{repo.root} is another directory than the one that was indexed, and there is nothing in it: is a "
             "disk not mounted? Its index is kept as it was."

@@ -35,6 +35,8 @@ def read_small(path: str, *, follow: bool = True, dir_fd: int | None = None) -> 
             return read_regular(fd, _LONGEST_BYTES)
         finally:
             os.close(fd)
+    except ValueError:  # a name with a NUL in it, out of somebody's .git
+        return None
     except OSError as error:
         if error.errno in _ABSENT:
             return None

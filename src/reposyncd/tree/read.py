@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import xxhash
 
 from reposyncd.errors import RootMissingError, UnreadableError, UnstableError, VanishedError
-from reposyncd.model import FileStat, RootIdentity, Skip
+from reposyncd.model import FileStat, RootIdentity, Skip, signed64
 from reposyncd.tree.directory import OPEN_DIRECTORY, OPEN_FILE, open_below
 from reposyncd.tree.secrets import has_secret
 
@@ -66,7 +66,7 @@ class Tree:
         except OSError as error:
             raise RootMissingError(f"{root} cannot be opened: {error.strerror}") from error
         found = os.fstat(self._root)
-        if identity not in (None, RootIdentity(found.st_dev, found.st_ino)):
+        if identity not in (None, RootIdentity(signed64(found.st_dev), signed64(found.st_ino))):
             os.close(self._root)
             raise RootMissingError(f"{root} became another directory while it was indexed; nothing was deleted")
         self._directory = ("", self._root)
@@ -131,7 +131,7 @@ def _read(fd: int, path: str, limit: int) -> RawFile:
 
 
 def _stat(found: os.stat_result) -> FileStat:
-    return FileStat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return FileStat(found.st_size, signed64(found.st_mtime_ns), signed64(found.st_ctime_ns), signed64(found.st_ino))
 
 
 def classify(data: bytes) -> str | Skip:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import xxhash
 
 from reposyncd.errors import RootMissingError
-from reposyncd.model import RACY_NS, DirectoryRow, FileError, FileStat, RootIdentity, Skip
+from reposyncd.model import RACY_NS, DirectoryRow, FileError, FileStat, RootIdentity, Skip, signed64
 from reposyncd.tree.directory import OPEN_DIRECTORY, open_below
 from reposyncd.tree.gitdir import is_repository, read_small
 from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
@@ -153,7 +153,7 @@ class _Scan:
             for level in self._levels:
                 if level.fd is not None:
                     os.close(level.fd)
-        identity = RootIdentity(found.st_dev, found.st_ino)
+        identity = RootIdentity(signed64(found.st_dev), signed64(found.st_ino))
         return Snapshot(identity, frozenset(self._unchanged), tuple(self._changed), tuple(self._unreadable))
 
     def _enter(self, level: _Level, name: str) -> None:
@@ -270,7 +270,7 @@ class _Scan:
                 continue
             reason = self._reason_to_skip(name, prefix + name, size, mode, rules)
             if reason is None:
-                files.append((prefix + name, FileStat(size, mtime_ns, ctime_ns, inode)))
+                files.append((prefix + name, FileStat(size, signed64(mtime_ns), signed64(ctime_ns), signed64(inode))))
             else:
                 skipped[reason] = skipped.get(reason, 0) + 1
         counts = {str(reason): count for reason, count in skipped.items()}

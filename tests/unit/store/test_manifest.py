@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,3 +209,17 @@ def test_a_file_that_is_no_database_is_corrupt(tmp_path: Path) -> None:
     path.write_bytes(b"this is not a database" * 100)
     with pytest.raises(CorruptStoreError, match=r"manifest\.db"):
         Database(str(path))
+
+
+def test_a_second_connection_of_the_same_process_does_not_drop_the_locks_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.db"
+    with Database(str(path)) as first:
+        Catalog(first).add_repo("r", "/r", RootIdentity(1, 2))
+        with Database(str(path)):
+            pass
+        # Another process that opens and closes it would now delete the write-ahead log under the first.
+        script = (
+            f"import sqlite3; d = sqlite3.connect({str(path)!r}); d.execute('SELECT * FROM repo').fetchall(); d.close()"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True)
+        assert (tmp_path / "manifest.db-wal").exists()
