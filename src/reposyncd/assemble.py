@@ -29,8 +29,10 @@ from reposyncd.tree.scan import Snapshot, scan
 if TYPE_CHECKING:
     from reposyncd.config import Config
     from reposyncd.ports import VectorIndex
+    from reposyncd.store.history import Run
     from reposyncd.store.process import IndexProcess
     from reposyncd.sync.run import Context
+    from reposyncd.sync.verify import Verification
 
 _RECORDS = "records 1"
 """The form of ids and metadata in Chroma. A change of it rebuilds every index."""
@@ -179,19 +181,96 @@ class Workspace:
 
         return self._process(path, NO_EMBEDDER, NO_LOCK, "checkpoint.log")
 
-    def search(self, query: str, repo: str | None, limit: int) -> tuple[Hit, ...]:
-        """The chunks nearest to the query, best first, of one repo or of all."""
-        from reposyncd.search.query import search
+    def verify(
+        self,
+        repo: str | None = None,
+        *,
+        repair: bool = False,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> list[Verification]:
+        """Compares records, manifest and files of a repo (its name or root; None: of all); `repair` makes right what
+        is wrong. A store or a manifest too damaged to be compared is CorruptStoreError, or made anew."""
+        found: list[Verification] = []
+        for each in self._named(repo):
+            try:
+                verification, bad = self._verify(each, on_progress, should_stop)
+            except CorruptStoreError:
+                if not repair:
+                    raise
+                from reposyncd.sync.verify import Verification
 
-        wanted = self.fingerprint()
-        repos = [each for each in self._state.catalog.repos() if repo in (None, each.name)]
+                verification, bad = Verification(each.name, each.root, counts={"damaged": 1}), []
+            if repair and verification.counts:
+                if bad:
+                    with self._state_lock():
+                        [serving] = [g for g in self.catalog.generations(each) if g.state == "serving"]
+                        self.catalog.set_checked(serving, False)
+                        self.index.delete(serving.collection, bad).result()
+                self.sync(each.root, full=True, on_progress=on_progress, should_stop=should_stop)
+                verification.repaired = True
+            found.append(verification)
+        return found
+
+    def _verify(
+        self, repo: Repo, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+    ) -> tuple[Verification, list[str]]:
+        import random
+
+        from reposyncd.sync.pipeline import recover
+        from reposyncd.sync.verify import Verification, Verifier
+
+        with self._state_lock():
+            self._state.db.check()
+            serving = [each for each in self.catalog.generations(repo) if each.state == "serving"]
+            if not serving or self._state.place.is_empty():
+                return Verification(repo.name, repo.root, counts={"missing": sum(g.chunks for g in serving)}), []
+            [generation] = serving
+            manifest = Manifest(self._state.db, generation)
+            self.index.probe(generation.collection)
+            recover(repo.name, generation.collection, manifest, self.index)
+            verifier = Verifier(
+                repo=repo,
+                generation=generation,
+                manifest=manifest,
+                index=self.index,
+                snapshot=self._scan(repo, {}),
+                max_file_size=self._config.index.max_file_size,
+                on_progress=on_progress,
+                should_stop=should_stop,
+                random=random.Random(),  # noqa: S311 - a sample, not a secret
+            )
+            found = verifier.verify()
+            self._move_seal()
+            return found
+
+    def _named(self, repo: str | None) -> list[Repo]:
+        """The repos meant by a name or a path; all for None. Raises UsageError if there is none."""
+        repos = self.catalog.repos()
+        if repo is not None:
+            repos = [each for each in repos if repo == each.name or os.path.realpath(repo) == each.root]
         if not repos:
-            known = ", ".join(each.name for each in self._state.catalog.repos())
+            known = ", ".join(each.name for each in self.catalog.repos())
             raise UsageError(
                 f'there is no repository "{repo}"; there is: {known}'
                 if known
                 else "nothing is indexed yet; index a directory with: reposyncd sync PATH"
             )
+        return repos
+
+    def history(self, repo: str | None, limit: int) -> list[tuple[Repo, Run]]:
+        """The last runs of a repo (or of all), newest first."""
+        from reposyncd.store.history import History
+
+        runs = [(each, run) for each in self._named(repo) for run in History(self._state.db).runs(each, limit)]
+        return sorted(runs, key=lambda pair: -pair[1].started_ns)[:limit]
+
+    def search(self, query: str, repo: str | None, limit: int) -> tuple[Hit, ...]:
+        """The chunks nearest to the query, best first, of one repo or of all."""
+        from reposyncd.search.query import search
+
+        wanted = self.fingerprint()
+        repos = self._named(repo)
         collections = [
             generation.collection
             for each in repos
@@ -211,10 +290,14 @@ class Workspace:
             raise CorruptStoreError(
                 f"the index is damaged ({error}); mend it with: reposyncd sync {repos[0].root}"
             ) from error
+        self._move_seal()
+        return hits
+
+    def _move_seal(self) -> None:
+        """Opening the store changed its files and nothing in it: the next sync need not look for more."""
         with suppress(StoreError):
             if self.index.opened:
                 self._state.catalog.move_seal(*self.index.opened)
-        return hits
 
     def _if_current(self, repo: Repo) -> SyncResult | None:
         """The result of a sync that has nothing to do, found without a lock, a child or a write; else None."""

@@ -227,8 +227,9 @@ class Progress:
     """How far a sync is. Totals are 0 until they are known."""
 
     phase: str
-    """"scan", "index", "check" (records against files) or "checkpoint" """
+    """"scan", "check" (ids of the store against the manifest), "index", "checkpoint" or "verify" """
     files_done: int = 0
+    """of "verify" records"""
     files_total: int = 0
     chunks_done: int = 0
     """chunks committed by this run"""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "sync": "Bring the index of a directory up to date.",
     "search": "Find code by meaning.",
+    "status": "Say what is indexed, how current it is, and what is wrong.",
+    "history": "Show the last syncs.",
+    "verify": "Compare the index with the files, record by record.",
 }
 
 

@@ -26,6 +26,7 @@ _PHASES = {
     "check": "comparing the store with the manifest",
     "index": "indexing",
     "checkpoint": "tidying the store",
+    "verify": "verifying",
 }
 
 
@@ -72,6 +73,8 @@ class Reporter:
     def _line(self, progress: Progress, elapsed_s: float) -> str:
         if not progress.files_total:
             return _PHASES[progress.phase]
+        if progress.phase == "verify":
+            return f"{progress.files_done:,} of {progress.files_total:,} records verified"
         return (
             f"{progress.files_done:,} of {progress.files_total:,} files, {progress.chunks_done:,} chunks stored, "
             f"{progress.chunks_done / elapsed_s:,.0f} chunks/s"
@@ -81,13 +84,15 @@ class Reporter:
         if self._bar is None:
             self._bar = self._new_bar()
         bar, task = self._bar
+        elapsed_s = time.monotonic() - self._started
         bar.update(
             task,
             description="waiting" if progress.trouble else _PHASES[progress.phase],
             completed=progress.files_done,
             total=progress.files_total or None,
-            chunks=f"{progress.chunks_done:,}",
-            rate=f"{progress.chunks_done / (time.monotonic() - self._started):,.0f}",
+            unit="records,"
+            if progress.phase == "verify"
+            else f"files, {progress.chunks_done:,} chunks, {progress.chunks_done / elapsed_s:,.0f}/s,",
         )
 
     def _new_bar(self) -> tuple[Bar, TaskID]:
@@ -98,11 +103,11 @@ class Reporter:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("files, {task.fields[chunks]} chunks, {task.fields[rate]}/s,"),
+            TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
             TextColumn("left"),
             console=Console(file=self._stream),
             transient=True,
         )
         bar.start()
-        return bar, bar.add_task("indexing", total=None, chunks="0", rate="0")
+        return bar, bar.add_task("indexing", total=None, unit="")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +10,7 @@ import click
 from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
 from reposyncd.cli.progress import Reporter
+from reposyncd.cli.stop import Stop
 from reposyncd.cli.text import printable
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def command(ctx: click.Context, path: str, name: str | None, full: bool, as_json
     The first time everything in it is read, cut into chunks, embedded and stored; afterwards only what changed.
     Ctrl-C stops at any moment; the next sync goes on from there.
     """
-    with _Stop() as stop, Workspace(load_config(ctx)) as workspace, Reporter(sys.stderr) as report:
+    with Stop() as stop, Workspace(load_config(ctx)) as workspace, Reporter(sys.stderr) as report:
         result = workspace.sync(path, name, full=full, on_progress=report, should_stop=stop)
     if as_json:
         import json
@@ -43,30 +42,6 @@ def command(ctx: click.Context, path: str, name: str | None, full: bool, as_json
         _summarise(result)
     if result.errors:
         sys.exit(1)
-
-
-class _Stop:
-    """The first SIGINT or SIGTERM asks for an orderly stop, the second ends at once. Both are safe."""
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def __call__(self) -> bool:
-        return self._asked
-
-    def __enter__(self) -> _Stop:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        click.echo("\nstopping after the batch that is being stored; again to stop at once", err=True)
 
 
 def _summarise(result: SyncResult) -> None:
@@ -86,9 +61,9 @@ def _summarise(result: SyncResult) -> None:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in files.skipped.items())
         click.echo(f"  skipped {reasons}")
     for error in result.errors[:_ERRORS_SHOWN]:
-        click.echo(f"  not read: {printable(error.path)}: {printable(error.error)}", err=True)
+        click.echo(f"  not indexed: {printable(error.path)}: {printable(error.error)}", err=True)
     if len(result.errors) > _ERRORS_SHOWN:
-        click.echo(f"  not read: {len(result.errors) - _ERRORS_SHOWN:,} more; see --json", err=True)
+        click.echo(f"  not indexed: {len(result.errors) - _ERRORS_SHOWN:,} more; see --json", err=True)
 
 
 def _seconds(duration_s: float) -> str:

@@ -55,6 +55,10 @@ class History:
             )
         return id
 
+    def ended_badly(self) -> bool:
+        """Whether a run never said how it ended: its process died."""
+        return self._db.row("SELECT 1 FROM run WHERE outcome = 'running'") is not None
+
     def expect(self, id: int, files_total: int) -> None:
         """Records how many files the run has to deal with."""
         with self._db.transaction():

@@ -40,7 +40,7 @@ def state_lock(state_dir: str, timeout_s: float) -> Iterator[None]:
 
     def busy() -> BusyError:
         return BusyError(
-            f"another reposyncd{_holder(path)} is writing to {state_dir}; waited {timeout_s:g} s for it. "
+            f"another reposyncd{_named(path)} is writing to {state_dir}; waited {timeout_s:g} s for it. "
             "Try again when it is done, or set a longer lock.timeout."
         )
 
@@ -103,6 +103,32 @@ def _locked_by(descriptor: int) -> int:
     return 0 if kind == fcntl.F_UNLCK else pid
 
 
+def holder(path: str) -> int | None:
+    """The process that holds the lock file, None if nobody does; 0 if it cannot be told who."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a moment; who waits for the lock tries again
+        except OSError:
+            return _flocked_by(os.fstat(descriptor).st_ino)
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _flocked_by(inode: int) -> int:
+    """As the kernel tells it: `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF` (proc(5))."""
+    with suppress(OSError, ValueError), open("/proc/locks", encoding="ascii") as locks:
+        for line in locks:
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[3] == "WRITE" and fields[5].endswith(f":{inode}"):
+                return max(0, int(fields[4]))
+    return 0
+
+
 @contextmanager
 def _held(
     path: str, timeout_s: float, busy: Callable[[], Exception], on_wait: Callable[[], None] = lambda: None
@@ -127,7 +153,7 @@ def _held(
         lock.release()
 
 
-def _holder(path: str) -> str:
+def _named(path: str) -> str:
     """The holder as far as it has said who it is."""
     with open(path, encoding="ascii", errors="replace") as file:
         pid = file.readline().strip()

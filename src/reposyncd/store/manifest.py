@@ -8,7 +8,7 @@ Properties this module maintains, whatever moment the process dies at:
   file of the directory clears it in the same transaction.
 - `generation.files` and `.chunks` count the indexed files and the live chunks.
 
-One process writes at a time (`locks.StateLock`); any number may read. Digests and ids are 32 hex digits
+One process writes at a time (`locks.state_lock`); any number may read. Digests and ids are 32 hex digits
 outside and 16 bytes inside.
 """
 
@@ -170,6 +170,15 @@ class Manifest:
             )
             found.update((digest.hex(), id.hex()) for digest, id in rows)
         return found
+
+    def quarantined(self) -> list[str]:
+        """Paths of the files that are left out until they change, because storing them failed."""
+        rows = self._db.rows(
+            "SELECT path, name FROM directory JOIN file ON file.directory = directory.id"
+            " WHERE generation = ? AND skip = ? ORDER BY path, name",
+            (self._generation, Skip.QUARANTINED),
+        )
+        return [f"{path}/{name}" if path else name for path, name in rows]
 
     def intents(self) -> Intents:
         """What was begun in the collection and not finished."""

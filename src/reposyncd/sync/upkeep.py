@@ -91,6 +91,8 @@ class _Sync:
     def _once(self) -> SyncResult:
         state, upkeep = self._state, self._upkeep
         state.place.ensure()
+        if self._run is None and History(state.db).ended_badly():
+            state.db.check()
         self._recognise_store()
         repo = upkeep.find()
         if self._run is None:

@@ -1,0 +1,33 @@
+"""Ctrl-C and SIGTERM, as a question that long work asks itself now and then."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import click
+
+
+class Stop:
+    """The first SIGINT or SIGTERM asks for an orderly stop, the second ends at once. Both are safe."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._asked
+
+    def __enter__(self) -> Stop:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        click.echo("\nstopping after the batch that is being stored; again to stop at once", err=True)

@@ -1,0 +1,130 @@
+"""What can be said of a state directory from outside: no lock, no child, no write, and quickly."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from reposyncd import __version__
+from reposyncd.errors import StoreError
+from reposyncd.store.catalog import Catalog, Incident, Repo
+from reposyncd.store.history import History, Run
+from reposyncd.store.locks import CHROMA_LOCK, holder
+from reposyncd.store.space import RESERVE_BYTES
+from reposyncd.store.state import MANIFEST, State
+
+_SECOND_NS = 1_000_000_000
+
+
+def status(state_dir: str, now_ns: int) -> dict[str, Any]:
+    """The state of the store and of every repo, as JSON; `docs/interface` has its form.
+
+    Errors are part of what it says. Times are seconds since the epoch.
+    """
+    report: dict[str, Any] = {
+        "version": __version__,
+        "daemon": {"running": False, "pid": None, "uptime_s": None, "state": "not running"},
+        "store": {"kind": "embedded", "location": os.path.join(state_dir, "chroma"), "healthy": True, "reason": ""},
+        "incidents": [],
+        "repos": [],
+    }
+    if not os.path.exists(os.path.join(state_dir, MANIFEST)):
+        return report
+    report["writer"] = holder(os.path.join(state_dir, "reposyncd.lock"))
+    state = State(state_dir)
+    try:
+        _fill(report, state, now_ns)
+    except StoreError as error:
+        report["store"] |= {"healthy": False, "reason": str(error)}
+    finally:
+        state.close()
+    if trouble := _disk_trouble(state_dir):
+        report["store"] |= {"healthy": False, "reason": trouble}
+    return report
+
+
+def _fill(report: dict[str, Any], state: State, now_ns: int) -> None:
+    current = state.place.current()
+    lock = None if current is None else holder(os.path.join(current, CHROMA_LOCK))
+    report["store"]["lock"] = {"held": lock is not None, "holder": lock}
+    incidents = state.catalog.incidents()
+    report["incidents"] = [
+        {"at": each.at_ns / _SECOND_NS, "what": each.what, "reason": each.reason, "place": each.place}
+        for each in incidents
+    ]
+    for repo in state.catalog.repos():
+        report["repos"].append(_repo(state, repo, incidents, report["writer"] is not None, now_ns))
+    waits = [each["waiting"]["for_s"] for each in report["repos"] if each["waiting"]]
+    report["store"]["lock"] |= {"waits": len(waits), "wait_s_max": max(waits, default=0.0)}
+
+
+def _repo(state: State, repo: Repo, incidents: list[Incident], writer: bool, now_ns: int) -> dict[str, Any]:
+    catalog, history = state.catalog, History(state.db)
+    runs = history.runs(repo)
+    last = runs[0] if runs else None
+    done = next((run for run in runs if run.outcome == "done"), None)
+    serving = [each for each in catalog.generations(repo) if each.state == "serving"]
+    running = last if last is not None and last.outcome == "running" and writer else None
+    rebuilt = [each for each in incidents if done is None or each.at_ns > done.started_ns]
+    what, reason = _state(repo, last, done, running, rebuilt)
+    quarantined = _quarantined(state, catalog, repo)
+    return {
+        "name": repo.name,
+        "root": repo.root,
+        "collection": serving[0].collection if serving else None,
+        "state": what,
+        "reason": reason,
+        "files": serving[0].files if serving else 0,
+        "chunks": serving[0].chunks if serving else 0,
+        "progress": None
+        if running is None
+        else {"done": running.files_done, "total": running.files_total, "chunks": running.chunks_done},
+        "waiting": None
+        if running is None or running.trouble is None
+        else {"reason": running.trouble, "for_s": (now_ns - (running.trouble_ns or now_ns)) / _SECOND_NS},
+        "last_sync": None if done is None else done.result,
+        "synced_at": None if done is None or done.finished_ns is None else done.finished_ns / _SECOND_NS,
+        "quarantined": quarantined,
+        "errors": (done.result or {}).get("errors", []) if done else [],
+    }
+
+
+def _state(
+    repo: Repo, last: Run | None, done: Run | None, running: Run | None, rebuilt: list[Incident]
+) -> tuple[str, str]:
+    """(state, reason); of what is true, the most urgent."""
+    if running is not None and running.trouble:
+        return "degraded", running.trouble
+    if rebuilt:
+        incident = rebuilt[-1]
+        verb = "is being rebuilt" if running else "is rebuilt by the next sync"
+        return "degraded", f"the {incident.what} was damaged, and {verb}: {incident.reason}"
+    if running is not None:
+        return "syncing", ""
+    if not os.path.isdir(repo.root):
+        return "missing", f"{repo.root} is not there; its index is kept"
+    if last is None or last.outcome in ("running", "interrupted"):
+        return "pending", "the last sync was interrupted; the next one goes on from there" if last else ""
+    if last.outcome == "failed":
+        return "failed", last.error or ""
+    return "current", "as of the last sync"
+
+
+def _quarantined(state: State, catalog: Catalog, repo: Repo) -> list[str]:
+    from reposyncd.store.manifest import Manifest
+
+    return [
+        path
+        for generation in catalog.generations(repo)
+        if generation.state == "serving"
+        for path in Manifest(state.db, generation).quarantined()
+    ]
+
+
+def _disk_trouble(path: str) -> str:
+    found = os.statvfs(path)
+    if found.f_flag & os.ST_RDONLY:
+        return f"the disk of {path} is read-only"
+    if found.f_bavail * found.f_frsize < RESERVE_BYTES:
+        return f"the disk of {path} is full: {found.f_bavail * found.f_frsize / 1e6:,.0f} MB are free"
+    return ""
