@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,11 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system
 
 EXT4_IOC_SHUTDOWN = 0x8004587D
 WITHOUT_FLUSHING_THE_JOURNAL = (2).to_bytes(4, sys.byteorder)
+
+NO_CONSTANTS: Mapping[str, int] = {}
+
+SMALL_BATCHES = {"reposyncd.sync.pipeline.BATCH_CHUNKS": 100}
+"""So that a small tree takes many."""
 
 HANGS_S = 300
 """When a program that a test has started counts as hung; nothing is measured by it."""
@@ -66,14 +72,12 @@ class StoreLab(Lab):
             config_for(self.state, **self.variables), {"HOME": "/nonexistent"}, index=index, now_ns=later_ns
         )
 
-    def sync_watched(self, on_progress: Callable[[IndexProcess, Progress], None], *, full: bool = False) -> SyncResult:
-        """A sync during which `on_progress` may do what it likes to the index process."""
+    def sync_watched(self, on_progress: Callable[[IndexProcess, Progress], None]) -> SyncResult:
+        """A sync during which `on_progress`, called often, may do what it likes to the index process."""
         with self.workspace() as workspace:
             index = workspace.index
             assert isinstance(index, IndexProcess)
-            return workspace.sync(
-                str(self.root), NAME, full=full, on_progress=lambda progress: on_progress(index, progress)
-            )
+            return workspace.sync(str(self.root), NAME, on_progress=lambda progress: on_progress(index, progress))
 
     def records(self) -> dict[str, Record]:
         with self.workspace() as workspace:
@@ -155,6 +159,12 @@ def end(process: subprocess.Popen[Any]) -> None:
     process.communicate()
 
 
+def set_constants(monkeypatch: pytest.MonkeyPatch, constants: Mapping[str, int]) -> None:
+    """For a sync in this process."""
+    for path, value in constants.items():
+        monkeypatch.setattr(path, value)
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process has started; none if it is gone."""
     with suppress(FileNotFoundError, ProcessLookupError):
@@ -185,43 +195,47 @@ class Report:
 
 
 def dying_sync(
-    lab: StoreLab, *, after: int | None = None, delay_s: float = 0, cut: Path | None = None, batch: int | None = None
+    lab: StoreLab,
+    *,
+    after: int | None = None,
+    delay_s: float = 0,
+    cut: Path | None = None,
+    constants: Mapping[str, int] = NO_CONSTANTS,
 ) -> Report:
-    """A sync in a process of its own that dies `delay_s` seconds after that many steps.
+    """A sync in a process of its own that dies `delay_s` seconds after that many steps; it survives if it is faster.
 
-    It kills itself with SIGKILL; with `cut`, the file system of that directory loses its power just before. `batch` is
-    how many chunks make a batch. Everything that it has started is gone when this returns, or its own fault: of a sync
-    without `cut`, the index process is left to end by itself, as in life.
+    It kills itself with SIGKILL; with `cut`, the file system of that directory loses its power just before. Module
+    constants are set first: {"reposyncd.sync.pipeline.BATCH_CHUNKS": 6}. The index process is left to end by itself.
     """
-    log = lab.state.with_name(lab.state.name + "-victim.log")
-    log.unlink(missing_ok=True)
-    order = {
-        "root": str(lab.root),
-        "state": str(lab.state),
-        "variables": lab.variables,
-        "log": str(log),
-        "after": after,
-        "delay_s": delay_s,
-        "cut": None if cut is None else str(cut),
-        "batch": batch,
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.victim", json.dumps(order)],
-        cwd=PROJECT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        out, err = process.communicate(timeout=HANGS_S)
-    finally:
-        end(process)
-    died = process.returncode == -signal.SIGKILL
-    assert died or process.returncode == 0 or cut, err
-    said = [line.partition(" ")[::2] for line in log.read_text().splitlines()] if log.exists() else []
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "log"
+        order = {
+            "root": str(lab.root),
+            "state": str(lab.state),
+            "variables": lab.variables,
+            "log": str(log),
+            "after": after,
+            "delay_s": delay_s,
+            "cut": None if cut is None else str(cut),
+            "constants": dict(constants),
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.victim", json.dumps(order)],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            out, err = process.communicate(timeout=HANGS_S)
+        finally:
+            end(process)
+        said = [line.partition(" ")[::2] for line in log.read_text().splitlines()] if log.exists() else []
+    # After a power cut, what the victim does until it is dead may fail.
+    assert process.returncode in (0, -signal.SIGKILL) or cut, err
     return Report(
-        died=died or process.returncode != 0,
+        died=process.returncode != 0,
         steps=tuple(what for kind, what in said if kind == "step"),
         sent=frozenset(what for kind, what in said if kind == "text"),
         result=json.loads(out) if process.returncode == 0 else {},
@@ -233,6 +247,19 @@ def dying_sync(
 
 def sh(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
+
+
+def functions(*names: str) -> str:
+    """A module in which each function is a chunk or two."""
+    return "\n".join(
+        f"def {name}(argument):\n" + "".join(f"    step_{n} = {name}.{n} + argument\n" for n in range(40))
+        for name in names
+    )
+
+
+def many_files(n: int) -> dict[str, str | bytes | None]:
+    """About two chunks each."""
+    return {f"d{i % 7}/{i}.py": functions(f"f{i}", f"g{i}") for i in range(n)}
 
 
 @contextmanager
@@ -320,6 +347,14 @@ fcntl.flock(file, fcntl.LOCK_EX)
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("BEGIN IMMEDIATE")
+""",
+    "sqlite-journal": """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")  # pages are written before the transaction ends
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("CREATE TABLE spill AS SELECT * FROM embedding_metadata")
+connection.execute("DELETE FROM embeddings")
 """,
 }
 

@@ -13,19 +13,12 @@ import pytest
 from reposyncd.model import Progress
 from reposyncd.store.process import IndexProcess
 from tests.crash import faults
-from tests.crash.faults import StoreLab, dying_sync
+from tests.crash.faults import SMALL_BATCHES, StoreLab, dying_sync, functions, many_files
 
 KILLS = faults.number_from("REPOSYNCD_TEST_KILLS", 15)
+TINY_BATCHES = {"reposyncd.sync.pipeline.BATCH_CHUNKS": 6}
 LANES = 2
 """Victims at the same time: most of a victim's life is one process that imports Chroma."""
-
-
-def functions(*names: str) -> str:
-    """A module in which each function is a chunk or two."""
-    return "\n".join(
-        f"def {name}(argument):\n" + "".join(f"    step_{n} = {name}.{n} + argument\n" for n in range(40))
-        for name in names
-    )
 
 
 BEFORE = {
@@ -59,7 +52,7 @@ def test_a_sync_killed_after_any_step_is_made_good_by_the_next_one(tmp_path: Pat
         own.mkdir()
         mine = StoreLab(lab.root, own / "state")
         faults.copy_state(lab.state, mine.state)
-        report = dying_sync(mine, after=step, batch=6)
+        report = dying_sync(mine, after=step, constants=TINY_BATCHES)
         committed = mine.committed()
         result = mine.mend()
         assert result.chunks.embedded <= len(mine.committed() - committed), report.steps
@@ -81,11 +74,7 @@ def a_sync_that_survives(lab: StoreLab, tmp_path: Path) -> faults.Report:
     """On a copy, to count the steps."""
     counted = StoreLab(lab.root, tmp_path / "counted")
     faults.copy_state(lab.state, counted.state)
-    return dying_sync(counted, batch=6)
-
-
-def many_files(n: int) -> dict[str, str | bytes | None]:
-    return {f"d{i % 7}/{i}.py": functions(f"f{i}", f"g{i}") for i in range(n)}
+    return dying_sync(counted, constants=TINY_BATCHES)
 
 
 def test_a_first_index_killed_at_random_moments_loses_nothing_that_was_committed(tmp_path: Path) -> None:
@@ -95,7 +84,9 @@ def test_a_first_index_killed_at_random_moments_loses_nothing_that_was_committed
     while kills < KILLS:
         committed = lab.committed()
         # Usually while it stores, sometimes while it starts.
-        report = dying_sync(lab, after=chance.choice([0, 2, 4, 6, 10]), delay_s=chance.uniform(0, 0.7), batch=100)
+        report = dying_sync(
+            lab, after=chance.choice([0, 2, 4, 6, 10]), delay_s=chance.uniform(0, 0.7), constants=SMALL_BATCHES
+        )
         assert report.sent.isdisjoint(committed)
         sent += len(report.sent)
         kills += report.died
@@ -109,9 +100,12 @@ def test_a_first_index_killed_at_random_moments_loses_nothing_that_was_committed
 
 
 @pytest.mark.parametrize("whom", ["index process", "embedder", "both"])
-def test_a_sync_survives_the_death_of_its_index_process(tmp_path: Path, whom: str) -> None:
+def test_a_sync_survives_the_death_of_its_index_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whom: str
+) -> None:
+    faults.set_constants(monkeypatch, SMALL_BATCHES)
     lab = StoreLab(tmp_path / "tree", tmp_path / "state")
-    lab.write(many_files(1200))
+    lab.write(many_files(200))
     killed: set[int] = set()
     done = 0
 
@@ -129,4 +123,4 @@ def test_a_sync_survives_the_death_of_its_index_process(tmp_path: Path, whom: st
 
     lab.sync_watched(kill_at_commits)
     assert len(killed) > 1
-    assert lab.mend().chunks.added == 0
+    assert lab.mend().chunks.embedded == 0

@@ -6,6 +6,7 @@ operations of the index process (sent, and again answered), and what the caller 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -16,8 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import reposyncd.sync.pipeline as pipeline
-from reposyncd.model import Batch
+from reposyncd.model import Batch, Progress
 from reposyncd.store.database import Database
 from reposyncd.store.process import IndexProcess
 from tests.crash.faults import NAME, StoreLab, cut_power
@@ -66,8 +66,8 @@ class Answer:
         self._future = future
         self._answered: Callable[[], None] | None = answered
 
-    def result(self, timeout: float | None = None) -> Any:
-        value = self._future.result(timeout)
+    def result(self, *arguments: Any) -> Any:
+        value = self._future.result(*arguments)
         answered, self._answered = self._answered, None
         if answered:
             answered()
@@ -122,12 +122,22 @@ def wrap(steps: Steps) -> None:
 
 
 def main() -> None:
-    if ORDER["batch"]:
-        pipeline.BATCH_CHUNKS = ORDER["batch"]
-    wrap(Steps())
+    for path, value in ORDER["constants"].items():
+        module, _, constant = path.rpartition(".")
+        setattr(importlib.import_module(module), constant, value)
+    steps = Steps()
+    wrap(steps)
     lab = StoreLab(Path(ORDER["root"]), Path(ORDER["state"]), variables=ORDER["variables"])
+    phase = ""
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal phase
+        if progress.phase != phase:
+            phase = progress.phase
+            steps.passed(f"phase {phase}")
+
     with lab.workspace() as workspace:
-        result = workspace.sync(str(lab.root), NAME)
+        result = workspace.sync(str(lab.root), NAME, on_progress=on_progress)
     print(json.dumps(result.to_dict()))
 
 
