@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
-from reposyncd.errors import ReposyncError, RootMissingError, UsageError
+from reposyncd.errors import (
+    BusyError,
+    CorruptStoreError,
+    LethalOperationError,
+    RootMissingError,
+    StoreError,
+    UsageError,
+)
 from reposyncd.model import ChunkCounts, DirectoryRow, FileCounts, Hit, Progress, RootIdentity, SyncResult, signed64
 from reposyncd.store.catalog import Catalog, Generation, Repo
-from reposyncd.store.database import Database
 from reposyncd.store.manifest import Manifest
+from reposyncd.store.state import State
 from reposyncd.sync.compare import is_current
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.scan import Snapshot, scan
@@ -20,6 +29,8 @@ from reposyncd.tree.scan import Snapshot, scan
 if TYPE_CHECKING:
     from reposyncd.config import Config
     from reposyncd.ports import VectorIndex
+    from reposyncd.store.process import IndexProcess
+    from reposyncd.sync.run import Context
 
 _RECORDS = "records 1"
 """The form of ids and metadata in Chroma. A change of it rebuilds every index."""
@@ -43,9 +54,7 @@ class Workspace:
         self._config = config
         self._environ = environ
         self._now_ns = now_ns
-        _private_directory(config.state_dir)
-        self._db = Database(os.path.join(config.state_dir, "manifest.db"))
-        self._catalog = Catalog(self._db)
+        self._state = State(config.state_dir)
         self._index = index
 
     def __enter__(self) -> Workspace:
@@ -58,33 +67,43 @@ class Workspace:
         """Ends the index process and closes the manifest."""
         if self._index:
             self._index.close()
-        self._db.close()
+        self._state.close()
 
     @property
     def index(self) -> VectorIndex:
         """The index, not necessarily started."""
         if self._index is None:
-            from reposyncd.store.process import IndexProcess
-
-            self._index = IndexProcess(
-                self._config.state_dir,
-                self.chroma_dir,
-                self._config.embedding.model,
-                lock_timeout_s=self._config.lock.timeout,
-                # Waiting for the lock is part of an operation, and has a time of its own.
-                deadline_s=self._config.store.deadline + self._config.lock.timeout,
-            )
+            self._index = self._process(self._state.place.link, self._config.embedding.model, self._config.lock.timeout)
         return self._index
 
-    @property
-    def chroma_dir(self) -> str:
-        """Where the embedded store is."""
-        return os.path.join(self._config.state_dir, "chroma")
+    def _process(
+        self, path: str, embedder: str, lock_timeout_s: float, log_name: str = "index-process.log"
+    ) -> IndexProcess:
+        from reposyncd.store.checkpoint import REPLAY_S_PER_ROW, examine
+        from reposyncd.store.process import IndexProcess
+
+        def slack_s() -> float:
+            """A log that is replayed, and waiting for the lock, take time of their own."""
+            waiting_s = lock_timeout_s if lock_timeout_s < math.inf else 0.0
+            with suppress(sqlite3.Error, OSError, TypeError):  # a store that is damaged is found out by its probe
+                return waiting_s + examine(path).log_rows * REPLAY_S_PER_ROW
+            return waiting_s
+
+        return IndexProcess(
+            self._config.state_dir,
+            path,
+            embedder,
+            lock_timeout_s=lock_timeout_s,
+            deadline_s=self._config.store.deadline,
+            idle_s=self._config.store.idle,
+            slack_s=slack_s,
+            log_name=log_name,
+        )
 
     @property
     def catalog(self) -> Catalog:
         """The repos that are indexed."""
-        return self._catalog
+        return self._state.catalog
 
     def fingerprint(self) -> str:
         """Of everything that decides what the records of a given file are."""
@@ -99,7 +118,7 @@ class Workspace:
 
     def manifest(self, generation: Generation) -> Manifest:
         """What is recorded of a generation."""
-        return Manifest(self._db, generation)
+        return Manifest(self._state.db, generation)
 
     def sync(
         self,
@@ -115,37 +134,59 @@ class Workspace:
         `on_progress` and `should_stop` are called from this thread, often, and must be quick.
         """
         root = _root(path)
-        repo = self._find(root, name)
-        if repo and not full and (result := self._if_current(repo)):
-            return result
-        with self._state_lock():
-            # What another sync did while this one waited counts, so the tree is listed again.
-            repo = self._find(root, name) or self._add(root, name)
-            from reposyncd.chunking.chunker import chunk_text
-            from reposyncd.sync.run import Context, sync_repo
+        with suppress(StoreError):  # the sync that follows deals with it
+            repo = self._find(root, name)
+            if repo and not full and (result := self._if_current(repo)):
+                return result
+        from reposyncd.sync.upkeep import Upkeep
 
-            self.index.start()
-            context = Context(
-                db=self._db,
-                index=self.index,
-                chunker=chunk_text,
-                fingerprint=self.fingerprint(),
-                scan=self._scan,
-                max_file_size=self._config.index.max_file_size,
-                now_ns=self._now_ns,
-                on_progress=on_progress,
-                should_stop=should_stop,
-            )
-            return sync_repo(context, repo, full=full)
+        self.index.start()
+        return Upkeep(
+            state=self._state,
+            index=self.index,
+            lock=self._state_lock,
+            context=lambda tell: self._context(tell, should_stop),
+            find=lambda: self._find(root, name) or self._add(root, name),
+            on_progress=on_progress,
+            should_stop=should_stop,
+            now_ns=self._now_ns,
+            patience_s=self._config.store.patience,
+            make_persister=self._persister,
+            lock_timeout_s=self._config.lock.timeout,
+        ).sync(full=full)
+
+    def _context(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Context:
+        from reposyncd.chunking.chunker import chunk_text
+        from reposyncd.store.space import guard
+        from reposyncd.sync.run import Context
+
+        return Context(
+            db=self._state.db,
+            index=self.index,
+            chunker=chunk_text,
+            fingerprint=self.fingerprint(),
+            scan=self._scan,
+            max_file_size=self._config.index.max_file_size,
+            guard=guard(self._config.state_dir),
+            now_ns=self._now_ns,
+            on_progress=on_progress,
+            should_stop=should_stop,
+        )
+
+    def _persister(self, path: str) -> IndexProcess:
+        from reposyncd.store.locks import NO_LOCK
+        from reposyncd.store.process import NO_EMBEDDER
+
+        return self._process(path, NO_EMBEDDER, NO_LOCK, "checkpoint.log")
 
     def search(self, query: str, repo: str | None, limit: int) -> tuple[Hit, ...]:
         """The chunks nearest to the query, best first, of one repo or of all."""
         from reposyncd.search.query import search
 
         wanted = self.fingerprint()
-        repos = [each for each in self._catalog.repos() if repo in (None, each.name)]
+        repos = [each for each in self._state.catalog.repos() if repo in (None, each.name)]
         if not repos:
-            known = ", ".join(each.name for each in self._catalog.repos())
+            known = ", ".join(each.name for each in self._state.catalog.repos())
             raise UsageError(
                 f'there is no repository "{repo}"; there is: {known}'
                 if known
@@ -154,7 +195,7 @@ class Workspace:
         collections = [
             generation.collection
             for each in repos
-            for generation in self._catalog.generations(each)
+            for generation in self._state.catalog.generations(each)
             if generation.fingerprint == wanted and generation.state == "serving"
         ]
         if not collections:
@@ -162,19 +203,30 @@ class Workspace:
                 f"{', '.join(each.name for each in repos)}: indexed by another version or with another model; "
                 "build the index anew with: reposyncd sync " + repos[0].root
             )
-        return search(self.index, collections, query, limit)
+        try:
+            hits = search(self.index, collections, query, limit)
+        except (CorruptStoreError, LethalOperationError) as error:
+            with suppress(BusyError, StoreError), self._state_lock(0):
+                self._state.catalog.break_seal()  # the next sync looks for itself
+            raise CorruptStoreError(
+                f"the index is damaged ({error}); mend it with: reposyncd sync {repos[0].root}"
+            ) from error
+        with suppress(StoreError):
+            if self.index.opened:
+                self._state.catalog.move_seal(*self.index.opened)
+        return hits
 
     def _if_current(self, repo: Repo) -> SyncResult | None:
         """The result of a sync that has nothing to do, found without a lock, a child or a write; else None."""
         started = time.monotonic()
-        generations = self._catalog.generations(repo)
+        generations = self._state.catalog.generations(repo)
         if len(generations) != 1:
             return None
         [generation] = generations
-        manifest = Manifest(self._db, generation)
-        if generation.fingerprint != self.fingerprint() or manifest.intents():
+        manifest = Manifest(self._state.db, generation)
+        if not generation.checked or generation.fingerprint != self.fingerprint() or manifest.intents():
             return None
-        if generation.chunks and not self._store_is_there():
+        if self._state.catalog.seal() != self._state.place.seal():
             return None
         known = manifest.directories()
         snapshot = self._scan(repo, known)
@@ -193,10 +245,6 @@ class Workspace:
             duration_s=time.monotonic() - started,
         )
 
-    def _store_is_there(self) -> bool:
-        """Told without opening it, or importing what would."""
-        return self._index is not None or os.path.exists(os.path.join(self.chroma_dir, "chroma.sqlite3"))
-
     def _scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None]) -> Snapshot:
         limit = self._config.index.max_file_size
         rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ, salt=str(limit))
@@ -210,7 +258,7 @@ class Workspace:
         )
 
     def _find(self, root: str, name: str | None) -> Repo | None:
-        for repo in self._catalog.repos():
+        for repo in self._state.catalog.repos():
             if repo.root == root:
                 if name not in (None, repo.name):
                     raise UsageError(f'{root} is indexed already, under the name "{repo.name}"')
@@ -223,15 +271,15 @@ class Workspace:
             raise UsageError(f"{name!r} cannot be a repository's name; choose another with --name")
         stat = os.stat(root)
         identity = RootIdentity(signed64(stat.st_dev), signed64(stat.st_ino))
-        for other in self._catalog.repos():
+        for other in self._state.catalog.repos():
             if (other.name, other.identity) == (name, identity) and not os.path.lexists(other.root):
-                return self._catalog.move(other, root)
-        return self._catalog.add_repo(name, root, identity)
+                return self._state.catalog.move(other, root)
+        return self._state.catalog.add_repo(name, root, identity)
 
-    def _state_lock(self) -> AbstractContextManager[None]:
+    def _state_lock(self, timeout_s: float | None = None) -> AbstractContextManager[None]:
         from reposyncd.store.locks import state_lock
 
-        return state_lock(self._config.state_dir, self._config.lock.timeout)
+        return state_lock(self._config.state_dir, self._config.lock.timeout if timeout_s is None else timeout_s)
 
 
 def _root(path: str) -> str:
@@ -245,20 +293,3 @@ def _root(path: str) -> str:
     except UnicodeEncodeError:
         raise UsageError(f"{root!r}: the path is not valid UTF-8, so no record could name it") from None
     return root
-
-
-def _private_directory(path: str) -> None:
-    """Makes the directory for this user alone; one that is there must be ours."""
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        owner = os.stat(path).st_uid
-    except OSError as error:
-        raise ReposyncError(
-            f"the state directory {path} cannot be made: {error.strerror}. Choose another with --state-dir or "
-            "REPOSYNCD_STATE_DIR."
-        ) from error
-    if owner != os.geteuid():
-        raise ReposyncError(
-            f"the state directory {path} belongs to another user. Choose another with --state-dir or "
-            "REPOSYNCD_STATE_DIR."
-        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,30 +25,43 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """`python -P -m reposyncd.child store FD CHROMA_DIR EMBEDDER LOCK_TIMEOUT_S`, or `... embed FD EMBEDDER`."""
+    """`python -P -m reposyncd.child store FD LIFELINE CHROMA_DIR EMBEDDER LOCK_TIMEOUT_S`, or `... embed FD LIFELINE
+    EMBEDDER`."""
     faulthandler.enable()  # a crash in native code leaves a stack in the log
     os.umask(0o077)
-    role, fd, *rest = sys.argv[1:]
+    role, fd, lifeline, *rest = sys.argv[1:]
     connection = Connection(int(fd))
     if role == "store":
-        _store(connection, *rest)
+        _store(connection, int(lifeline), *rest)
     else:
+        threading.Thread(target=_end_with, args=(int(lifeline),), name="lifeline", daemon=True).start()
         _embed(connection, *rest)
 
 
-def _store(connection: Connection, chroma_dir: str, embedder: str, lock_timeout_s: str) -> None:
-    embed = _start_embedder(embedder)
+def _end_with(lifeline: int) -> None:
+    """Ends the whole group of processes when the one that started it is gone, even if Chroma hangs: it holds the
+    interpreter lock of its process meanwhile, so that no thread there could see it."""
+    os.read(lifeline, 1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _store(connection: Connection, lifeline: int, chroma_dir: str, embedder: str, lock_timeout_s: str) -> None:
+    embed = _start_embedder(embedder, lifeline)
+    os.close(lifeline)
     from reposyncd.store.worker import Index, serve
 
-    serve(connection, Index(chroma_dir, embed, float(lock_timeout_s)))
+    def tell(kind: str, value: object) -> None:
+        connection.send((None, kind, value))
+
+    serve(connection, Index(chroma_dir, embed, float(lock_timeout_s), tell))
 
 
-def _start_embedder(name: str) -> Callable[[list[str]], Vectors]:
+def _start_embedder(name: str, lifeline: int) -> Callable[[list[str]], Vectors]:
     ours, theirs = socket.socketpair()
     with theirs:
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "reposyncd.child", "embed", str(theirs.fileno()), name],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-P", "-m", "reposyncd.child", "embed", str(theirs.fileno()), str(lifeline), name],
+            pass_fds=[theirs.fileno(), lifeline],
         )
     connection = Connection(ours.detach())
 
@@ -81,7 +95,8 @@ def _embed(connection: Connection, name: str) -> None:
         return made[0].embed(texts)
 
     with suppress(Exception):  # whoever asks first is told
-        embed(["loaded before it is needed"])
+        if name:  # "" for a process that is never to embed
+            embed(["loaded before it is needed"])
     with suppress(EOFError, OSError):
         while True:
             texts = connection.recv()

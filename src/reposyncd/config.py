@@ -41,6 +41,10 @@ class StoreConfig(NamedTuple):
 
     deadline: float = 300.0
     """seconds"""
+    patience: float = 60.0
+    """seconds"""
+    idle: float = 300.0
+    """seconds"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,8 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("lock", "timeout", float, "How long to wait for another process that is writing; seconds.", 0, _DAY_S),
     Key("store", "deadline", float, "An operation that takes longer is given up and redone; seconds.", 1, _DAY_S),
+    Key("store", "patience", float, "How long a sync waits for a full disk or the like to pass; seconds.", 0, _DAY_S),
+    Key("store", "idle", float, "The index process leaves after so long without work; seconds.", 1, _DAY_S),
 )
 
 _BY_PATH = {key.path: key for key in KEYS}

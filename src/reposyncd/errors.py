@@ -62,9 +62,17 @@ class TransientStoreError(StoreError):
 
 
 class StoreBusyError(TransientStoreError):
-    """Raised when another program holds the lock of the Chroma directory past the time-out."""
+    """Raised when another program holds the Chroma directory, or its database, past the time-out."""
 
     exit_code = BusyError.exit_code
+
+
+class NoSpaceError(TransientStoreError):
+    """Raised before a batch that the disk has no room for: nothing of it was begun."""
+
+
+class LethalOperationError(TransientStoreError):
+    """Raised when one operation has killed the index process, or let its deadline pass, each time it was tried."""
 
 
 class PermanentStoreError(StoreError):
@@ -72,4 +80,8 @@ class PermanentStoreError(StoreError):
 
 
 class CorruptStoreError(StoreError):
-    """Raised when the store contradicts itself and must be rebuilt from the tree."""
+    """Raised when the vector store contradicts itself and must be rebuilt from the tree."""
+
+
+class CorruptManifestError(CorruptStoreError):
+    """Raised when the manifest is damaged, no database, or of a newer version, and must be made anew."""

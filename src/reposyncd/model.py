@@ -27,6 +27,8 @@ class Skip(StrEnum):
     UNDECODABLE = "undecodable"
     NAME = "name"
     """The path is not valid UTF-8, so no record could name it."""
+    QUARANTINED = "quarantined"
+    """Storing it failed for good, or killed the index process twice. It is tried again when it has changed."""
 
 
 class FileStat(NamedTuple):
@@ -225,11 +227,21 @@ class Progress:
     """How far a sync is. Totals are 0 until they are known."""
 
     phase: str
-    """"scan", "index" or "done" """
-    files_done: int
-    files_total: int
-    chunks_done: int
+    """"scan", "index", "check" (records against files) or "checkpoint" """
+    files_done: int = 0
+    files_total: int = 0
+    chunks_done: int = 0
     """chunks committed by this run"""
+    trouble: str = ""
+    """what it waits for, if it cannot go on: a lock, room on the disk"""
+
+
+class Waiting(NamedTuple):
+    """Something that keeps the store from going on for now."""
+
+    reason: str
+    since_ns: int
+    """nanoseconds since the epoch"""
 
 
 @dataclass(frozen=True, slots=True)

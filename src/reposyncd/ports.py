@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from reposyncd.model import Applied, Batch, Chunk, Hit, Record
+from reposyncd.model import Applied, Batch, Chunk, Hit, Record, Waiting
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -26,12 +26,23 @@ class VectorIndex(Protocol):
     `errors.StoreError`: transient (the same call may succeed later), permanent, corrupt.
     """
 
+    opened: tuple[str, str] | None
+    """The store's seals before and after it was opened, if opening it changes its files."""
+
+    on_wait: Callable[[Waiting | None], None]
+    """Called now and then by the thread that waits for an operation other than a query, with what keeps the store
+    from going on, if something does. What it raises, the wait raises."""
+
     def start(self) -> None:
         """Gets ready, in the background, for the first operation; never needed, only sooner."""
         ...
 
     def close(self) -> None:
         """Lets go of everything; what is not answered by then fails."""
+        ...
+
+    def release(self) -> None:
+        """Lets go of the store's files; the next operation opens them again, wherever they are by then."""
         ...
 
     def open(self, collection: str, metadata: Mapping[str, str]) -> int:
@@ -54,12 +65,24 @@ class VectorIndex(Protocol):
         """Deletes a collection if it is there."""
         ...
 
+    def collections(self) -> dict[str, dict[str, str]]:
+        """The metadata of every collection, by its name."""
+        ...
+
+    def probe(self, collection: str) -> None:
+        """Reads a record with its vector and looks it up by it. Raises CorruptStoreError if that fails."""
+        ...
+
     def ids(self, collection: str) -> set[str]:
         """The ids of every record."""
         ...
 
-    def records(self, collection: str) -> list[Record]:
-        """Every record, vectors included, in no order."""
+    def records(self, collection: str, ids: Sequence[str] | None = None) -> list[Record]:
+        """Those records that exist, or every one; vectors included, in no order."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
+        """The vectors that records of these texts have."""
         ...
 
     def query(self, collection: str, text: str, limit: int) -> list[Hit]:

@@ -172,7 +172,7 @@ def test_the_terminal_has_a_progress_bar_and_a_pipe_has_lines(tmp_path: Path, tr
     assert b"indexing" in shown
     assert b"files" in shown
     write(tree, {f"more/{n}.txt": f"number {n} of more\n" * 40 for n in range(1500)})
-    assert "files, " in run(tmp_path, "sync", str(tree)).stderr
+    assert " files, " in run(tmp_path, "sync", str(tree)).stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from reposyncd.cli.text import printable
 from reposyncd.model import Progress
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ _LINE_S = 5.0
 _REDRAW_S = 0.1
 
 
+_PHASES = {
+    "scan": "listing files",
+    "check": "comparing the store with the manifest",
+    "index": "indexing",
+    "checkpoint": "tidying the store",
+}
+
+
 class Reporter:
     """Writes what it is told of a sync; a context manager, so that the bar is gone at its end."""
 
@@ -28,6 +37,7 @@ class Reporter:
         self._terminal = stream.isatty()
         self._started = time.monotonic()
         self._next = self._started + _QUIET_S
+        self._shown = Progress("scan")
         self._bar: tuple[Bar, TaskID] | None = None
 
     def __enter__(self) -> Reporter:
@@ -38,21 +48,30 @@ class Reporter:
             self._bar[0].stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Shows the progress if it is time to."""
+        """Shows the progress if it is time to; trouble at once, and once."""
         now = time.monotonic()
-        if now < self._next:
+        if progress.trouble and progress.trouble != self._shown.trouble:
+            self._say(printable(progress.trouble))
+        elif now < self._next and (progress.phase == self._shown.phase or now < self._started + _QUIET_S):
             return
-        if self._terminal:
+        elif self._terminal:
             self._next = now + _REDRAW_S
             self._draw(progress)
         else:
             self._next = now + _LINE_S
-            self._stream.write(self._line(progress, now - self._started) + "\n")
+            self._say(self._line(progress, now - self._started))
+        self._shown = progress
+
+    def _say(self, line: str) -> None:
+        if self._bar:
+            self._bar[0].console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            self._stream.write(line + "\n")
             self._stream.flush()
 
     def _line(self, progress: Progress, elapsed_s: float) -> str:
         if not progress.files_total:
-            return "listing files"
+            return _PHASES[progress.phase]
         return (
             f"{progress.files_done:,} of {progress.files_total:,} files, {progress.chunks_done:,} chunks stored, "
             f"{progress.chunks_done / elapsed_s:,.0f} chunks/s"
@@ -64,6 +83,7 @@ class Reporter:
         bar, task = self._bar
         bar.update(
             task,
+            description="waiting" if progress.trouble else _PHASES[progress.phase],
             completed=progress.files_done,
             total=progress.files_total or None,
             chunks=f"{progress.chunks_done:,}",
@@ -75,7 +95,7 @@ class Reporter:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         bar = Progress(
-            TextColumn("indexing"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("files, {task.fields[chunks]} chunks, {task.fields[rate]}/s,"),

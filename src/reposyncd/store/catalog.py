@@ -12,7 +12,7 @@ from reposyncd.store.database import Database
 _COLLECTION_SLUG = 48
 """Characters of a repo's name that go into its collection's: Chroma allows 512, people read fewer."""
 
-_GENERATION = "SELECT id, collection, fingerprint, state, files, chunks FROM generation"
+_GENERATION = "SELECT id, collection, fingerprint, state, files, chunks, checked FROM generation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,21 @@ class Generation:
     """indexed files"""
     chunks: int
     """live chunks"""
+    checked: int
+    """1: the collection's ids are known to be those of the chunk rows; 0: they are to be compared"""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A store or a manifest that was found damaged and made anew."""
+
+    at_ns: int
+    """nanoseconds since the epoch"""
+    what: str
+    """"store" or "manifest" """
+    reason: str
+    place: str
+    """where the damaged one was moved to"""
 
 
 class Catalog:
@@ -101,6 +116,59 @@ class Catalog:
             self._db.run("UPDATE generation SET state = 'doomed' WHERE repo = ?", (repo.id,))
             self._db.run("UPDATE generation SET state = 'serving' WHERE id = ?", (to.id,))
         return self.generation(to.id)
+
+    def set_checked(self, generation: Generation, checked: bool) -> None:
+        """The collection's ids are, or may no longer be, those of the chunk rows."""
+        with self._db.transaction():
+            self._db.run("UPDATE generation SET checked = ? WHERE id = ?", (checked, generation.id))
+
+    def adopt(self, repo: Repo, collection: str, fingerprint: str, state: str) -> None:
+        """A generation of which only the collection is left; its records are nobody's until they are claimed."""
+        with self._db.transaction():
+            self._db.run(
+                "INSERT OR IGNORE INTO generation (repo, collection, fingerprint, state) VALUES (?, ?, ?, ?)",
+                (repo.id, collection, fingerprint, state),
+            )
+
+    def seal(self) -> str | None:
+        """What the store's files looked like when every record was known; None until the first time."""
+        row = self._db.row("SELECT seal FROM store")
+        return None if row is None else str(row[0])
+
+    def set_seal(self, seal: str) -> None:
+        """The store's files look like this, and are known."""
+        with self._db.transaction():
+            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, ?)", (seal,))
+
+    def move_seal(self, before: str, after: str) -> None:
+        """Opening the store has changed its files, and nothing in it."""
+        with self._db.transaction():
+            self._db.run("UPDATE store SET seal = ? WHERE seal = ?", (after, before))
+
+    def break_seal(self) -> None:
+        """Somebody else may have written to the store: of every collection the ids are to be compared."""
+        with self._db.transaction():
+            self._db.run("UPDATE generation SET checked = 0")
+            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, '')")
+
+    def store_lost(self) -> None:
+        """There is another store, with nothing in it: every repo is to be stored anew."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM generation")
+            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, '')")
+
+    def add_incident(self, incident: Incident) -> None:
+        """Remembers what was found damaged; of each kind the last."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM incident WHERE what = ?", (incident.what,))
+            self._db.run(
+                "INSERT INTO incident (at_ns, what, reason, place) VALUES (?, ?, ?, ?)",
+                (incident.at_ns, incident.what, incident.reason, incident.place),
+            )
+
+    def incidents(self) -> list[Incident]:
+        """What was found damaged, oldest first."""
+        return [Incident(*row) for row in self._db.rows("SELECT at_ns, what, reason, place FROM incident ORDER BY id")]
 
     def doom(self, generation: Generation) -> None:
         """The generation is no longer wanted: its collection is to be dropped, then it forgotten."""

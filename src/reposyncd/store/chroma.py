@@ -8,18 +8,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from reposyncd.errors import CorruptStoreError, PermanentStoreError, StoreError, TransientStoreError
 from reposyncd.model import Hit, Record
 
 if TYPE_CHECKING:
     import numpy as np
+    from chromadb.api.client import Client
     from chromadb.api.models.Collection import Collection
 
 _SYNC_THRESHOLD = 10_000_000
 """Writes between two persists of the vector index. Chroma persists in place, and dies of a crash in the middle;
 at this size it never does so by itself, and every acknowledged write is in SQLite."""
+
+_AT_ONCE = 2
+"""The same while a copy is persisted: the lowest that Chroma takes."""
+
+_CONFIGURATION: Any = {"hnsw": {"space": "cosine", "sync_threshold": _SYNC_THRESHOLD}}
+
+_REWRITTEN = ".rewritten"
+"""What the name of a collection ends in while its records are copied into it."""
 
 _SLICE = 1000
 """Records in one call: the fastest size measured, and under Chroma's limit of 5,461."""
@@ -41,12 +50,10 @@ class ChromaStore:
     """The Chroma directory at `path`, made if absent (0700). One process at a time may have it open."""
 
     def __init__(self, path: str) -> None:
-        import chromadb
-        from chromadb.config import Settings
-
         os.makedirs(path, mode=0o700, exist_ok=True)
+        self._path = path
         with _translated():
-            self._client = chromadb.PersistentClient(path, settings=Settings(anonymized_telemetry=False))
+            self._client = _open(path)
         self._collections: dict[str, Collection] = {}
 
     def open(self, name: str, metadata: Mapping[str, str]) -> int:
@@ -56,7 +63,7 @@ class ChromaStore:
                 name,
                 metadata=dict(metadata),
                 embedding_function=None,
-                configuration={"hnsw": {"space": "cosine", "sync_threshold": _SYNC_THRESHOLD}},
+                configuration=_CONFIGURATION,
             )
             if collection.metadata != dict(metadata):
                 collection.modify(metadata=dict(metadata))
@@ -118,16 +125,84 @@ class ChromaStore:
             found.update(zip(got["ids"], got["embeddings"] if got["embeddings"] is not None else (), strict=True))
         return found
 
-    def records(self, name: str) -> list[Record]:
-        """Every record, vectors included."""
+    def collections(self) -> dict[str, dict[str, str]]:
+        """The metadata of every collection, by its name."""
         with _translated():
-            got: Any = self._collection(name).get(include=["documents", "metadatas", "embeddings"])
-        return [
-            Record(id, text, dict(metadata), tuple(float(x) for x in vector))
-            for id, text, metadata, vector in zip(
-                got["ids"], got["documents"], got["metadatas"], got["embeddings"], strict=True
-            )
-        ]
+            return {each.name: {k: str(v) for k, v in (each.metadata or {}).items()} for each in self._all()}
+
+    def _all(self) -> list[Collection]:
+        found: list[Collection] = []
+        while more := self._client.list_collections(limit=_SLICE, offset=len(found)):
+            found += more
+        return found
+
+    def count(self, name: str) -> int:
+        """How many records there are."""
+        with _translated():
+            return self._collection(name).count()
+
+    def probe(self, name: str) -> None:
+        """Reads a record with its vector and looks it up by it. Raises CorruptStoreError if that fails."""
+        collection = self._collection(name)
+        with _translated():
+            count = collection.count()
+            if not count:
+                return
+            got: Any = collection.get(limit=1, include=["documents", "metadatas", "embeddings"])
+            if not got["ids"] or len(got["embeddings"]) != 1 or got["documents"][0] is None:
+                raise CorruptStoreError(f"of {count} records in {name} none can be read")
+            found = collection.query(query_embeddings=got["embeddings"], n_results=1, include=["distances"])
+            if not found["ids"][0]:
+                raise CorruptStoreError(f"of {count} records in {name} none is found")
+
+    def records(self, name: str, ids: Sequence[str] | None = None) -> list[Record]:
+        """Those records that exist, or every one; vectors included."""
+        collection = self._collection(name)
+        found: list[Record] = []
+        wanted = sorted(self.ids(name)) if ids is None else ids
+        for part in _slices(len(wanted)):
+            with _translated():
+                got: Any = collection.get(ids=list(wanted[part]), include=["documents", "metadatas", "embeddings"])
+            found += [
+                Record(id, text, dict(metadata or {}), tuple(float(x) for x in vector))
+                for id, text, metadata, vector in zip(
+                    got["ids"], got["documents"], got["metadatas"], got["embeddings"], strict=True
+                )
+            ]
+        return found
+
+    def persist(self, compact: Sequence[str]) -> None:
+        """Writes the vector indexes to their files and empties the log; `compact` are first written anew.
+
+        Not safe against a crash: Chroma writes those files in place. The store is closed afterwards.
+        """
+        with _translated():
+            for name in compact:
+                self._rewrite(name)
+            for collection in self._all():
+                # Read when a client opens the collection, not before.
+                collection.modify(configuration={"hnsw": {"sync_threshold": _AT_ONCE}})
+            self._client.close()
+            self._client = _open(self._path)
+            for collection in self._all():
+                collection.count()
+                collection.get(limit=1, include=["embeddings"])
+                collection.modify(configuration={"hnsw": {"sync_threshold": _SYNC_THRESHOLD}})
+            self._client.close()
+            self._collections.clear()
+
+    def _rewrite(self, name: str) -> None:
+        """The collection's records, in a collection that never had others."""
+        old = self._client.get_collection(name, embedding_function=None)
+        new = self._client.create_collection(
+            name + _REWRITTEN, metadata=old.metadata, embedding_function=None, configuration=_CONFIGURATION
+        )
+        ids = old.get(include=[])["ids"]
+        for part in _slices(len(ids)):
+            got: Any = old.get(ids=ids[part], include=["documents", "metadatas", "embeddings"])
+            new.upsert(**{key: got[key] for key in ("ids", "documents", "metadatas", "embeddings")})
+        self._client.delete_collection(name)
+        new.modify(name=name)
 
     def query(self, name: str, vector: np.ndarray[Any, np.dtype[np.float32]], limit: int) -> list[Hit]:
         """The `limit` records nearest to the vector (dimension,), best first."""
@@ -155,6 +230,14 @@ class ChromaStore:
 def _slices(n: int) -> Iterator[slice]:
     """Chroma raises for an empty call, and for one over its maximum."""
     return (slice(start, start + _SLICE) for start in range(0, n, _SLICE))
+
+
+def _open(path: str) -> Client:
+    import chromadb
+    from chromadb.config import Settings
+
+    client = chromadb.PersistentClient(path, settings=Settings(anonymized_telemetry=False))
+    return cast("Client", client)  # whose `close` the declared interface lacks
 
 
 @contextmanager

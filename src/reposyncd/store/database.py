@@ -1,7 +1,7 @@
 """The state's SQLite file: opened privately, brought up to date, its errors translated.
 
-Raised everywhere in this file and by those that use it: CorruptStoreError for a file that is damaged or no
-database, TransientStoreError for a full, read-only or locked one, StoreError for the rest.
+Raised everywhere in this file and by those that use it: CorruptManifestError for a file that is damaged, no database
+or of a newer version, TransientStoreError for a full, read-only or locked one, StoreError for the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from reposyncd.errors import CorruptStoreError, ReposyncError, StoreError, TransientStoreError
+from reposyncd.errors import CorruptManifestError, StoreError, TransientStoreError
 from reposyncd.store.schema import MIGRATIONS, VERSION
 
 BUSY_TIMEOUT_S = 30.0
@@ -43,7 +43,7 @@ class Database:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
-            self._refuse_newer()
+            self._refuse_strange()
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self.row(f"PRAGMA {pragma}")
             self._migrate()
@@ -101,12 +101,22 @@ class Database:
     def _version(self) -> int:
         return int(self.row("PRAGMA user_version")[0])
 
-    def _refuse_newer(self) -> None:
+    def check(self) -> None:
+        """Reads the whole file and raises CorruptManifestError if it contradicts itself. Takes about a second for
+        each gigabyte."""
+        found = self.row("PRAGMA quick_check(1)")
+        if found[0] != "ok":
+            raise CorruptManifestError(f"{self.path} is damaged: {found[0]}")
+
+    def _refuse_strange(self) -> None:
         if self._version() > VERSION:
-            raise ReposyncError(
+            raise CorruptManifestError(
                 f"{self.path} was written by a newer reposyncd (its format is {self._version()}, this one knows "
-                f"{VERSION}). Upgrade reposyncd, or choose another --state-dir."
+                f"{VERSION})"
             )
+        # The format is told by a number in the first page, which may be all that is left.
+        if self._version() and not self.row("SELECT 1 FROM sqlite_master WHERE name = 'incident'"):
+            raise CorruptManifestError(f"{self.path} is damaged: tables are missing")
 
     def _migrate(self) -> None:
         if self._version() == VERSION:
@@ -125,8 +135,15 @@ class Database:
             code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
             message = f"{self.path}: {error}"
             if code in _CORRUPT:
-                raise CorruptStoreError(message) from error
+                raise CorruptManifestError(message) from error
             raise (TransientStoreError if code in _TRANSIENT else StoreError)(message) from error
+
+
+def set_aside(path: str, target: str) -> None:
+    """Moves a state file that is of no use any more, with what SQLite keeps beside it. Nobody may have it open."""
+    for suffix in ("-wal", "-shm", ""):  # the file last: until then the next start finds it damaged again
+        with suppress(FileNotFoundError):
+            os.replace(path + suffix, target + suffix)
 
 
 def _statements(script: str) -> Iterator[str]:

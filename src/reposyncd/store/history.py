@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
-from reposyncd.model import SyncResult
+from reposyncd.model import SyncResult, Waiting
 from reposyncd.store.catalog import Repo
 from reposyncd.store.database import Database
 
@@ -26,7 +27,14 @@ class Run:
     run of its repo starts, which calls it "interrupted" """
     files_done: int
     files_total: int
+    chunks_done: int
+    trouble: str | None
+    """what it waits for"""
+    trouble_ns: int | None
+    """since when"""
     error: str | None
+    result: dict[str, Any] | None
+    """a SyncResult as JSON"""
 
 
 class History:
@@ -52,10 +60,10 @@ class History:
         with self._db.transaction():
             self._db.run("UPDATE run SET files_total = ? WHERE id = ?", (files_total, id))
 
-    def advance(self, id: int, files_done: int) -> None:
-        """Records how far the run is."""
+    def note(self, id: int, waiting: Waiting | None) -> None:
+        """Records what the run waits for, or that it waits no longer."""
         with self._db.transaction():
-            self._db.run("UPDATE run SET files_done = ? WHERE id = ?", (files_done, id))
+            self._db.run("UPDATE run SET trouble = ?, trouble_ns = ? WHERE id = ?", (*(waiting or (None, None)), id))
 
     def finish(
         self, id: int, now_ns: int, outcome: str, result: SyncResult | None = None, error: str | None = None
@@ -63,17 +71,18 @@ class History:
         """Records how the run ended."""
         with self._db.transaction():
             self._db.run(
-                "UPDATE run SET finished_ns = ?, outcome = ?, result = ?, error = ? WHERE id = ?",
+                "UPDATE run SET finished_ns = ?, outcome = ?, result = ?, error = ?, trouble = NULL, trouble_ns = NULL"
+                " WHERE id = ?",
                 (now_ns, outcome, None if result is None else json.dumps(result.to_dict()), error, id),
             )
 
-    def runs(self, repo: Repo) -> list[Run]:
+    def runs(self, repo: Repo, limit: int = RUNS_KEPT) -> list[Run]:
         """The repo's runs, newest first."""
         return [
-            Run(*row)
+            Run(*[*row[:-1], None if row[-1] is None else json.loads(row[-1])])
             for row in self._db.rows(
-                "SELECT id, kind, started_ns, finished_ns, outcome, files_done, files_total, error"
-                " FROM run WHERE repo = ? ORDER BY id DESC",
-                (repo.id,),
+                "SELECT id, kind, started_ns, finished_ns, outcome, files_done, files_total, chunks_done, trouble,"
+                " trouble_ns, error, result FROM run WHERE repo = ? ORDER BY id DESC LIMIT ?",
+                (repo.id, limit),
             )
         ]

@@ -49,6 +49,17 @@ class Commit:
     """ids whose intents are fulfilled"""
     doomed: Sequence[tuple[str, str]] = ()
     """(id, path) of records to be deleted"""
+    run: RunProgress | None = None
+    """how far the run has come with it"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """How far a run is, as its history is to say."""
+
+    id: int
+    files_done: int
+    chunks_done: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +205,11 @@ class Manifest:
             self._drop_intents(commit.done)
             self._intend("doomed", commit.doomed)
             self._count(tally)
+            if run := commit.run:
+                self._db.run(
+                    "UPDATE run SET files_done = ?, chunks_done = ? WHERE id = ?",
+                    (run.files_done, run.chunks_done, run.id),
+                )
 
     def forget(self, ids: Sequence[str]) -> None:
         """Step 4, when the doomed records are deleted, and the end of a recovery: their intents are dropped."""
@@ -201,11 +217,11 @@ class Manifest:
             self._drop_intents(ids)
 
     def distrust(self, paths: Iterable[str]) -> None:
-        """Forgets that these files are stored, so that they are read and stored again; their records are doomed."""
+        """Forgets that these files are stored, so that they are read and stored again. Their records are nobody's
+        from then on: compare the ids."""
         tally = _Tally()
         with self._db.transaction():
             for path in paths:
-                self._intend("doomed", [(row.id, path) for row in self.chunks(path)])
                 self._delete_file(path, tally)
             self._count(tally)
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reposyncd.errors import CorruptStoreError
-from reposyncd.model import Applied, Batch, Hit, Record
+from reposyncd.model import Applied, Batch, Hit, Record, Waiting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,11 +22,15 @@ class MemoryIndex:
     def __init__(self, embed: Callable[[list[str]], np.ndarray[Any, np.dtype[np.float32]]]) -> None:
         self._embed = embed
         self._collections: dict[str, dict[str, Record]] = {}
+        self.opened: tuple[str, str] | None = None
+        self.on_wait: Callable[[Waiting | None], None] = lambda waiting: None  # never called: nothing waits
+        self._metadata: dict[str, dict[str, str]] = {}
 
     def start(self) -> None:
         """Always ready."""
 
     def open(self, collection: str, metadata: Mapping[str, str]) -> int:
+        self._metadata[collection] = dict(metadata)
         return len(self._collections.setdefault(collection, {}))
 
     def apply(self, collection: str, batch: Batch) -> Future[Applied]:
@@ -58,8 +62,18 @@ class MemoryIndex:
     def ids(self, collection: str) -> set[str]:
         return set(self._get(collection))
 
-    def records(self, collection: str) -> list[Record]:
-        return list(self._get(collection).values())
+    def collections(self) -> dict[str, dict[str, str]]:
+        return {name: dict(self._metadata[name]) for name in self._collections}
+
+    def probe(self, collection: str) -> None:
+        self._get(collection)
+
+    def records(self, collection: str, ids: Sequence[str] | None = None) -> list[Record]:
+        records = self._get(collection)
+        return list(records.values()) if ids is None else [records[id] for id in ids if id in records]
+
+    def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
+        return [tuple(float(x) for x in row) for row in self._embed(list(texts))] if texts else []
 
     def query(self, collection: str, text: str, limit: int) -> list[Hit]:
         wanted = [float(x) for x in self._embed([text])[0]]
@@ -72,6 +86,9 @@ class MemoryIndex:
             Hit(text=record.text, score=score, **record.metadata)  # type: ignore[arg-type]
             for score, record in scored[:limit]
         ]
+
+    def release(self) -> None:
+        """Nothing is held."""
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,49 +1,35 @@
-"""The parent's side of the index process: starts it, talks to it, kills it when it is late, starts it again."""
+"""The parent's side of the index process: asks it, kills it when it is late, starts it again."""
 
 from __future__ import annotations
 
+import math
 import os
-import queue
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from reposyncd.errors import StoreBusyError, TransientStoreError
-from reposyncd.model import Applied, Batch, Hit, Record
+from reposyncd.errors import LethalOperationError, StoreBusyError, TransientStoreError
+from reposyncd.model import Applied, Batch, Hit, Record, Waiting
+from reposyncd.ports import Outcome
+from reposyncd.store.life import Life
 
-_ENVIRONMENT = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "PYTHONDONTWRITEBYTECODE",
-)
-"""What the child inherits. Chroma takes settings, class names among them, from any variable it knows."""
+T = TypeVar("T")
 
-_ENTRY = "reposyncd.child"
-"""Named, not imported: it joins this room with another."""
+NO_EMBEDDER = ""
+"""For a process that is never to embed."""
 
-_ATTEMPTS = 3
-"""Tries of one request: each may cost a child. A request that kills three is not going to succeed."""
+_POLL_S = 1.0
+"""Between two looks at the clock: deadlines are tens of seconds."""
 
-_LAST_WORDS = 2000
-"""Characters of the log in which its last line is looked for."""
+_TELL_S = 0.5
+"""Between two calls of `on_wait`."""
 
-_LEAVE_S = 2.0
-"""How long the child may take to leave by itself when asked to."""
+_LIVES = 2
+"""Children that one request may cost. The second shows that it was no accident."""
 
 
 @dataclass(slots=True)
@@ -51,58 +37,97 @@ class _Request:
     operation: str
     arguments: tuple[Any, ...]
     future: Future[Any] = field(default_factory=Future)
-    attempts: int = 0
-    trouble: TransientStoreError | None = None
-    """what it ended with the last time, if the child could still tell"""
+    deaths: int = 0
 
 
 class IndexProcess:
     """A `ports.VectorIndex` whose work is done by a child process.
 
-    The child is started by the first operation (or `start`). When it dies, an operation takes longer than
-    `deadline_s`, or fails in a way that may pass (a full disk), the child is killed and started again, and what was
-    not answered is sent again in order: operations are idempotent. An operation fails with TransientStoreError when
-    it has cost three children. A lock that another program holds fails it at once: it has been waited for.
+    The child is started by the first operation (or `start`), and leaves after `idle_s` without one. When it dies,
+    or an operation takes longer than `deadline_s` (and what `slack_s` said at its start), it is killed and started
+    again, and what was not answered is sent again in order: operations are idempotent. An operation that has cost two
+    children fails with LethalOperationError. After an error that may pass (a full disk) the child is given up, since
+    Chroma's client is of no use any more, and everything that waits fails with that error. A lock that another
+    program holds fails one operation only.
 
     Operations may be called from any thread. `close` ends the child; it also ends when this process does.
     """
 
     def __init__(
-        self, state_dir: str, chroma_dir: str, embedder: str, *, lock_timeout_s: float, deadline_s: float
+        self,
+        state_dir: str,
+        chroma_dir: str,
+        embedder: str,
+        *,
+        lock_timeout_s: float,
+        deadline_s: float,
+        idle_s: float = math.inf,
+        slack_s: Callable[[], float] = lambda: 0.0,
+        log_name: str = "index-process.log",
     ) -> None:
         self._state_dir = state_dir
-        self._arguments = [chroma_dir, embedder, repr(lock_timeout_s)]
+        self._chroma_dir = chroma_dir
+        self._arguments = [embedder, repr(lock_timeout_s)]
         self._deadline_s = deadline_s
+        self._idle_s = idle_s
+        self._slack_s = slack_s
+        self._log_name = log_name
         self._lock = threading.Lock()
-        self._waiting: deque[_Request] = deque()
-        self._child: _Child | None = None
+        self._requests: deque[_Request] = deque()
+        self._life: Life | None = None
+        self._waiting: Waiting | None = None
         self._closed = False
+        self.opened: tuple[str, str] | None = None
+        """the store's seals before and after it was opened"""
+        self.on_wait: Callable[[Waiting | None], None] = lambda waiting: None
 
     # VectorIndex ----------------------------------------------------------------------------------------
 
     def open(self, collection: str, metadata: Mapping[str, str]) -> int:
-        return int(self._submit("open", collection, dict(metadata)).result())
+        return int(self._do("open", collection, dict(metadata)))
 
-    def apply(self, collection: str, batch: Batch) -> Future[Applied]:
-        return self._submit("apply", collection, batch)
+    def apply(self, collection: str, batch: Batch) -> Outcome[Applied]:
+        return _Pending(self, self._submit("apply", collection, batch))
 
-    def delete(self, collection: str, ids: Sequence[str]) -> Future[None]:
-        return self._submit("delete", collection, list(ids))
+    def delete(self, collection: str, ids: Sequence[str]) -> Outcome[None]:
+        return _Pending(self, self._submit("delete", collection, list(ids)))
 
     def drop(self, collection: str) -> None:
-        self._submit("drop", collection).result()
+        self._do("drop", collection)
 
-    def ids(self, collection: str) -> set[str]:
-        found: set[str] = self._submit("ids", collection).result()
+    def collections(self) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = self._do("collections")
         return found
 
-    def records(self, collection: str) -> list[Record]:
-        found: list[Record] = self._submit("records", collection).result()
+    def probe(self, collection: str) -> None:
+        self._do("probe", collection)
+
+    def ids(self, collection: str) -> set[str]:
+        found: set[str] = self._do("ids", collection)
+        return found
+
+    def records(self, collection: str, ids: Sequence[str] | None = None) -> list[Record]:
+        found: list[Record] = self._do("records", collection, None if ids is None else list(ids))
+        return found
+
+    def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
+        found: list[tuple[float, ...]] = self._do("embed", list(texts))
         return found
 
     def query(self, collection: str, text: str, limit: int) -> list[Hit]:
         found: list[Hit] = self._submit("query", collection, text, limit).result()
         return found
+
+    # Chroma's own work, on a directory of ours ----------------------------------------------------------
+
+    def persist(self, compact: Sequence[str]) -> None:
+        """Writes every collection's vector index to its files and empties Chroma's log; those in `compact` are
+        first written anew, without what was deleted. Not safe against a crash: for a copy."""
+        self._do("persist", list(compact))
+
+    def count(self, collection: str) -> int:
+        """How many records there are."""
+        return int(self._do("count", collection))
 
     # The child's life -----------------------------------------------------------------------------------
 
@@ -110,104 +135,148 @@ class IndexProcess:
     def pid(self) -> int | None:
         """The child's process id while it runs."""
         with self._lock:
-            return self._child.process.pid if self._child else None
+            return self._life.pid if self._life else None
 
     def start(self) -> None:
         """Starts the child now, so that its imports overlap with the caller's own work."""
         with self._lock:
             self._ensure_child()
 
+    def release(self) -> None:
+        """Ends the child. What it has not answered fails; the next operation starts another."""
+        with self._lock:
+            life, self._life = self._life, None
+            requests, self._requests = list(self._requests), deque()
+            self._waiting = None
+        if life:
+            life.end()
+        for request in requests:
+            request.future.set_exception(TransientStoreError("the index process was closed"))
+
     def close(self) -> None:
-        """Ends the child and waits until it is gone. What is not answered by then fails."""
+        """Ends the child and waits until it is gone. What is not answered by then fails, and what comes later."""
         with self._lock:
             self._closed = True
-            child, self._child = self._child, None
-            waiting, self._waiting = list(self._waiting), deque()
-        if child:
-            child.end()
-        for request in waiting:
-            request.future.set_exception(TransientStoreError("the index process was closed"))
+        self.release()
+
+    def _do(self, operation: str, *arguments: Any) -> Any:
+        return self.wait_for(self._submit(operation, *arguments))
+
+    def wait_for(self, future: Future[T]) -> T:
+        """The future's result, with `on_wait` called meanwhile."""
+        while True:
+            try:
+                return future.result(_TELL_S)
+            except TimeoutError:
+                if future.done():
+                    raise
+                self.on_wait(self._waiting)
 
     def _submit(self, operation: str, *arguments: Any) -> Future[Any]:
         request = _Request(operation, arguments)
         with self._lock:
             if self._closed:
                 raise TransientStoreError("the index process was closed")
-            child = self._ensure_child()
-            self._waiting.append(request)
-            child.send(request)
+            life = self._ensure_child()
+            self._requests.append(request)
+            life.send((id(request), operation, arguments))
         return request.future
 
-    def _ensure_child(self) -> _Child:
-        if self._child is None:
-            child = _Child(self._state_dir, self._arguments)
+    def _ensure_child(self) -> Life:
+        if self._life is None:
+            # Its real place: a link that is set to another directory must not mix two of them in one client.
+            place = os.path.realpath(self._chroma_dir)
+            life = Life(self._state_dir, self._log_name, [place, *self._arguments], self._slack_s())
             try:
-                threading.Thread(target=self._receive, args=(child,), name="index-replies", daemon=True).start()
+                threading.Thread(target=self._receive, args=(life,), name="index-replies", daemon=True).start()
             except RuntimeError as error:
-                child.kill()
+                life.bury()
                 raise TransientStoreError(f"the index process could not be started: {error}") from error
-            self._child = child
-        return self._child
+            self._life = life
+        return self._life
 
-    def _receive(self, child: _Child) -> None:
+    def _receive(self, life: Life) -> None:
         """Resolves futures until the child is dead; then starts the next one with what is left."""
         late = False
+        trouble: TransientStoreError | None = None
         while True:
             try:
-                # Replies come in order, so the time between two of them is the time of one operation.
-                started = time.monotonic()
-                while not child.connection.poll(1.0):
+                busy, since = False, time.monotonic()
+                while not life.poll(_POLL_S):
                     with self._lock:
-                        busy = bool(self._waiting)
-                    if not busy:
-                        started = time.monotonic()
-                    elif time.monotonic() - started > self._deadline_s:
-                        late = True
-                        raise EOFError
-                number, succeeded, value = child.connection.recv()
+                        if self._life is not life:
+                            raise EOFError
+                        if busy != bool(self._requests):
+                            busy, since = not busy, time.monotonic()
+                        elapsed = time.monotonic() - since
+                        if busy and elapsed > self._deadline_s + life.slack_s:
+                            late = True
+                            raise EOFError
+                        if not busy and elapsed > self._idle_s:
+                            self._life = None
+                            raise EOFError
+                number, succeeded, value = life.receive()
             except Exception:
                 break  # its end, or an answer that cannot be read: either way it is replaced, and asked again
+            if number is None:
+                if succeeded == "waiting":
+                    self._waiting = value
+                else:
+                    self.opened = value
+                continue
             with self._lock:
-                if not self._waiting or id(self._waiting[0]) != number:
-                    break  # closed meanwhile
+                self._waiting = None
+                if self._life is not life or not self._requests or id(self._requests[0]) != number:
+                    break  # released meanwhile
                 if isinstance(value, TransientStoreError) and not isinstance(value, StoreBusyError):
-                    self._waiting[0].trouble = value
-                    break  # the child leaves too: its client is of no use any more
-                request = self._waiting.popleft()
+                    trouble = value
+                    break
+                request = self._requests.popleft()
             if succeeded:
                 request.future.set_result(value)
             else:
                 request.future.set_exception(value)
-        child.kill()
-        child.connection.close()
-        self._recover(child, "was killed: no answer within its deadline" if late else child.epitaph())
+        life.bury()
+        if trouble:
+            self._fail_all(life, trouble)
+        else:
+            self._recover(life, "was killed: no answer within its deadline" if late else life.epitaph())
 
-    def _recover(self, child: _Child, cause: str) -> None:
+    def _fail_all(self, life: Life, trouble: TransientStoreError) -> None:
         with self._lock:
-            if self._closed or self._child is not child:
+            if self._life is not life:
                 return
-            self._child = None
-            failed: _Request | None = None
-            if self._waiting:
+            self._life = None
+            requests, self._requests = list(self._requests), deque()
+        for request in requests:
+            request.future.set_exception(trouble)
+
+    def _recover(self, life: Life, cause: str) -> None:
+        with self._lock:
+            if self._life is not life:
+                return
+            self._life = None
+            self._waiting = None
+            lethal: _Request | None = None
+            if self._requests:
                 # The first unanswered request is what it was doing; the others only waited behind it.
-                self._waiting[0].attempts += 1
-                if self._waiting[0].attempts >= _ATTEMPTS:
-                    failed = self._waiting.popleft()
+                self._requests[0].deaths += 1
+                if self._requests[0].deaths >= _LIVES:
+                    lethal = self._requests.popleft()
             orphans: list[_Request] = []
-            if self._waiting:
+            if self._requests:
                 try:
                     successor = self._ensure_child()
                 except Exception:  # whatever it was, nobody may be left waiting
-                    orphans, self._waiting = list(self._waiting), deque()
+                    orphans, self._requests = list(self._requests), deque()
                 else:
-                    for request in self._waiting:
-                        successor.send(request)
-        if failed:
-            failed.future.set_exception(
-                failed.trouble
-                or TransientStoreError(
-                    f"the index process {cause}, {_ATTEMPTS} times in the same operation ({failed.operation}); "
-                    f"see {child.log_path}"
+                    for request in self._requests:
+                        successor.send((id(request), request.operation, request.arguments))
+        if lethal:
+            lethal.future.set_exception(
+                LethalOperationError(
+                    f"the index process {cause}, {_LIVES} times in the same operation ({lethal.operation}); "
+                    f"see {life.log_path}"
                 )
             )
         for request in orphans:
@@ -216,96 +285,12 @@ class IndexProcess:
             )
 
 
-def _environment() -> dict[str, str]:
-    environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    if places := os.environ.get("PYTHONPATH"):
-        # Relative places are relative to this process's working directory, which is not the child's.
-        environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(place) for place in places.split(os.pathsep) if place)
-    return environ
+@dataclass(frozen=True, slots=True)
+class _Pending(Generic[T]):
+    """A `ports.Outcome` whose wait tells `on_wait`."""
 
+    process: IndexProcess
+    future: Future[T]
 
-class _Child:
-    """One life of the index process."""
-
-    def __init__(self, state_dir: str, arguments: Sequence[str]) -> None:
-        self.log_path = os.path.join(state_dir, "index-process.log")
-        try:
-            self._start(state_dir, arguments)
-        except (OSError, RuntimeError) as error:  # no descriptors, processes or threads left
-            raise TransientStoreError(f"the index process could not be started: {error}") from error
-
-    def _start(self, state_dir: str, arguments: Sequence[str]) -> None:
-        self._socket, theirs = socket.socketpair()
-        log = -1
-        try:
-            log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            self.process = subprocess.Popen(
-                # -P: the working directory is no place to import from.
-                [sys.executable, "-P", "-m", _ENTRY, "store", str(theirs.fileno()), *arguments],
-                pass_fds=[theirs.fileno()],
-                # Chroma reads .env in the working directory: never that of an indexed repository.
-                cwd=state_dir,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A Ctrl-C at the terminal is the parent's to handle.
-                start_new_session=True,
-            )
-        except BaseException:
-            self._socket.close()
-            raise
-        finally:
-            theirs.close()
-            if log >= 0:
-                os.close(log)
-        self._outgoing: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        try:
-            self.connection = Connection(os.dup(self._socket.fileno()))
-            threading.Thread(target=self._send_all, name="index-requests", daemon=True).start()
-        except BaseException:
-            self.kill()
-            raise
-
-    def send(self, request: _Request) -> None:
-        """Sends when the child has room; never blocks."""
-        self._outgoing.put(request)
-
-    def _send_all(self) -> None:
-        try:
-            while request := self._outgoing.get():
-                self.connection.send((id(request), request.operation, request.arguments))
-        except OSError:
-            return  # it died; the thread that receives sees that too, and acts
-
-    def end(self) -> None:
-        """Lets the child leave, and kills it if it does not."""
-        self._outgoing.put(None)
-        # Not close: the thread that receives is waiting on it, and closes it when it sees the end.
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        try:
-            self.process.wait(_LEAVE_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        """Ends the child at once; safe at any moment."""
-        # The embedder is of the same group. While the child is not waited for, the number is its own.
-        if self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._outgoing.put(None)
-        self._socket.close()
-
-    def epitaph(self) -> str:
-        """How it died."""
-        code = self.process.returncode
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
-        try:
-            with open(self.log_path, encoding="utf-8", errors="replace") as log:
-                last = [line.strip() for line in log.read()[-_LAST_WORDS:].splitlines() if line.strip()][-1:]
-        except OSError:
-            last = []
-        return f"{how} ({last[0]})" if last else how
+    def result(self) -> T:
+        return self.process.wait_for(self.future)

@@ -25,7 +25,9 @@ CREATE TABLE generation (
     fingerprint TEXT NOT NULL,
     state       TEXT NOT NULL CHECK (state IN ('building', 'serving', 'doomed')),
     files       INTEGER NOT NULL DEFAULT 0,
-    chunks      INTEGER NOT NULL DEFAULT 0
+    chunks      INTEGER NOT NULL DEFAULT 0,
+    -- whether the collection's ids are known to be those of the chunk rows
+    checked     INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX generation_repo ON generation (repo);
 
@@ -93,10 +95,29 @@ CREATE TABLE run (
                 CHECK (outcome IN ('running', 'done', 'interrupted', 'failed')),
     files_done  INTEGER NOT NULL DEFAULT 0,
     files_total INTEGER NOT NULL DEFAULT 0,
+    chunks_done INTEGER NOT NULL DEFAULT 0,
+    -- what it waits for, and since when
+    trouble     TEXT,
+    trouble_ns  INTEGER,
     error       TEXT,
     result      TEXT
 );
 CREATE INDEX run_repo ON run (repo);
+
+-- What the store's files looked like when all of their records were known; no row until the first time.
+CREATE TABLE store (
+    id   INTEGER PRIMARY KEY CHECK (id = 1),
+    seal TEXT NOT NULL
+);
+
+-- A store or a manifest that was found damaged: why, and where it was moved to.
+CREATE TABLE incident (
+    id     INTEGER PRIMARY KEY,
+    at_ns  INTEGER NOT NULL,
+    what   TEXT NOT NULL CHECK (what IN ('store', 'manifest')),
+    reason TEXT NOT NULL,
+    place  TEXT NOT NULL
+);
 """
 
 MIGRATIONS: tuple[str, ...] = (_V1,)

@@ -2,7 +2,8 @@
 
 Started by `process.IndexProcess`, through `reposyncd.child`, as a fresh interpreter, never a fork: a forked Chroma
 client hangs. Requests are (number, operation, arguments), replies (number, value or error), both pickled by
-`multiprocessing.connection` over a socket that only the parent has. It leaves when that socket closes.
+`multiprocessing.connection` over a socket that only the parent has; a reply whose number is None is
+news: ("waiting", Waiting) or ("opened", (seal before, seal after)). The process leaves when that socket closes.
 
 Requests pass two threads in order: one prepares (has the texts embedded, by a process of its own), one stores.
 """
@@ -12,9 +13,11 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from reposyncd.errors import (
     CorruptStoreError,
@@ -23,8 +26,9 @@ from reposyncd.errors import (
     StoreError,
     TransientStoreError,
 )
-from reposyncd.model import Applied, Batch, Hit, Record
-from reposyncd.store.locks import chroma_lock
+from reposyncd.model import Applied, Batch, Hit, Record, Waiting
+from reposyncd.store.locks import DATABASE, NO_LOCK, chroma_lock, wait_for_database
+from reposyncd.store.place import seal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,13 +44,20 @@ _PREPARED_AHEAD = 2
 
 
 class Index:
-    """The operations of `ports.VectorIndex` on one Chroma directory, each split into its two steps."""
+    """The operations of `ports.VectorIndex` on one Chroma directory, each split into its two steps.
 
-    def __init__(self, chroma_dir: str, embed: Embed, lock_timeout_s: float) -> None:
+    `tell` sends news, from the thread that performs.
+    """
+
+    def __init__(
+        self, chroma_dir: str, embed: Embed, lock_timeout_s: float, tell: Callable[[str, Any], None] = lambda *_: None
+    ) -> None:
         self._dir = chroma_dir
         self._embed = embed
         self._lock_timeout_s = lock_timeout_s
+        self._tell = tell
         self._store: ChromaStore | None = None
+        self._database: BinaryIO | None = None
 
     @property
     def store(self) -> ChromaStore:
@@ -56,12 +67,29 @@ class Index:
 
             os.makedirs(self._dir, mode=0o700, exist_ok=True)
             with self.locked():
-                self._store = ChromaStore(self._dir)
+                before = seal(self._dir)
+                self._store = ChromaStore(self._dir)  # which writes a row that says so
+                self._tell("opened", (before, seal(self._dir)))
         return self._store
 
-    def locked(self) -> Any:
-        """The lock around every write, shared with other ChromaDB programs."""
-        return chroma_lock(self._dir, self._lock_timeout_s)
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The lock around every write, shared with other ChromaDB programs; and none of them has a transaction."""
+        if self._lock_timeout_s == NO_LOCK:
+            yield
+            return
+        deadline = time.monotonic() + self._lock_timeout_s
+        with chroma_lock(self._dir, self._lock_timeout_s, self._on_wait):
+            if self._database is None:
+                with suppress(FileNotFoundError):  # Chroma makes it
+                    self._database = open(os.path.join(self._dir, DATABASE), "rb")  # noqa: SIM115 - never closed
+            if self._database is not None:
+                left_s = max(0.0, deadline - time.monotonic())
+                wait_for_database(self._database.fileno(), self._dir, left_s, self._on_wait)
+            yield
+
+    def _on_wait(self, reason: str) -> None:
+        self._tell("waiting", Waiting(reason, time.time_ns()))
 
     def prepare(self, operation: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """The first step: the texts are embedded."""
@@ -72,6 +100,9 @@ class Index:
         if operation == "query":
             collection, text, limit = arguments
             return collection, self._embed([text])[0], limit
+        if operation == "embed":
+            [texts] = arguments
+            return ([tuple(map(float, vector)) for vector in self._embed(texts)] if texts else [],)
         return arguments
 
     def perform(self, operation: str, arguments: tuple[Any, ...]) -> Any:
@@ -119,14 +150,29 @@ class Index:
         with self.locked():
             self.store.drop(collection)
 
+    def collections(self) -> dict[str, dict[str, str]]:
+        return self.store.collections()
+
+    def probe(self, collection: str) -> None:
+        self.store.probe(collection)
+
+    def count(self, collection: str) -> int:
+        return self.store.count(collection)
+
     def ids(self, collection: str) -> set[str]:
         return self.store.ids(collection)
 
-    def records(self, collection: str) -> list[Record]:
-        return self.store.records(collection)
+    def records(self, collection: str, ids: list[str] | None) -> list[Record]:
+        return self.store.records(collection, ids)
+
+    def embed(self, vectors: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
+        return vectors
 
     def query(self, collection: str, vector: Vectors, limit: int) -> list[Hit]:
         return self.store.query(collection, vector, limit)
+
+    def persist(self, compact: list[str]) -> None:
+        self.store.persist(compact)
 
 
 def serve(connection: Connection, index: Index) -> None:

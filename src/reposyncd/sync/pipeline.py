@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from reposyncd.model import Applied, Batch, FileRow
+from reposyncd.errors import LethalOperationError, PermanentStoreError, StoreError
+from reposyncd.model import Applied, Batch, ChunkRow, FileRow, NewChunk, Skip
 from reposyncd.ports import Outcome, VectorIndex
-from reposyncd.store.manifest import Commit, FileCommit, Manifest
-from reposyncd.sync.plan import FilePlan, with_sources
+from reposyncd.store.manifest import Commit, FileCommit, Manifest, RunProgress
+from reposyncd.sync.plan import FilePlan, chunk_id, text_digest, with_sources
 
 BATCH_CHUNKS = 1000
 """Chunks that change in one batch: the fastest call of Chroma's, and about two seconds of work to lose."""
@@ -30,10 +32,15 @@ BATCHES_UNDER_WAY = 3
 """One being stored, one being embedded, one on its way: more would only hold memory."""
 
 
+QUARANTINED_AT_MOST = 20
+"""Files of one run that are given up. More of them are a sign that it is not the files."""
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What was committed."""
 
+    files: int = 0
     added: int = 0
     relabelled: int = 0
     deleted: int = 0
@@ -50,9 +57,27 @@ class _Filling:
     gone_chunks: list[tuple[str, str]] = field(default_factory=list)
     chunks: int = 0
 
+    @property
+    def files(self) -> int:
+        return len(self.plans) + len(self.touched) + len(self.gone)
+
     def is_full(self) -> bool:
-        files = len(self.plans) + len(self.touched) + len(self.gone)
-        return self.chunks >= BATCH_CHUNKS or files >= BATCH_FILES
+        return self.chunks >= BATCH_CHUNKS or self.files >= BATCH_FILES
+
+    def halves(self) -> tuple[_Filling, _Filling]:
+        """Two batches that together do the same."""
+        middle = len(self.plans) // 2
+        return replace(self, plans=self.plans[:middle]), _Filling(plans=self.plans[middle:])
+
+
+class _Begun(NamedTuple):
+    """A batch that is under way."""
+
+    filling: _Filling
+    added: list[NewChunk]
+    relabelled: tuple[ChunkRow, ...]
+    applied: Outcome[Applied] | None
+    """None: nothing is added or relabelled"""
 
 
 class Pipeline:
@@ -61,6 +86,12 @@ class Pipeline:
     Batches are begun, applied and committed in the order of the calls. A plan is committed, and durable, at the
     latest when `drain` has returned. Any method may raise a StoreError: what was committed by then stays, and
     `recover` cleans up the rest.
+
+    A batch that the store refuses, or that kills the index process, is divided until the files are found that do
+    it. Those are recorded as quarantined, with their digest, and told to `on_quarantine` (path, reason).
+
+    `found` are ids of stored records that the manifest does not know; a chunk that has such an id takes its vector,
+    and the id is removed. `guard` is called before a batch with the number of its new chunks, and raises NoSpaceError.
     """
 
     def __init__(
@@ -69,13 +100,21 @@ class Pipeline:
         collection: str,
         manifest: Manifest,
         index: VectorIndex,
-        on_commit: Callable[[Totals], None] = lambda totals: None,
+        *,
+        run: int | None = None,
+        found: set[str] | None = None,
+        guard: Callable[[int], None] = lambda chunks: None,
+        on_quarantine: Callable[[str, str], None] = lambda path, reason: None,
     ) -> None:
         self._repo = repo
         self._collection = collection
         self._manifest = manifest
         self._index = index
-        self._on_commit = on_commit
+        self._run = run
+        self._found = found if found is not None else set()
+        self._guard = guard
+        self._on_quarantine = on_quarantine
+        self._quarantined = 0
         self._filling = _Filling()
         self._under_way: deque[Callable[[], None]] = deque()
         self.totals = Totals()
@@ -114,47 +153,103 @@ class Pipeline:
 
     def _send(self) -> None:
         filling, self._filling = self._filling, _Filling()
-        added = [chunk for plan in filling.plans for chunk in plan.added]
-        relabelled = tuple(row for plan in filling.plans for row in plan.relabelled)
-        doomed = [(id, plan.row.path) for plan in filling.plans for id in plan.doomed] + filling.gone_chunks
-        commit = Commit(
-            files=[FileCommit(plan.row, plan.chunks) for plan in filling.plans],
-            touched=filling.touched,
-            gone=filling.gone,
-            done=[chunk.row.id for chunk in added] + [row.id for row in relabelled],
-            doomed=doomed,
-        )
-        if not (commit.files or commit.touched or commit.gone):
+        if not filling.files:
             return
-        applied: Outcome[Applied] | None = None
-        if added or relabelled:
-            stored = self._manifest.sources({chunk.row.digest for chunk in added})
-            self._manifest.begin([chunk.row for chunk in added], relabelled)
-            batch = Batch(self._repo, with_sources(added, stored), relabelled)
-            applied = self._index.apply(self._collection, batch)
-        self._under_way.append(lambda: self._commit(commit, applied, len(added), len(relabelled)))
+        begun = self._begin(filling)
+        self._under_way.append(lambda: self._finish(begun))
         while len(self._under_way) > BATCHES_UNDER_WAY:
             self._under_way.popleft()()
 
-    def _commit(self, commit: Commit, applied: Outcome[Applied] | None, added: int, relabelled: int) -> None:
-        embedded = applied.result().embedded if applied else 0
+    def _begin(self, filling: _Filling) -> _Begun:
+        """Steps 1 and 2."""
+        added = [chunk for plan in filling.plans for chunk in plan.added]
+        relabelled = tuple(row for plan in filling.plans for row in plan.relabelled)
+        self._guard(len(added))
+        if not (added or relabelled):
+            return _Begun(filling, added, relabelled, None)
+        stored = self._manifest.sources({chunk.row.digest for chunk in added})
+        self._manifest.begin([chunk.row for chunk in added], relabelled)
+        batch = Batch(self._repo, with_sources(added, stored, self._found), relabelled)
+        return _Begun(filling, added, relabelled, self._index.apply(self._collection, batch))
+
+    def _finish(self, begun: _Begun) -> None:
+        """Step 3, when step 2 is done, and the beginning of step 4."""
+        try:
+            embedded = begun.applied.result().embedded if begun.applied else 0
+        except (LethalOperationError, PermanentStoreError) as error:
+            self._divide(begun, error)
+            return
+        filling = begun.filling
+        doomed = [(id, plan.row.path) for plan in filling.plans for id in plan.doomed] + filling.gone_chunks
+        self._commit(
+            Commit(
+                files=[FileCommit(plan.row, plan.chunks) for plan in filling.plans],
+                touched=filling.touched,
+                gone=filling.gone,
+                done=[chunk.row.id for chunk in begun.added] + [row.id for row in begun.relabelled],
+                doomed=doomed,
+            ),
+            replace(
+                self.totals,
+                files=self.totals.files + filling.files,
+                added=self.totals.added + len(begun.added),
+                relabelled=self.totals.relabelled + len(begun.relabelled),
+                deleted=self.totals.deleted + len(doomed),
+                embedded=self.totals.embedded + embedded,
+            ),
+        )
+        self._found.difference_update(chunk.row.id for chunk in begun.added)
+
+    def _divide(self, begun: _Begun, error: StoreError) -> None:
+        """The batch again in two halves, or without the one file that it is."""
+        if len(begun.filling.plans) > 1:
+            for half in begun.filling.halves():
+                if half.files:
+                    self._finish(self._begin(half))
+            return
+        if self._quarantined == QUARANTINED_AT_MOST:
+            raise error
+        self._assert_that_the_store_works()
+        self._quarantined += 1
+        [plan] = begun.filling.plans
+        unwanted = [row.id for row in plan.chunks] + list(plan.doomed)
+        row = plan.row._replace(skip=Skip.QUARANTINED)
+        doomed = [(id, row.path) for id in unwanted] + begun.filling.gone_chunks
+        self._commit(
+            Commit(files=[FileCommit(row, ())], touched=begun.filling.touched, gone=begun.filling.gone, doomed=doomed),
+            replace(
+                self.totals,
+                files=self.totals.files + begun.filling.files,
+                deleted=self.totals.deleted + len(unwanted) - len(plan.added) + len(begun.filling.gone_chunks),
+            ),
+        )
+        self._on_quarantine(row.path, f"quarantined until it changes: {error}")
+
+    def _assert_that_the_store_works(self) -> None:
+        """Stores and deletes a record. What that raises is the store's fault, and no file's."""
+        digest = text_digest(_CANARY)
+        row = ChunkRow(chunk_id(self._repo, "", digest, 0), "", 1, 1, "", "text", digest)
+        self._manifest.begin([row], ())
+        self._index.apply(self._collection, Batch(self._repo, (NewChunk(row, _CANARY),), ())).result()
+        self._index.delete(self._collection, [row.id]).result()
+        self._manifest.forget([row.id])
+
+    def _commit(self, commit: Commit, totals: Totals) -> None:
+        if self._run is not None:
+            commit = replace(commit, run=RunProgress(self._run, totals.files, totals.added))
         self._manifest.commit(commit)
+        self.totals = totals
         if commit.doomed:
             ids = [id for id, _ in commit.doomed]
             deleted = self._index.delete(self._collection, ids)
             self._under_way.append(lambda: self._forget(ids, deleted))
-        self.totals = replace(
-            self.totals,
-            added=self.totals.added + added,
-            relabelled=self.totals.relabelled + relabelled,
-            deleted=self.totals.deleted + len(commit.doomed),
-            embedded=self.totals.embedded + embedded,
-        )
-        self._on_commit(self.totals)
 
     def _forget(self, ids: Sequence[str], deleted: Outcome[None]) -> None:
         deleted.result()
         self._manifest.forget(ids)
+
+
+_CANARY = "reposyncd asks itself whether the store works\n"
 
 
 def recover(repo: str, collection: str, manifest: Manifest, index: VectorIndex) -> None:
@@ -174,15 +269,14 @@ def recover(repo: str, collection: str, manifest: Manifest, index: VectorIndex) 
     manifest.forget([*leftovers, *ids])
 
 
-def compare_ids(collection: str, manifest: Manifest, index: VectorIndex) -> None:
-    """Makes the collection's ids those of the manifest, whatever was done to it behind our back.
+def compare_ids(collection: str, manifest: Manifest, index: VectorIndex) -> set[str]:
+    """Compares the collection's ids with those of the manifest, whatever was done to it behind our back.
 
-    Records that the manifest does not know are deleted; files of which a record is missing are forgotten, so
-    that the reconcile that must follow stores them again.
+    Files of which a record is missing are forgotten, so that the reconcile that must follow stores them again.
+    Returns the ids of records that the manifest does not know: to be claimed by that reconcile, else deleted.
     """
     live = {row.id: row.path for row in manifest.all_chunks()}
     stored = index.ids(collection)
-    if unknown := stored - live.keys():
-        index.delete(collection, sorted(unknown)).result()
-    if missing := live.keys() - stored:
-        manifest.distrust(sorted({live[id] for id in missing}))
+    distrusted = {live[id] for id in live.keys() - stored}
+    manifest.distrust(sorted(distrusted))
+    return {id for id in stored if id not in live or live[id] in distrusted}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import xxhash
@@ -70,6 +70,10 @@ def plan_file(repo: str, row: FileRow, chunks: Sequence[Chunk], known: Sequence[
     return FilePlan(row, tuple(rows), tuple(added), tuple(relabelled), tuple(before))
 
 
-def with_sources(added: Sequence[NewChunk], stored: Mapping[str, str]) -> tuple[NewChunk, ...]:
-    """The chunks, each told the id of a stored chunk with the same text if `stored` (by digest) has one."""
-    return tuple(chunk._replace(source=stored.get(chunk.row.digest)) for chunk in added)
+def with_sources(added: Sequence[NewChunk], stored: Mapping[str, str], found: Set[str]) -> tuple[NewChunk, ...]:
+    """The chunks, each told the id of a record whose vector it may take: its own if it was `found`, else the one of a
+    stored chunk with the same text, if `stored` (by digest) has one."""
+    return tuple(
+        chunk._replace(source=chunk.row.id if chunk.row.id in found else stored.get(chunk.row.digest))
+        for chunk in added
+    )

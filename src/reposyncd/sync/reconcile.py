@@ -186,6 +186,11 @@ class Reconciler:
         directory.complete = False
         self._outcome.errors.append(FileError(file.path, str(problem)))
 
+    def quarantined(self, path: str, reason: str) -> None:
+        """The pipeline has given the file up, after it was accepted."""
+        self._directories[path.rpartition("/")[0]].skips[path] = Skip.QUARANTINED
+        self._outcome.errors.append(FileError(path, reason))
+
     def _remove(self, row: FileRow) -> None:
         self._outcome.deleted += row.skip is None
         self._pipeline.remove(row.path, [chunk.id for chunk in self._manifest.chunks(row.path)])
@@ -194,9 +199,13 @@ class Reconciler:
         self.done += 1
         self.report()
 
+    def progress(self) -> Progress:
+        """How far it is."""
+        return Progress("index", self.done, self.total, self._pipeline.totals.added)
+
     def report(self) -> None:
         """Tells how far it is."""
-        self._on_progress(Progress("index", self.done, self.total, self._pipeline.totals.added))
+        self._on_progress(self.progress())
 
     def _stop_if_asked(self) -> None:
         if self._should_stop():

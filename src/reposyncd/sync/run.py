@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reposyncd.errors import InterruptedSyncError, RootMissingError
-from reposyncd.model import ChunkCounts, DirectoryRow, Progress, SyncResult
+from reposyncd.errors import (
+    CorruptStoreError,
+    InterruptedSyncError,
+    LethalOperationError,
+    RootMissingError,
+)
+from reposyncd.model import ChunkCounts, DirectoryRow, Progress, SyncResult, Waiting
 from reposyncd.ports import Chunker, VectorIndex
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.database import Database
@@ -34,31 +39,23 @@ class Context:
     scan: Callable[[Repo, Mapping[str, DirectoryRow | None]], Snapshot]
     max_file_size: int
     """bytes"""
+    guard: Callable[[int], None]
+    """raises NoSpaceError if the disk has no room for that many more chunks"""
     now_ns: Callable[[], int]
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
 
 
-def sync_repo(context: Context, repo: Repo, *, full: bool) -> SyncResult:
-    """Makes the index of a repo true, and returns when it is.
+def sync_repo(context: Context, repo: Repo, run: int, started_ns: int, *, full: bool) -> SyncResult:
+    """Makes the index of a repo true, and returns when it is. `run` is its row in the history.
 
     `full` trusts no stat, reads every file, and compares every id with the store.
 
     Raises RootMissingError for a root that is another directory than before, and empty: it is taken for an
-    unmounted one, and nothing is deleted. Raises InterruptedSyncError and StoreError as `Reconciler` does.
+    unmounted one, and nothing is deleted. Raises InterruptedSyncError and StoreError as `Reconciler` does, and
+    CorruptStoreError for a store that fails its probe.
     """
-    catalog, history = Catalog(context.db), History(context.db)
-    started_ns = context.now_ns()
-    generation = choose_generation(catalog, repo, context.fingerprint)
-    run = history.start(repo, "full" if full else "sync", started_ns)
-    try:
-        result = _reconcile(context, catalog, history, repo, generation, run, started_ns, full)
-    except BaseException as error:
-        stopped = isinstance(error, InterruptedSyncError | KeyboardInterrupt)
-        history.finish(run, context.now_ns(), "interrupted" if stopped else "failed", error=str(error))
-        raise
-    history.finish(run, context.now_ns(), "done", result)
-    return result
+    return _Run(context, repo, run).sync(started_ns, full)
 
 
 def choose_generation(catalog: Catalog, repo: Repo, fingerprint: str) -> Generation:
@@ -75,51 +72,113 @@ def choose_generation(catalog: Catalog, repo: Repo, fingerprint: str) -> Generat
     return wanted or catalog.add_generation(repo, fingerprint, "building" if serves else "serving")
 
 
-def _reconcile(
-    context: Context,
-    catalog: Catalog,
-    history: History,
-    repo: Repo,
-    generation: Generation,
-    run: int,
-    started_ns: int,
-    full: bool,
-) -> SyncResult:
-    manifest = Manifest(context.db, generation)
-    index, collection = context.index, generation.collection
-    context.on_progress(Progress("scan", 0, 0, 0))
-    count = index.open(collection, collection_metadata(repo, generation))
-    recover(repo.name, collection, manifest, index)
-    if full or count != catalog.generation(generation.id).chunks:
-        compare_ids(collection, manifest, index)
-        recover(repo.name, collection, manifest, index)
-    known = manifest.directories()
-    snapshot = context.scan(repo, {} if full else known)
-    _check_identity(catalog, repo, snapshot)
+class _Run:
+    """One sync under way."""
 
-    def on_commit(totals: Totals) -> None:
-        history.advance(run, reconciler.done)
+    def __init__(self, context: Context, repo: Repo, run: int) -> None:
+        self._context = context
+        self._repo = repo
+        self._run = run
+        self._index = context.index
+        self._catalog = Catalog(context.db)
+        self._history = History(context.db)
+        self._waiting: Waiting | None = None
+        self._progress: Callable[[], Progress] = lambda: Progress("scan")
 
-    pipeline = Pipeline(repo.name, collection, manifest, index, on_commit)
-    with Tree(repo.root, snapshot.identity) as tree:
-        examiner = Examiner(repo.name, tree, context.max_file_size, context.chunker, manifest.chunks, context.now_ns)
-        reconciler = Reconciler(
+    def sync(self, started_ns: int, full: bool) -> SyncResult:
+        self._index.on_wait = self._tell_waiting
+        generation = choose_generation(self._catalog, self._repo, self._context.fingerprint)
+        self._context.on_progress(self._progress())
+        manifest = Manifest(self._context.db, generation)
+        found = self._check(generation, manifest, full)
+        known = manifest.directories()
+        snapshot = self._context.scan(self._repo, {} if full else known)
+        self._check_identity(snapshot, bool(found))
+        outcome, totals = self._reconcile(generation, manifest, snapshot, known, found, full)
+        if found:
+            self._index.delete(generation.collection, sorted(found)).result()
+        self._catalog.set_checked(generation, True)
+        if generation.state == "building":
+            self._catalog.switch(self._repo, generation)
+        for other in self._catalog.generations(self._repo):
+            if other.state == "doomed":
+                self._index.drop(other.collection)
+                self._catalog.forget(other)
+        return _result(self._context, self._repo, self._catalog.generation(generation.id), outcome, totals, started_ns)
+
+    def _check(self, generation: Generation, manifest: Manifest, full: bool) -> set[str]:
+        """Removes leftovers, probes the store, and compares its ids if anything speaks for it.
+
+        Returns the ids of records that nobody knows: to be claimed by the reconcile, else deleted.
+        """
+        collection = generation.collection
+        try:
+            count = self._index.open(collection, collection_metadata(self._repo, generation))
+            self._index.probe(collection)
+        except LethalOperationError as error:
+            raise CorruptStoreError(f"the store cannot be opened: {error}") from error
+        recover(self._repo.name, collection, manifest, self._index)
+        generation = self._catalog.generation(generation.id)
+        if not full and generation.checked and count == generation.chunks:
+            return set()
+        self._context.on_progress(Progress("check"))
+        self._catalog.set_checked(generation, False)
+        return compare_ids(collection, manifest, self._index)
+
+    def _reconcile(
+        self,
+        generation: Generation,
+        manifest: Manifest,
+        snapshot: Snapshot,
+        known: Mapping[str, DirectoryRow | None],
+        found: set[str],
+        full: bool,
+    ) -> tuple[Outcome, Totals]:
+        context = self._context
+        pipeline = Pipeline(
+            self._repo.name,
+            generation.collection,
             manifest,
-            pipeline,
-            examiner,
-            on_progress=context.on_progress,
-            should_stop=context.should_stop,
+            self._index,
+            run=self._run,
+            found=found,
+            guard=context.guard,
+            on_quarantine=lambda path, reason: reconciler.quarantined(path, reason),
         )
-        dirty = reconciler.find_dirty(snapshot, known, trust_stat=not full)
-        history.expect(run, reconciler.total)
-        outcome = reconciler.run(dirty, gone_directories(snapshot, known))
-    if generation.state == "building":
-        catalog.switch(repo, generation)
-    for other in catalog.generations(repo):
-        if other.state == "doomed":
-            index.drop(other.collection)
-            catalog.forget(other)
-    return _result(context, repo, catalog.generation(generation.id), outcome, pipeline.totals, started_ns)
+        with Tree(self._repo.root, snapshot.identity) as tree:
+            examiner = Examiner(
+                self._repo.name, tree, context.max_file_size, context.chunker, manifest.chunks, context.now_ns
+            )
+            reconciler = Reconciler(
+                manifest, pipeline, examiner, on_progress=context.on_progress, should_stop=context.should_stop
+            )
+            self._progress = reconciler.progress
+            dirty = reconciler.find_dirty(snapshot, known, trust_stat=not full)
+            self._history.expect(self._run, reconciler.total)
+            outcome = reconciler.run(dirty, gone_directories(snapshot, known))
+        return outcome, pipeline.totals
+
+    def _check_identity(self, snapshot: Snapshot, found: bool) -> None:
+        if snapshot.identity == self._repo.identity:
+            return
+        empty = not snapshot.unchanged and not any(directory.files for directory in snapshot.changed)
+        if empty and (found or any(each.files for each in self._catalog.generations(self._repo))):
+            raise RootMissingError(
+                f"{self._repo.root} is another directory than the one that was indexed, and there is nothing in it: "
+                "is a disk not mounted? Its index is kept as it was."
+            )
+        self._catalog.set_identity(self._repo, snapshot.identity)
+
+    def _tell_waiting(self, waiting: Waiting | None) -> None:
+        """Called now and then while the store is waited for."""
+        if waiting != self._waiting:
+            self._history.note(self._run, waiting)
+            self._waiting = waiting
+        self._context.on_progress(replace(self._progress(), trouble=waiting.reason if waiting else ""))
+        if waiting and self._context.should_stop():
+            raise InterruptedSyncError(
+                f"stopped, waiting: {waiting.reason}; what is stored stays, and the next sync goes on from there"
+            )
 
 
 def collection_metadata(repo: Repo, generation: Generation) -> dict[str, str]:
@@ -129,18 +188,6 @@ def collection_metadata(repo: Repo, generation: Generation) -> dict[str, str]:
         "reposyncd_root": repo.root,
         "reposyncd_fingerprint": generation.fingerprint,
     }
-
-
-def _check_identity(catalog: Catalog, repo: Repo, snapshot: Snapshot) -> None:
-    if snapshot.identity == repo.identity:
-        return
-    empty = not snapshot.unchanged and not any(directory.files for directory in snapshot.changed)
-    if empty and any(each.files for each in catalog.generations(repo)):
-        raise RootMissingError(
-            f"{repo.root} is another directory than the one that was indexed, and there is nothing in it: is a "
-            "disk not mounted? Its index is kept as it was."
-        )
-    catalog.set_identity(repo, snapshot.identity)
 
 
 def _result(

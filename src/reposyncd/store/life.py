@@ -1,0 +1,158 @@
+"""One life of the index process, seen from its parent: the child, the socket to it, its log, its end."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from reposyncd.errors import TransientStoreError
+
+_ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHONDONTWRITEBYTECODE",
+)
+"""What the child inherits. Chroma takes settings, class names among them, from any variable it knows."""
+
+_ENTRY = "reposyncd.child"
+"""Named, not imported: it joins this room with another."""
+
+_LAST_WORDS = 2000
+"""Characters of the log in which its last line is looked for."""
+
+_LEAVE_S = 2.0
+"""How long the child may take to leave by itself when asked to."""
+
+Message = tuple[int, str, tuple[Any, ...]]
+"""(number, operation, arguments)"""
+
+
+class Life:
+    """A running child. `send` may be called from any thread, `poll` and `receive` from one.
+
+    Raises TransientStoreError if there are no descriptors, processes or threads left to start it with.
+    """
+
+    def __init__(self, state_dir: str, log_name: str, arguments: Sequence[str], slack_s: float) -> None:
+        self.slack_s = slack_s
+        self.log_path = os.path.join(state_dir, log_name)
+        self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        try:
+            self._start(state_dir, arguments)
+        except (OSError, RuntimeError) as error:
+            raise TransientStoreError(f"the index process could not be started: {error}") from error
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, and that of its group, in which its embedder is too."""
+        return self._process.pid
+
+    def send(self, message: Message) -> None:
+        """Sends when the child has room; never blocks."""
+        self._outgoing.put(message)
+
+    def poll(self, timeout_s: float) -> bool:
+        """Whether there is an answer, or an end, to be received."""
+        return self._connection.poll(timeout_s)
+
+    def receive(self) -> Any:
+        """The next answer. Raises EOFError or OSError when the child is gone."""
+        return self._connection.recv()
+
+    def end(self) -> None:
+        """Lets the child leave, and kills it if it does not."""
+        self._outgoing.put(None)
+        # Not close: the thread that receives is waiting on it, and buries the child when it sees the end.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+
+    def bury(self) -> None:
+        """Kills the child if it lives, and lets go of everything. By the thread that receives, at its end."""
+        self._kill()
+        self._outgoing.put(None)
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # a send that waits for room fails
+        self._sender.join()
+        self._connection.close()
+        self._socket.close()
+        os.close(self._lifeline)
+
+    def epitaph(self) -> str:
+        """How it died."""
+        code = self._process.returncode
+        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
+        try:
+            with open(self.log_path, encoding="utf-8", errors="replace") as log:
+                last = [line.strip() for line in log.read()[-_LAST_WORDS:].splitlines() if line.strip()][-1:]
+        except OSError:
+            last = []
+        return f"{how} ({last[0]})" if last else how
+
+    def _start(self, state_dir: str, arguments: Sequence[str]) -> None:
+        with ExitStack() as failed, ExitStack() as started:
+            self._socket, theirs = socket.socketpair()
+            failed.callback(self._socket.close)
+            started.callback(theirs.close)
+            # Nobody writes to it: the embedder, whom no library can hang, sees in it that this process is gone.
+            lifeline, self._lifeline = os.pipe()
+            failed.callback(os.close, self._lifeline)
+            started.callback(os.close, lifeline)
+            log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            started.callback(os.close, log)
+            self._connection = Connection(os.dup(self._socket.fileno()))
+            failed.callback(self._connection.close)
+            self._process = subprocess.Popen(
+                # -P: the working directory is no place to import from.
+                [sys.executable, "-P", "-m", _ENTRY, "store", str(theirs.fileno()), str(lifeline), *arguments],
+                pass_fds=[theirs.fileno(), lifeline],
+                # Chroma reads .env in the working directory: never that of an indexed repository.
+                cwd=state_dir,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A Ctrl-C at the terminal is the parent's to handle.
+                start_new_session=True,
+            )
+            failed.callback(self._kill)
+            self._sender = threading.Thread(target=self._send_all, name="index-requests", daemon=True)
+            self._sender.start()
+            failed.pop_all()
+
+    def _send_all(self) -> None:
+        with suppress(OSError):  # it died; the thread that receives sees that too, and acts
+            while message := self._outgoing.get():
+                self._connection.send(message)
+
+    def _kill(self) -> None:
+        # While the child is not waited for, its number is its own.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _environment() -> dict[str, str]:
+    environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    if places := os.environ.get("PYTHONPATH"):
+        # Relative places are relative to this process's working directory, which is not the child's.
+        environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(place) for place in places.split(os.pathsep) if place)
+    return environ

@@ -1,0 +1,130 @@
+"""Where the vector store is: which directory serves, what it looks like from outside, how another takes its place.
+
+`<state>/chroma` is a link to the directory that serves, `<state>/store-XXXXXXXX`. Setting the link is the one step
+that changes which: a crash finds the old one or the new one. Any other `store-*` is a leftover. The caller of what
+writes holds the state lock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+
+import xxhash
+
+from reposyncd.store.locks import CHROMA_LOCK
+
+LINK = "chroma"
+_PREFIX = "store-"
+_NEXT_LINK = "chroma.next"
+QUARANTINE = "quarantine"
+
+
+class Place:
+    """The store's place in a state directory."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._state_dir = state_dir
+        self.link = os.path.join(state_dir, LINK)
+        """the path that users and other programs know"""
+
+    def current(self) -> str | None:
+        """The directory that serves, if there is one."""
+        path = os.path.realpath(self.link)
+        return path if os.path.isdir(path) else None
+
+    def is_empty(self) -> bool:
+        """Whether no store has ever been written there, or nothing is left of it."""
+        current = self.current()
+        return current is None or not os.path.exists(os.path.join(current, "chroma.sqlite3"))
+
+    def seal(self) -> str:
+        """What the store's files look like now, as `seal` has it; "" without a store."""
+        current = self.current()
+        return "" if current is None else seal(current)
+
+    def ensure(self) -> None:
+        """Makes an empty store if there is none, and removes what a crash left of others."""
+        if os.path.isdir(self.link) and not os.path.islink(self.link):  # copied by a program that follows links
+            moved = self.new()
+            os.rmdir(moved)
+            os.rename(self.link, moved)
+            self.serve(moved)
+        if self.current() is None:
+            self.serve(self.new())
+        self.clean()
+
+    def new(self) -> str:
+        """Another directory for a store, empty and not serving."""
+        path = os.path.join(self._state_dir, _PREFIX + os.urandom(4).hex())
+        os.mkdir(path, 0o700)
+        return path
+
+    def serve(self, path: str) -> None:
+        """From now on this directory serves. Durable, and at no moment is there none."""
+        following = os.path.join(self._state_dir, _NEXT_LINK)
+        with suppress(FileNotFoundError):
+            os.unlink(following)
+        os.symlink(os.path.basename(path), following)
+        os.replace(following, self.link)
+        sync_directory(self._state_dir)
+
+    def clean(self) -> None:
+        """Removes every store that does not serve."""
+        current = self.current()
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._state_dir, _NEXT_LINK))
+        for entry in os.listdir(self._state_dir):
+            path = os.path.join(self._state_dir, entry)
+            if entry.startswith(_PREFIX) and path != current:
+                shutil.rmtree(path, ignore_errors=True)  # tried again at the next start
+
+    def quarantine(self) -> str:
+        """Moves the store aside, and returns where it is now; the one that was there before is removed."""
+        current = self.current()
+        target = quarantined(self._state_dir, LINK)
+        if current is not None:
+            os.rename(current, target)
+            with suppress(FileNotFoundError):
+                os.unlink(self.link)
+            sync_directory(self._state_dir)
+        return target
+
+
+def seal(path: str) -> str:
+    """What the files of the store at `path` look like: while it is the same, nobody has written to any of them.
+
+    32 hex digits of the names, sizes, times and inodes of all files, told without opening one.
+    """
+    lines = [os.path.basename(path)]
+    for directory, names, files in os.walk(path):
+        names.sort()
+        for name in sorted(files):
+            if name == CHROMA_LOCK:
+                continue
+            with suppress(FileNotFoundError):
+                stat = os.lstat(os.path.join(directory, name))
+                lines.append(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}")
+    return xxhash.xxh3_128_hexdigest("\0\0".join(lines).encode(errors="surrogateescape"))
+
+
+def quarantined(state_dir: str, name: str) -> str:
+    """A path in the quarantine that is free: what was kept there under this name is removed."""
+    directory = os.path.join(state_dir, QUARANTINE)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    path = os.path.join(directory, name)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        shutil.rmtree(path)
+    with suppress(FileNotFoundError, IsADirectoryError):
+        os.unlink(path)
+    return path
+
+
+def sync_directory(path: str) -> None:
+    """Makes the directory's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

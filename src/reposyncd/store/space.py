@@ -1,0 +1,30 @@
+"""Room on the disk, asked for before it is needed: Chroma's client is of no use any more once a write has failed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from reposyncd.errors import NoSpaceError
+
+CHUNK_BYTES = 20_480
+"""What storing a chunk may take: about 10 KB stay, and SQLite's journal holds the pages it replaces."""
+
+RESERVE_BYTES = 16 * 2**20
+"""What must be left beside it, for the manifest and for everybody else."""
+
+
+def guard(state_dir: str) -> Callable[[int], None]:
+    """A function that raises NoSpaceError unless there is room for that many more chunks."""
+    return lambda chunks: require(state_dir, chunks * CHUNK_BYTES, f"storing the next {chunks:,} chunks")
+
+
+def require(path: str, needed: int, purpose: str) -> None:
+    """Raises NoSpaceError unless `needed` bytes, and the reserve, are free for this user where `path` is."""
+    found = os.statvfs(path)
+    free = found.f_bavail * found.f_frsize
+    if free < needed + RESERVE_BYTES:
+        raise NoSpaceError(
+            f"the disk of {path} is full: {free / 1e6:,.0f} MB are free, and {purpose} takes up to "
+            f"{(needed + RESERVE_BYTES) / 1e6:,.0f} MB. Make room there; what is stored stays."
+        )

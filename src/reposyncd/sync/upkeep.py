@@ -1,0 +1,201 @@
+"""A sync as its users know it: alone, patient with trouble that passes, mending what is damaged, leaving it tidy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
+
+from reposyncd.errors import (
+    CorruptManifestError,
+    CorruptStoreError,
+    InterruptedSyncError,
+    StoreError,
+    TransientStoreError,
+    UsageError,
+)
+from reposyncd.model import Progress, RootIdentity, SyncResult, Waiting
+from reposyncd.ports import VectorIndex
+from reposyncd.store.catalog import Repo
+from reposyncd.store.checkpoint import Checkpoint, Persister, examine, is_due
+from reposyncd.store.history import History
+from reposyncd.store.state import State
+from reposyncd.sync.patience import Patience
+from reposyncd.sync.run import Context, sync_repo
+
+_MENDED_AT_MOST = 3
+"""Times that one sync makes the store or the manifest anew: each damaged once, and one more for bad luck."""
+
+UNKNOWN_ROOT = RootIdentity(0, 0)
+"""Of a repo that is known from its collection only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What surrounds a sync. `find` tells, or makes, the repo; it is asked again after the manifest was made anew."""
+
+    state: State
+    index: VectorIndex
+    lock: Callable[[], AbstractContextManager[None]]
+    """the state lock"""
+    context: Callable[[Callable[[Progress], None]], Context]
+    """made anew for every try; told where progress goes"""
+    find: Callable[[], Repo]
+    on_progress: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+    now_ns: Callable[[], int]
+    patience_s: float
+    make_persister: Callable[[str], Persister]
+    lock_timeout_s: float
+
+    def sync(self, *, full: bool) -> SyncResult:
+        """Makes the index of the repo true, and returns when it is, whatever state it is found in."""
+        return _Sync(self, full).run()
+
+
+class _Sync:
+    """One sync, over all its tries."""
+
+    def __init__(self, upkeep: Upkeep, full: bool) -> None:
+        self._upkeep = upkeep
+        self._state = upkeep.state
+        self._full = full
+        self._now_ns = upkeep.now_ns
+        self._started_ns = upkeep.now_ns()
+        self._tell = upkeep.on_progress
+        self._should_stop = upkeep.should_stop
+        self._last = Progress("scan")
+        self._run: int | None = None
+        self._trouble: Waiting | None = None
+        self._mended = 0
+        self._patience = Patience(upkeep.patience_s, on_trouble=self._on_trouble, should_stop=upkeep.should_stop)
+
+    def run(self) -> SyncResult:
+        try:
+            result = self._patience.run(self._try)
+        except BaseException as error:
+            stopped = isinstance(error, InterruptedSyncError | KeyboardInterrupt)
+            with suppress(StoreError):  # the one that is under way says why
+                self._finish("interrupted" if stopped else "failed", error=str(error))
+            raise
+        return result
+
+    def _try(self) -> SyncResult:
+        with self._upkeep.lock():
+            while True:
+                try:
+                    return self._once()
+                except CorruptStoreError as error:
+                    self._mend(error)
+
+    def _once(self) -> SyncResult:
+        state, upkeep = self._state, self._upkeep
+        state.place.ensure()
+        self._recognise_store()
+        repo = upkeep.find()
+        if self._run is None:
+            self._run = History(state.db).start(repo, "full" if self._full else "sync", self._started_ns)
+        context = upkeep.context(self._on_progress)
+        result = sync_repo(context, repo, self._run, self._started_ns, full=self._full)
+        self._tidy()
+        state.catalog.set_seal(state.place.seal())
+        self._finish("done", result)
+        return result
+
+    # Trouble --------------------------------------------------------------------------------------------
+
+    def _on_trouble(self, error: TransientStoreError) -> None:
+        if self._trouble is None:
+            self._trouble = Waiting(str(error), self._now_ns())
+            with suppress(StoreError):  # a disk that cannot be written to is seen without being told of
+                if self._run is not None:
+                    History(self._state.db).note(self._run, self._trouble)
+        self._tell(replace(self._last, trouble=str(error)))
+
+    def _on_progress(self, progress: Progress) -> None:
+        if progress.chunks_done > self._last.chunks_done:
+            self._patience.progress()
+            if self._trouble is not None and self._run is not None:
+                self._trouble = None
+                History(self._state.db).note(self._run, None)
+        self._last = progress
+        self._tell(progress)
+
+    def _mend(self, error: CorruptStoreError) -> None:
+        self._mended += 1
+        if self._mended > _MENDED_AT_MOST:
+            raise error
+        self._tell(replace(self._last, trouble=f"damaged, and made anew: {error}"))
+        self._upkeep.index.release()
+        if isinstance(error, CorruptManifestError):
+            self._run = None
+            self._state.renew_manifest(error, self._now_ns())
+        else:
+            self._state.renew_store(error, self._now_ns())
+
+    def _finish(self, outcome: str, result: SyncResult | None = None, error: str | None = None) -> None:
+        if self._run is not None:
+            History(self._state.db).finish(self._run, self._now_ns(), outcome, result, error)
+
+    # The store ------------------------------------------------------------------------------------------
+
+    def _recognise_store(self) -> None:
+        """Is it as the last sync left it? If not, all ids are compared; if the manifest is new, its repos are
+        learnt from it."""
+        catalog = self._state.catalog
+        seal = catalog.seal()
+        if seal is None:
+            self._adopt()
+        if seal != self._state.place.seal():
+            catalog.break_seal()
+
+    def _adopt(self) -> None:
+        """A manifest that knows nothing, beside a store: the repos are those that its collections name."""
+        catalog = self._state.catalog
+        wanted = self._upkeep.context(self._tell).fingerprint
+        found = [
+            (metadata.get("reposyncd_fingerprint", ""), name, metadata)
+            for name, metadata in self._upkeep.index.collections().items()
+            if "reposyncd_repo" in metadata and "reposyncd_root" in metadata
+        ]
+        found.sort(key=lambda each: each[0] != wanted)
+        repos: dict[str, Repo] = {repo.name: repo for repo in catalog.repos()}
+        serving: set[str] = set()
+        for fingerprint, collection, metadata in found:
+            name, root = metadata["reposyncd_repo"], metadata["reposyncd_root"]
+            if name not in repos:
+                with suppress(UsageError):  # its root has another name by now
+                    repos[name] = catalog.add_repo(name, root, UNKNOWN_ROOT)
+            if name in repos:
+                catalog.adopt(repos[name], collection, fingerprint, "doomed" if name in serving else "serving")
+                serving.add(name)
+
+    def _tidy(self) -> None:
+        """A checkpoint, if the store is worth one. That it fails takes nothing from the sync."""
+        state, upkeep = self._state, self._upkeep
+        live = {
+            generation.collection: generation.chunks
+            for repo in state.catalog.repos()
+            for generation in state.catalog.generations(repo)
+            if generation.checked
+        }
+        if state.place.is_empty() or not is_due(examine(state.place.link), sum(live.values())):
+            return
+        self._tell(Progress("checkpoint"))
+        checkpoint = Checkpoint(
+            state.place,
+            live,
+            make_persister=upkeep.make_persister,
+            release=upkeep.index.release,
+            lock_timeout_s=upkeep.lock_timeout_s,
+        )
+        try:
+            for step in checkpoint.steps():
+                if self._should_stop():
+                    break
+                step()
+        except CorruptStoreError:
+            raise
+        except (StoreError, OSError) as error:
+            self._tell(Progress("checkpoint", trouble=f"the store could not be tidied: {error}"))
+        state.place.clean()
