@@ -297,17 +297,19 @@ class Ext4:
 
     def power_up(self) -> None:
         """After a cut: everybody who has files open on it dies, and it is mounted anew."""
-        self.end_users()
-        sh("umount", str(self.place))
+        wait_until(self._unmounted)
         self.mount()
 
+    def _unmounted(self) -> bool:
+        """Who is being started or ended at this moment may still be in the way."""
+        self.end_users()
+        return subprocess.run(["umount", str(self.place)], capture_output=True).returncode == 0
+
     def end_users(self) -> None:
-        """Ends the processes that work in it: those that index processes left behind by a cut are."""
-        while pids := [pid for pid in _users(self.place) if pid != os.getpid()]:
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            os.sched_yield()
+        """Ends the processes that work in it: those of an index that a cut left behind."""
+        for pid in _users(self.place):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
         self.end_users()
@@ -325,14 +327,22 @@ def cut_power(place: Path) -> None:
 
 
 def _users(place: Path) -> list[int]:
-    """Processes whose working directory is in the place, which the index process's is."""
+    """Processes, this one apart, that have their working directory or an open file in the place."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                if Path(os.readlink(entry / "cwd")).is_relative_to(place):
-                    found.append(int(entry.name))
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with suppress(OSError):
+            links = [entry / "cwd", *(entry / "fd").iterdir()]
+            if any(_leads_into(link, place) for link in links):
+                found.append(int(entry.name))
     return found
+
+
+def _leads_into(link: Path, place: Path) -> bool:
+    with suppress(OSError):
+        return Path(os.readlink(link)).is_relative_to(place)
+    return False
 
 
 # Other programs -----------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def test_a_sync_survives_the_death_of_its_index_process(
 ) -> None:
     faults.set_constants(monkeypatch, SMALL_BATCHES)
     lab = StoreLab(tmp_path / "tree", tmp_path / "state")
-    lab.write(many_files(200))
+    lab.write(many_files(400))
     killed: set[int] = set()
     done = 0
 
