@@ -1,48 +1,82 @@
-"""A disk that fills up: the sync says so and ends, and the next one, with room again, makes everything right."""
+"""A disk that fills up: the sync says so, waits, and goes on by itself when there is room; or the next one does."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from reposyncd.errors import StoreError, TransientStoreError
+from reposyncd.errors import TransientStoreError
+from reposyncd.model import Progress
 from reposyncd.store.process import IndexProcess
-from tests.support import Lab
+from tests.crash import faults
+from tests.crash.faults import SMALL_BATCHES, StoreLab, many_files
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+pytestmark = faults.root_only
 
-TOO_SMALL, ENOUGH = "size=4M", "size=400M"
+TINY, HALF, ENOUGH = "size=2M", "size=24M", "size=400M"
+"""No room for anything; for about half of the index below; for all of it."""
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", TOO_SMALL, "tmpfs", str(place)], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with faults.mounted(tmp_path / "disk", "-t", "tmpfs", "-o", ENOUGH, "tmpfs") as place:
+        yield place
 
 
-def index_on(disk: Path) -> IndexProcess:
-    return IndexProcess(str(disk), str(disk / "chroma"), "hashing", lock_timeout_s=30, deadline_s=120)
+@pytest.fixture
+def lab(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> StoreLab:
+    faults.set_constants(monkeypatch, SMALL_BATCHES)
+    lab = StoreLab(tmp_path / "tree", disk / "state")
+    lab.write(many_files(600))
+    return lab
 
 
-def test_a_full_disk_is_an_error_that_says_so_and_the_next_sync_goes_on(tmp_path: Path, disk: Path) -> None:
-    (tmp_path / "tree").mkdir()
-    lab = Lab(tmp_path / "tree", disk / "state")
-    lab.write({f"d{n % 10}/{n}.txt": f"number {n} of many files\n" * 50 for n in range(4000)})
-    with pytest.raises(StoreError, match="full") as raised:
-        lab.sync(index=index_on(disk))
-    assert isinstance(raised.value, TransientStoreError)
-    subprocess.run(["mount", "-o", f"remount,{ENOUGH}", str(disk)], check=True)
-    lab.index = index_on(disk)
-    try:
-        result = lab.sync(index=index_on(disk))
-        assert result.files.total == 4000
-        lab.assert_equals_an_index_built_from_scratch()
-    finally:
-        lab.index.close()
+@pytest.mark.parametrize("size", [TINY, HALF])
+def test_without_patience_it_is_an_error_and_the_next_sync_goes_on(lab: StoreLab, disk: Path, size: str) -> None:
+    lab.variables["REPOSYNCD_STORE__PATIENCE"] = "0"
+    faults.remount(disk, size)
+    with pytest.raises(TransientStoreError, match="full"):
+        lab.sync()
+    faults.remount(disk, ENOUGH)
+    committed = lab.committed()
+    result = lab.mend()
+    assert result.chunks.embedded <= len(lab.committed() - committed)
+    assert result.files.total == 600
+
+
+@pytest.mark.parametrize("size", [TINY, HALF])
+def test_a_sync_waits_for_room_and_goes_on(lab: StoreLab, disk: Path, size: str) -> None:
+    troubles: list[str] = []
+
+    def make_room(index: IndexProcess, progress: Progress) -> None:
+        if progress.trouble:
+            troubles.append(progress.trouble)
+            faults.remount(disk, ENOUGH)
+
+    faults.remount(disk, size)
+    result = lab.sync_watched(make_room)
+    assert result.files.total == 600
+    assert "full" in troubles[0]
+    assert lab.mend().chunks.embedded == 0
+
+
+def test_a_sync_outlives_somebody_who_fills_the_disk_under_its_hands(lab: StoreLab, disk: Path) -> None:
+    filler = disk / "filler"
+    troubles: list[str] = []
+
+    def fill_then_make_room(index: IndexProcess, progress: Progress) -> None:
+        if progress.trouble:
+            troubles.append(progress.trouble)
+            filler.unlink(missing_ok=True)
+        elif progress.chunks_done and not troubles and not filler.exists():
+            free = os.statvfs(disk)
+            with filler.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+
+    result = lab.sync_watched(fill_then_make_room)
+    assert troubles
+    assert result.files.total == 600
+    assert lab.mend().chunks.embedded == 0
