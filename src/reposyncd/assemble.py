@@ -142,7 +142,8 @@ class Workspace:
                 return result
         from reposyncd.sync.upkeep import Upkeep
 
-        self.index.start()
+        with suppress(StoreError):  # only sooner; the sync that follows is patient
+            self.index.start()
         return Upkeep(
             state=self._state,
             index=self.index,

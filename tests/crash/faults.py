@@ -172,6 +172,15 @@ def children(pid: int) -> list[int]:
     return []
 
 
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended; whoever inherited it may not have asked for its exit code yet."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in "ZX"
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     """Returns when the condition holds; it is asked again and again, as often as others leave the processor."""
     while not condition():

@@ -33,6 +33,6 @@ def test_a_sync_survives_a_stopped_index_process(tmp_path: Path, monkeypatch: py
 
     result = lab.sync_watched(stop)
     assert stopped
-    assert not any(Path(f"/proc/{pid}").exists() for pid in stopped)
+    assert all(faults.is_gone(pid) for pid in stopped)
     assert result.files.total == 200
     assert lab.mend().chunks.embedded == 0

@@ -39,9 +39,14 @@ class Database:
         # Created here, because SQLite would apply the umask; its -wal and -shm files take the same mode. A file that
         # exists is not opened: closing it would drop the locks of this process's other connections to it
         # (sqlite.org/howtocorrupt.html, section 2.2).
-        with suppress(FileExistsError):
+        try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise TransientStoreError(f"{path}: {error.strerror}") from error
+        with self._translated():
+            self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             self._refuse_strange()
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -142,8 +147,12 @@ class Database:
 def set_aside(path: str, target: str) -> None:
     """Moves a state file that is of no use any more, with what SQLite keeps beside it. Nobody may have it open."""
     for suffix in ("-wal", "-shm", ""):  # the file last: until then the next start finds it damaged again
-        with suppress(FileNotFoundError):
+        try:
             os.replace(path + suffix, target + suffix)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise TransientStoreError(f"{path}{suffix}: {error.strerror}") from error
 
 
 def _statements(script: str) -> Iterator[str]:

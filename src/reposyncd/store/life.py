@@ -54,7 +54,8 @@ class Life:
         try:
             self._start(state_dir, arguments)
         except (OSError, RuntimeError) as error:
-            raise TransientStoreError(f"the index process could not be started: {error}") from error
+            why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+            raise TransientStoreError(f"the index process could not be started: {why}") from error
 
     @property
     def pid(self) -> int:

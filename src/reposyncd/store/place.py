@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import xxhash
 
+from reposyncd.errors import TransientStoreError
 from reposyncd.store.locks import CHROMA_LOCK
 
 LINK = "chroma"
@@ -22,7 +24,10 @@ QUARANTINE = "quarantine"
 
 
 class Place:
-    """The store's place in a state directory."""
+    """The store's place in a state directory.
+
+    What writes raises TransientStoreError for a disk that is full, read-only or failing.
+    """
 
     def __init__(self, state_dir: str) -> None:
         self._state_dir = state_dir
@@ -48,8 +53,9 @@ class Place:
         """Makes an empty store if there is none, and removes what a crash left of others."""
         if os.path.isdir(self.link) and not os.path.islink(self.link):  # copied by a program that follows links
             moved = self.new()
-            os.rmdir(moved)
-            os.rename(self.link, moved)
+            with translated(self._state_dir):
+                os.rmdir(moved)
+                os.rename(self.link, moved)
             self.serve(moved)
         if self.current() is None:
             self.serve(self.new())
@@ -58,37 +64,41 @@ class Place:
     def new(self) -> str:
         """Another directory for a store, empty and not serving."""
         path = os.path.join(self._state_dir, _PREFIX + os.urandom(4).hex())
-        os.mkdir(path, 0o700)
+        with translated(self._state_dir):
+            os.mkdir(path, 0o700)
         return path
 
     def serve(self, path: str) -> None:
         """From now on this directory serves. Durable, and at no moment is there none."""
         following = os.path.join(self._state_dir, _NEXT_LINK)
-        with suppress(FileNotFoundError):
-            os.unlink(following)
-        os.symlink(os.path.basename(path), following)
-        os.replace(following, self.link)
-        sync_directory(self._state_dir)
+        with translated(self._state_dir):
+            with suppress(FileNotFoundError):
+                os.unlink(following)
+            os.symlink(os.path.basename(path), following)
+            os.replace(following, self.link)
+            sync_directory(self._state_dir)
 
     def clean(self) -> None:
         """Removes every store that does not serve."""
         current = self.current()
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._state_dir, _NEXT_LINK))
-        for entry in os.listdir(self._state_dir):
-            path = os.path.join(self._state_dir, entry)
-            if entry.startswith(_PREFIX) and path != current:
-                shutil.rmtree(path, ignore_errors=True)  # tried again at the next start
+        with translated(self._state_dir):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(self._state_dir, _NEXT_LINK))
+            for entry in os.listdir(self._state_dir):
+                path = os.path.join(os.path.realpath(self._state_dir), entry)
+                if entry.startswith(_PREFIX) and path != current:
+                    shutil.rmtree(path, ignore_errors=True)  # tried again at the next start
 
     def quarantine(self) -> str:
         """Moves the store aside, and returns where it is now; the one that was there before is removed."""
         current = self.current()
         target = quarantined(self._state_dir, LINK)
         if current is not None:
-            os.rename(current, target)
-            with suppress(FileNotFoundError):
-                os.unlink(self.link)
-            sync_directory(self._state_dir)
+            with translated(self._state_dir):
+                os.rename(current, target)
+                with suppress(FileNotFoundError):
+                    os.unlink(self.link)
+                sync_directory(self._state_dir)
         return target
 
 
@@ -112,13 +122,23 @@ def seal(path: str) -> str:
 def quarantined(state_dir: str, name: str) -> str:
     """A path in the quarantine that is free: what was kept there under this name is removed."""
     directory = os.path.join(state_dir, QUARANTINE)
-    os.makedirs(directory, mode=0o700, exist_ok=True)
     path = os.path.join(directory, name)
-    with suppress(FileNotFoundError, NotADirectoryError):
-        shutil.rmtree(path)
-    with suppress(FileNotFoundError, IsADirectoryError):
-        os.unlink(path)
+    with translated(state_dir):
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(path)
+        with suppress(FileNotFoundError, IsADirectoryError):
+            os.unlink(path)
     return path
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """What the file system refuses at `path` as trouble that may pass: a disk that is full, read-only or failing."""
+    try:
+        yield
+    except OSError as error:
+        raise TransientStoreError(f"{error.filename or path}: {error.strerror}") from error
 
 
 def sync_directory(path: str) -> None:

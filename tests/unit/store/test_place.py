@@ -1,0 +1,111 @@
+"""Which directory serves, and what a crash may leave beside it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from reposyncd.store.place import Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    place = Place(str(tmp_path))
+    place.ensure()
+    return place
+
+
+def stores(place: Place) -> list[Path]:
+    return sorted(Path(place.link).parent.glob("store-*"))
+
+
+def test_a_store_is_made_private_and_known_under_its_link(place: Place) -> None:
+    assert place.current() == str(stores(place)[0])
+    assert stat.S_IMODE(stores(place)[0].stat().st_mode) == 0o700
+    assert place.is_empty()
+
+
+def test_making_sure_of_it_again_changes_nothing(place: Place) -> None:
+    Path(place.link, "chroma.sqlite3").write_bytes(b"x")
+    before = place.seal()
+    place.ensure()
+    assert place.seal() == before
+    assert not place.is_empty()
+
+
+def test_another_directory_serves_after_one_step_and_the_old_one_is_removed_after_that(place: Place) -> None:
+    old = place.current()
+    new = place.new()
+    place.serve(new)
+    assert place.current() == new
+    assert old
+    assert os.path.exists(old)
+    place.clean()
+    assert [str(each) for each in stores(place)] == [new]
+
+
+def test_what_a_crash_left_is_removed_at_the_next_start(place: Place) -> None:
+    Path(place.link, "chroma.sqlite3").write_bytes(b"x")
+    before = place.seal()
+    half = Path(place.new())
+    (half / "deep").mkdir()
+    (half / "deep" / "file").write_bytes(b"x")
+    Path(place.link).with_name("chroma.next").symlink_to(half.name)
+    place.ensure()
+    assert place.seal() == before
+    assert len(stores(place)) == 1
+    assert not Path(place.link).with_name("chroma.next").is_symlink()
+
+
+def test_a_link_that_leads_nowhere_is_replaced(place: Place) -> None:
+    os.rmdir(str(place.current()))
+    assert place.current() is None
+    assert place.seal() == ""
+    place.ensure()
+    assert place.current() is not None
+
+
+def test_a_directory_in_the_place_of_the_link_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "chroma").mkdir()
+    (tmp_path / "chroma" / "chroma.sqlite3").write_bytes(b"x")
+    place = Place(str(tmp_path))
+    place.ensure()
+    assert Path(place.link).is_symlink()
+    assert Path(place.link, "chroma.sqlite3").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda store: (store / "chroma.sqlite3").write_bytes(b"longer than before"),
+        lambda store: (store / "chroma.sqlite3").unlink(),
+        lambda store: (store / "segment" / "length.bin").write_bytes(b"y"),
+        lambda store: (store / "more").write_bytes(b""),
+        lambda store: os.utime(store / "chroma.sqlite3", ns=(0, 0)),
+    ],
+)
+def test_the_seal_tells_of_every_change_to_a_file(place: Place, change: object) -> None:
+    store = Path(place.link)
+    (store / "chroma.sqlite3").write_bytes(b"x")
+    (store / "segment").mkdir()
+    (store / "segment" / "length.bin").write_bytes(b"x")
+    before = place.seal()
+    (store / ".chroma.lock").write_bytes(b"")
+    assert place.seal() == before
+    change(store)  # type: ignore[operator]
+    assert place.seal() != before
+
+
+def test_the_quarantine_keeps_one(place: Place) -> None:
+    Path(place.link, "chroma.sqlite3").write_bytes(b"first")
+    place.quarantine()
+    place.ensure()
+    Path(place.link, "chroma.sqlite3").write_bytes(b"second")
+    kept = Path(place.quarantine())
+    assert kept == Path(place.link).parent / "quarantine" / "chroma"
+    assert (kept / "chroma.sqlite3").read_bytes() == b"second"
+    assert place.current() is None
+    assert list(kept.parent.iterdir()) == [kept]
