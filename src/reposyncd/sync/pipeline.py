@@ -105,6 +105,7 @@ class Pipeline:
         found: set[str] | None = None,
         guard: Callable[[int], None] = lambda chunks: None,
         on_quarantine: Callable[[str, str], None] = lambda path, reason: None,
+        on_commit: Callable[[], None] = lambda: None,
     ) -> None:
         self._repo = repo
         self._collection = collection
@@ -114,6 +115,7 @@ class Pipeline:
         self._found = found if found is not None else set()
         self._guard = guard
         self._on_quarantine = on_quarantine
+        self._on_commit = on_commit
         self._quarantined = 0
         self._filling = _Filling()
         self._under_way: deque[Callable[[], None]] = deque()
@@ -243,6 +245,7 @@ class Pipeline:
             ids = [id for id, _ in commit.doomed]
             deleted = self._index.delete(self._collection, ids)
             self._under_way.append(lambda: self._forget(ids, deleted))
+        self._on_commit()
 
     def _forget(self, ids: Sequence[str], deleted: Outcome[None]) -> None:
         deleted.result()

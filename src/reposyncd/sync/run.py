@@ -144,6 +144,7 @@ class _Run:
             found=found,
             guard=context.guard,
             on_quarantine=lambda path, reason: reconciler.quarantined(path, reason),
+            on_commit=lambda: reconciler.report(),
         )
         with Tree(self._repo.root, snapshot.identity) as tree:
             examiner = Examiner(
