@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -29,13 +30,17 @@ def reposyncd(*arguments: str) -> list[str]:
 
 
 def run(command: Sequence[str], cwd: str | None = None, *, weigh: bool = False) -> Cost:
-    """Runs the command, which must succeed; its output is not shown."""
+    """Runs the command, which must succeed; its output is not shown, and its errors only if it fails."""
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
-    with subprocess.Popen(command, cwd=cwd, env=environ, stdout=subprocess.DEVNULL) as process:
-        peak = _Peak(process.pid) if weigh else None
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, cwd=cwd, env=environ, stdout=subprocess.DEVNULL, stderr=errors) as process,
+    ):
+        peak = Peak(process.pid) if weigh else None
         if process.wait():
-            raise SystemExit(f"{command[0]} failed with {process.returncode}")
+            errors.seek(0)
+            raise SystemExit(f"{command[0]} failed with {process.returncode}\n{errors.read().decode(errors='replace')}")
         wall = time.perf_counter() - started
     return Cost(wall, peak.stop() if peak else 0)
 
@@ -44,8 +49,8 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-class _Peak:
-    """Samples the proportional memory of a process tree, so that shared pages count once."""
+class Peak:
+    """Samples the proportional memory of a process and all below it, so that shared pages count once."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -55,6 +60,7 @@ class _Peak:
         self._thread.start()
 
     def stop(self) -> int:
+        """The most that was seen, bytes."""
         self._stop.set()
         self._thread.join()
         return self._peak
