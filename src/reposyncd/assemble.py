@@ -218,6 +218,7 @@ class Workspace:
     ) -> tuple[Verification, list[str]]:
         import random
 
+        from reposyncd.store import imprint
         from reposyncd.sync.pipeline import recover
         from reposyncd.sync.verify import Verification, Verifier
 
@@ -226,6 +227,7 @@ class Workspace:
             serving = [each for each in self.catalog.generations(repo) if each.state == "serving"]
             if not serving or self._state.place.is_empty():
                 return Verification(repo.name, repo.root, counts={"missing": sum(g.chunks for g in serving)}), []
+            imprint.check(self._state.place.link)
             [generation] = serving
             manifest = Manifest(self._state.db, generation)
             self.index.probe(generation.collection)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reposyncd.errors import CorruptStoreError, StoreError
+from reposyncd.store import imprint
 from reposyncd.store.locks import CHROMA_LOCK, DATABASE, chroma_lock, wait_for_database
 from reposyncd.store.place import Place, sync_directory
 from reposyncd.store.space import require
@@ -169,11 +170,19 @@ class Checkpoint:
     def vacuum(self) -> None:
         """What nothing refers to is given back to the file system."""
         with _database(self._copy) as db:
-            segments = {segment for (segment,) in db.execute("SELECT id FROM segments")}
+            segments = dict(
+                db.execute(
+                    "SELECT segments.id, collections.name FROM segments"
+                    " JOIN collections ON collections.id = segments.collection"
+                )
+            )
             db.execute("VACUUM")
-        for entry in os.scandir(self._copy):
-            if entry.is_dir(follow_symlinks=False) and entry.name not in segments:
+        directories = [entry for entry in os.scandir(self._copy) if entry.is_dir(follow_symlinks=False)]
+        for entry in directories:
+            if entry.name not in segments:
                 shutil.rmtree(entry.path)
+        ours = [entry.name for entry in directories if segments.get(entry.name) in self._live]
+        imprint.write(self._copy, ours)
 
     def probe(self) -> None:
         """A fresh process finds in the copy what the manifest says. Raises CorruptStoreError if not."""

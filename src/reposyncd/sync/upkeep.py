@@ -16,6 +16,7 @@ from reposyncd.errors import (
 )
 from reposyncd.model import Progress, RootIdentity, SyncResult, Waiting
 from reposyncd.ports import VectorIndex
+from reposyncd.store import imprint
 from reposyncd.store.catalog import Repo
 from reposyncd.store.checkpoint import Checkpoint, Persister, examine, is_due
 from reposyncd.store.history import History
@@ -144,12 +145,15 @@ class _Sync:
     def _recognise_store(self) -> None:
         """Is it as the last sync left it? If not, all ids are compared; if the manifest is new, its repos are
         learnt from it."""
-        catalog = self._state.catalog
+        catalog, place = self._state.catalog, self._state.place
         seal = catalog.seal()
+        if seal is not None and seal == place.seal():
+            return
+        if current := place.current():
+            imprint.check(current)
         if seal is None:
             self._adopt()
-        if seal != self._state.place.seal():
-            catalog.break_seal()
+        catalog.break_seal()
 
     def _adopt(self) -> None:
         """A manifest that knows nothing, beside a store: the repos are those that its collections name."""

@@ -1,0 +1,175 @@
+"""A store or a manifest that somebody damaged: the next sync finds it out by itself, and makes it anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.crash.faults import StoreLab, many_files
+
+CHECKPOINT_ALWAYS = {"reposyncd.store.checkpoint.LOG_ROWS": 0}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> StoreLab:
+    """An index whose vectors are in Chroma's files, not in its log."""
+    place = tmp_path_factory.mktemp("sound")
+    lab = StoreLab(place / "tree", place / "state")
+    lab.write(many_files(30))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CHECKPOINT_ALWAYS.items():
+            patch.setattr(name, value)
+        lab.sync()
+    return lab
+
+
+@pytest.fixture
+def lab(sound: StoreLab, tmp_path: Path) -> StoreLab:
+    """The same, to be damaged; the seal knows these copies of the files, as if they had never been others."""
+    copy = StoreLab(sound.root, tmp_path / "state")
+    shutil.copytree(sound.state, copy.state, symlinks=True)
+    assert copy.mend().chunks.added == 0
+    assert segment(copy).joinpath("index_metadata.pickle").exists()
+    return copy
+
+
+def store(lab: StoreLab) -> Path:
+    return (lab.state / "chroma").resolve()
+
+
+def segment(lab: StoreLab) -> Path:
+    [found] = [path for path in store(lab).iterdir() if path.is_dir()]
+    return found
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garble(path: Path) -> None:
+    path.write_bytes(os.urandom(path.stat().st_size))
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("data_level0.bin", truncate),
+        ("data_level0.bin", zero),
+        ("header.bin", delete),
+        ("length.bin", zero),
+        ("link_lists.bin", garble),
+        ("index_metadata.pickle", truncate),
+        ("index_metadata.pickle", garble),
+        ("index_metadata.pickle", delete),
+    ],
+)
+def test_a_damaged_file_of_the_vector_index_is_made_good_by_one_sync(
+    lab: StoreLab, name: str, damage: Callable[[Path], None]
+) -> None:
+    chunks = lab.committed()
+    damage(segment(lab) / name)
+    result = lab.mend()
+    assert result.chunks.embedded <= len(chunks)
+
+
+def test_a_vector_index_that_is_gone_is_made_good_by_one_sync(lab: StoreLab) -> None:
+    chunks = lab.committed()
+    shutil.rmtree(segment(lab))
+    assert lab.mend().chunks.embedded == len(chunks)
+    assert (lab.state / "quarantine" / "chroma" / "chroma.sqlite3").exists()
+
+
+@pytest.mark.parametrize("damage", [truncate, zero, empty, garble, delete])
+def test_a_damaged_database_of_the_store_is_made_good_by_one_sync(
+    lab: StoreLab, damage: Callable[[Path], None]
+) -> None:
+    chunks = lab.committed()
+    damage(store(lab) / "chroma.sqlite3")
+    assert lab.mend().chunks.embedded <= len(chunks)
+
+
+def test_a_store_that_is_gone_is_made_good_by_one_sync(lab: StoreLab) -> None:
+    chunks = lab.committed()
+    shutil.rmtree(store(lab))
+    assert lab.mend().chunks.embedded == len(chunks)
+
+
+def test_an_older_copy_of_the_store_is_noticed_and_brought_up_to_date(lab: StoreLab, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(lab.root, tree)
+    changing = StoreLab(tree, tmp_path / "other")
+    changing.sync()
+    shutil.copytree(store(changing), tmp_path / "copy")
+    changing.write({"new.py": "print('new')\n"})
+    changing.sync()
+    place = store(changing)
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "copy", place)
+    assert changing.mend().chunks.embedded == 1
+
+
+@pytest.mark.parametrize("damage", [truncate, zero, empty, garble, delete])
+def test_a_damaged_manifest_is_made_anew_and_nothing_is_embedded_again(
+    lab: StoreLab, damage: Callable[[Path], None]
+) -> None:
+    for name in ("manifest.db-wal", "manifest.db-shm"):
+        (lab.state / name).unlink(missing_ok=True)
+    damage(lab.state / "manifest.db")
+    result = lab.mend()
+    assert result.chunks.embedded == 0
+
+
+def test_a_manifest_of_a_newer_version_is_moved_aside_and_said_so(lab: StoreLab) -> None:
+    with sqlite3.connect(lab.state / "manifest.db") as manifest:
+        manifest.execute("PRAGMA user_version = 99")
+    manifest.close()
+    assert lab.mend().chunks.embedded == 0
+    assert (lab.state / "quarantine" / "manifest.db").exists()
+    with lab.workspace() as workspace:
+        [incident] = workspace.catalog.incidents()
+    assert incident.what == "manifest"
+    assert "newer" in incident.reason
+    assert incident.place == str(lab.state / "quarantine" / "manifest.db")
+
+
+def test_a_state_directory_of_which_everything_is_damaged_is_made_anew(lab: StoreLab) -> None:
+    garble(lab.state / "manifest.db")
+    garble(store(lab) / "chroma.sqlite3")
+    lab.mend()
+    with lab.workspace() as workspace:
+        assert {each.what for each in workspace.catalog.incidents()} == {"manifest", "store"}
+
+
+def test_a_lost_manifest_brings_back_the_other_repositories_too(lab: StoreLab, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.py").write_text("print('a')\n")
+    with lab.workspace() as workspace:
+        workspace.sync(str(other), "other")
+    (lab.state / "manifest.db").unlink()
+    lab.sync()
+    with lab.workspace() as workspace:
+        assert [(repo.name, repo.root) for repo in workspace.catalog.repos()] == [
+            ("lab", str(lab.root)),
+            ("other", str(other)),
+        ]
+        result = workspace.sync(str(other))
+    assert result.chunks.total == 1
+    assert result.chunks.embedded == 0
