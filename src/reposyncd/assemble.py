@@ -225,8 +225,9 @@ class Workspace:
         with self._state_lock():
             self._state.db.check()
             serving = [each for each in self.catalog.generations(repo) if each.state == "serving"]
-            if not serving or self._state.place.is_empty():
-                return Verification(repo.name, repo.root, counts={"missing": sum(g.chunks for g in serving)}), []
+            self._state.place.ensure()
+            if not serving or serving[0].collection not in self.index.collections():
+                return Verification(repo.name, repo.root, counts={"damaged": 1}), []
             imprint.check(self._state.place.link)
             [generation] = serving
             manifest = Manifest(self._state.db, generation)

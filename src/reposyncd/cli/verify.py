@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reposyncd.sync.verify import Verification
 
 _MEANING = {
+    "damaged": "the store or the manifest is lost, or too damaged to be compared",
     "missing": "records are missing in the store",
     "unknown": "records in the store belong to no file",
     "altered": "records have another text or other metadata than their file",
@@ -57,7 +58,7 @@ def _show(found: Verification) -> None:
         f"{found.repo}: {found.records:,} records, {found.files:,} files, {found.vectors:,} vectors compared: {verdict}"
     )
     for kind, count in found.counts.items():
-        click.echo(f"  {count:,} {_MEANING.get(kind, kind)}")
+        click.echo(f"  {_MEANING[kind]}" if kind == "damaged" else f"  {count:,} {_MEANING[kind]}")
     for problem in found.problems:
         what = f" {problem.id}" if problem.id else ""
         click.echo(f"    {problem.kind}{what} {printable(problem.path)}".rstrip())

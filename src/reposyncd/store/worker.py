@@ -219,4 +219,6 @@ def portable(operation: str, error: BaseException) -> ReposyncError:
     if isinstance(error, ReposyncError):
         return type(error)(*error.args)
     kind = StoreError if isinstance(error, Exception) else CorruptStoreError
+    if isinstance(error, OSError):
+        kind = TransientStoreError
     return kind(f"{operation} failed in the index process: {type(error).__name__}: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import stat
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.errors import TransientStoreError
+from reposyncd.errors import LethalOperationError, TransientStoreError
 from reposyncd.model import Batch, ChunkRow, NewChunk
 from reposyncd.store.process import IndexProcess
 
@@ -101,7 +102,6 @@ def test_the_child_leaves_when_its_parent_is_killed(tmp_path: Path) -> None:
         parent.kill()
         parent.wait()
         # The descriptor of a process becomes readable when it ends.
-        import select
 
         assert select.select([handle], [], [], 60)[0] == [handle]
         os.close(handle)
@@ -162,3 +162,87 @@ def test_closing_fails_what_is_not_answered_and_refuses_what_comes_later(tmp_pat
         outcome.result()
     with pytest.raises(TransientStoreError, match="closed"):
         process.apply("c-1", batch(2))
+
+
+def test_an_operation_that_kills_every_child_fails_and_the_next_ones_do_not(process: IndexProcess) -> None:
+    pids: list[int] = []
+    outcome = process.apply("c-1", batch(1))
+    behind = process.apply("c-1", batch(2))
+    future = outcome.future  # type: ignore[attr-defined]
+    while not future.done():
+        if (pid := process.pid) and pid not in pids and len(pids) < 2:
+            pids.append(pid)
+            os.kill(pid, signal.SIGSTOP)  # whatever it has done, it is not heard of
+            os.kill(pid, signal.SIGKILL)
+    if len(pids) == 2:  # else it was done before the second was killed
+        with pytest.raises(LethalOperationError, match=r"died of SIGKILL.*2 times in the same operation \(apply\)"):
+            outcome.result()
+    behind.result()
+    assert {id[:16] for id in process.ids("c-1")} >= {f"{2:016x}"}
+
+
+def test_an_idle_child_leaves_and_the_next_operation_starts_another(tmp_path: Path) -> None:
+    process = IndexProcess(
+        str(tmp_path), str(tmp_path / "chroma"), "hashing", lock_timeout_s=1, deadline_s=120, idle_s=0.5
+    )
+    try:
+        process.open("c-1", {"a": "b"})
+        process.apply("c-1", batch(1)).result()
+        while process.pid:
+            os.sched_yield()
+        assert len(process.ids("c-1")) == 300
+    finally:
+        process.close()
+
+
+def test_a_child_that_hangs_with_the_interpreter_lock_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from reposyncd.store.process import IndexProcess\n"
+        f"p = IndexProcess({str(tmp_path)!r}, {str(tmp_path / 'chroma')!r}, 'hashing',"
+        " lock_timeout_s=1, deadline_s=60)\n"
+        "p.open('c-1', {'a': 'b'})\n"
+        "os.kill(p.pid, signal.SIGSTOP)\n"  # as good as hanging: it cannot see anything any more
+        "print(p.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout
+        handle = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+        parent.wait()
+        assert select.select([handle], [], [], 60)[0] == [handle]
+        os.close(handle)
+
+
+def test_after_an_error_that_may_pass_everything_that_waits_fails_and_a_new_child_is_tried(
+    process: IndexProcess, tmp_path: Path
+) -> None:
+    database = tmp_path / "chroma" / "chroma.sqlite3"
+    aside = tmp_path / "aside"
+    process.release()
+    database.rename(aside)
+    database.mkdir()  # which SQLite is unable to open
+    with pytest.raises(TransientStoreError):
+        process.ids("c-1")
+    database.rmdir()
+    aside.rename(database)
+    assert process.ids("c-1") == set()
+
+
+def test_a_released_store_is_opened_again_wherever_it_is_by_then(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "chroma").symlink_to("one")
+    process = make(tmp_path)
+    try:
+        process.open("c-1", {"a": "b"})
+        (tmp_path / "chroma").unlink()
+        (tmp_path / "chroma").symlink_to("two")
+        assert process.collections().keys() == {"c-1"}  # the one that is open is the one that is asked
+        process.release()
+        assert process.collections() == {}
+    finally:
+        process.close()
