@@ -77,6 +77,10 @@ class VectorIndex(Protocol):
         """The ids of every record."""
         ...
 
+    def labels(self, collection: str) -> dict[str, dict[str, str | int]]:
+        """The metadata of every record, by id."""
+        ...
+
     def records(self, collection: str, ids: Sequence[str] | None = None) -> list[Record]:
         """Those records that exist, or every one; vectors included, in no order."""
         ...

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +125,35 @@ def test_an_older_copy_of_the_store_is_noticed_and_brought_up_to_date(lab: Store
     shutil.rmtree(place)
     shutil.copytree(tmp_path / "copy", place)
     assert changing.mend().chunks.embedded == 1
+
+
+def test_records_that_another_program_has_changed_are_made_true_again(lab: StoreLab) -> None:
+    with lab.workspace() as workspace:
+        [repo] = workspace.catalog.repos()
+        [generation] = workspace.catalog.generations(repo)
+    script = (
+        "import sys, chromadb\n"
+        "c = chromadb.PersistentClient(sys.argv[1]).get_collection(sys.argv[2], embedding_function=None)\n"
+        "a, b, *_ = c.get()['ids']\n"
+        "c.update(ids=[a], metadatas=[{'start_line': 99}])\n"
+        "c.delete(ids=[b])\n"
+        "vectors = c.get(ids=[a], include=['embeddings'])['embeddings']\n"
+        "c.upsert(ids=['f' * 32], documents=['theirs'], embeddings=vectors)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(store(lab)), generation.collection], check=True)
+    assert lab.mend().chunks.embedded == 1
+
+
+def test_an_older_copy_of_the_manifest_is_noticed_and_brought_up_to_date(lab: StoreLab, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(lab.root, tree)
+    changing = StoreLab(tree, tmp_path / "other")
+    changing.sync()
+    shutil.copy(changing.state / "manifest.db", tmp_path / "older.db")
+    changing.write({"new.py": "print('new')\n", "d0/0.py": "# moved down\n" + (tree / "d0/0.py").read_text()})
+    changing.sync()
+    shutil.copy(tmp_path / "older.db", changing.state / "manifest.db")
+    assert changing.mend().chunks.embedded == 0
 
 
 @pytest.mark.parametrize("damage", [truncate, zero, empty, garble, delete])

@@ -105,9 +105,7 @@ def test_a_record_that_was_tampered_with_is_found_and_nothing_is_changed(
 
 
 @pytest.mark.parametrize(("tamper", "kind"), TAMPERINGS)
-def test_repair_makes_it_true_again_with_little_work(
-    lab: Lab, tamper: Callable[[Records], None], kind: str
-) -> None:
+def test_repair_makes_it_true_again_with_little_work(lab: Lab, tamper: Callable[[Records], None], kind: str) -> None:
     tamper(stored(lab))
     found = verify(lab, repair=True)
     assert found.counts == {kind: 1}

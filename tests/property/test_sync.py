@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from reposyncd.store.database import Database
+from reposyncd.store.memory import MemoryIndex
 from tests.support import Lab
 
 NAMES = st.sampled_from(["a.py", "b.md", "c.txt", "x/a.py", "x/y/b.txt", "x/y/z/c.rs", "w/a.py", "n\nl.txt"])
@@ -157,6 +158,35 @@ class Machine(RuleBasedStateMachine):
     def sync_and_die_in_the_index(self, step: int, full: bool) -> None:
         with crash_at(1 << 30):
             self.lab.sync(full=full, index=DyingIndex(self.lab.index, step))
+
+    @rule()
+    def lose_the_manifest(self) -> None:
+        for path in self.lab.state.glob("manifest.db*"):
+            path.unlink()
+
+    @rule(how=st.sampled_from(["lose", "add", "text", "line", "vector"]), which=st.integers(0, 100))
+    def tamper_and_repair(self, how: str, which: int) -> None:
+        self.lab.sync()
+        assert isinstance(self.lab.index, MemoryIndex)
+        for records in self.lab.index._collections.values():
+            if not records:
+                continue
+            id = sorted(records)[which % len(records)]
+            record = records[id]
+            if how == "lose":
+                del records[id]
+            elif how == "add":
+                records["f" * 32] = record
+            elif how == "text":
+                records[id] = record._replace(text=record.text + "more")
+            elif how == "line":
+                records[id] = record._replace(metadata={**record.metadata, "end_line": 0})
+            else:
+                records[id] = record._replace(vector=tuple(-x for x in record.vector))
+        with self.lab.workspace() as workspace:
+            found = workspace.verify(repair=True)
+            assert all(each.repaired for each in found if each.counts)
+        self.synced = True
 
     @precondition(lambda self: self.synced)
     @invariant()

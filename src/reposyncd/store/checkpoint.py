@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -176,6 +176,8 @@ class Checkpoint:
                     " JOIN collections ON collections.id = segments.collection"
                 )
             )
+            with suppress(sqlite3.Error):  # a SQLite that lacks Chroma's tokenizer; the others merge what was deleted
+                db.execute("INSERT INTO embedding_fulltext_search (embedding_fulltext_search) VALUES ('optimize')")
             db.execute("VACUUM")
         directories = [entry for entry in os.scandir(self._copy) if entry.is_dir(follow_symlinks=False)]
         for entry in directories:

@@ -155,6 +155,12 @@ class ChromaStore:
             if not found["ids"][0]:
                 raise CorruptStoreError(f"of {count} records in {name} none is found")
 
+    def labels(self, name: str) -> dict[str, dict[str, str | int]]:
+        """The metadata of every record, by id."""
+        with _translated():
+            got: Any = self._collection(name).get(include=["metadatas"])
+        return {id: dict(metadata or {}) for id, metadata in zip(got["ids"], got["metadatas"], strict=True)}
+
     def records(self, name: str, ids: Sequence[str] | None = None) -> list[Record]:
         """Those records that exist, or every one; vectors included."""
         collection = self._collection(name)

@@ -68,6 +68,9 @@ class MemoryIndex:
     def probe(self, collection: str) -> None:
         self._get(collection)
 
+    def labels(self, collection: str) -> dict[str, dict[str, str | int]]:
+        return {id: dict(record.metadata) for id, record in self._get(collection).items()}
+
     def records(self, collection: str, ids: Sequence[str] | None = None) -> list[Record]:
         records = self._get(collection)
         return list(records.values()) if ids is None else [records[id] for id in ids if id in records]

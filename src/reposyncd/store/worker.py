@@ -162,6 +162,9 @@ class Index:
     def ids(self, collection: str) -> set[str]:
         return self.store.ids(collection)
 
+    def labels(self, collection: str) -> dict[str, dict[str, str | int]]:
+        return self.store.labels(collection)
+
     def records(self, collection: str, ids: list[str] | None) -> list[Record]:
         return self.store.records(collection, ids)
 

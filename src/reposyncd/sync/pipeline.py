@@ -272,14 +272,19 @@ def recover(repo: str, collection: str, manifest: Manifest, index: VectorIndex) 
     manifest.forget([*leftovers, *ids])
 
 
-def compare_ids(collection: str, manifest: Manifest, index: VectorIndex) -> set[str]:
-    """Compares the collection's ids with those of the manifest, whatever was done to it behind our back.
+def compare(repo: str, collection: str, manifest: Manifest, index: VectorIndex) -> set[str]:
+    """Compares the collection's ids and metadata with those of the manifest, whatever was done behind our back.
 
-    Files of which a record is missing are forgotten, so that the reconcile that must follow stores them again.
-    Returns the ids of records that the manifest does not know: to be claimed by that reconcile, else deleted.
+    Records with other metadata get those of their rows again. Files of which a record is missing are forgotten, so
+    that the reconcile that must follow stores them again. Returns the ids of records that the manifest does not
+    know: to be claimed by that reconcile, else deleted.
     """
-    live = {row.id: row.path for row in manifest.all_chunks()}
-    stored = index.ids(collection)
-    distrusted = {live[id] for id in live.keys() - stored}
+    live = {row.id: row for row in manifest.all_chunks()}
+    stored = index.labels(collection)
+    distrusted = {live[id].path for id in live.keys() - stored.keys()}
+    relabelled = [row for id, row in live.items() if id in stored and stored[id] != row.metadata(repo)]
+    if relabelled:
+        manifest.begin((), relabelled)
+        recover(repo, collection, manifest, index)
     manifest.distrust(sorted(distrusted))
-    return {id for id in stored if id not in live or live[id] in distrusted}
+    return {id for id in stored if id not in live or live[id].path in distrusted}

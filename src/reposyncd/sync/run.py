@@ -19,7 +19,7 @@ from reposyncd.store.history import History
 from reposyncd.store.manifest import Manifest
 from reposyncd.sync.compare import gone_directories
 from reposyncd.sync.examine import Examiner
-from reposyncd.sync.pipeline import Pipeline, Totals, compare_ids, recover
+from reposyncd.sync.pipeline import Pipeline, Totals, compare, recover
 from reposyncd.sync.reconcile import Outcome, Reconciler
 from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot
@@ -107,7 +107,7 @@ class _Run:
         return _result(self._context, self._repo, self._catalog.generation(generation.id), outcome, totals, started_ns)
 
     def _check(self, generation: Generation, manifest: Manifest, full: bool) -> set[str]:
-        """Removes leftovers, probes the store, and compares its ids if anything speaks for it.
+        """Removes leftovers, probes the store, and compares its records with the manifest's if anything speaks for it.
 
         Returns the ids of records that nobody knows: to be claimed by the reconcile, else deleted.
         """
@@ -123,7 +123,7 @@ class _Run:
             return set()
         self._context.on_progress(Progress("check"))
         self._catalog.set_checked(generation, False)
-        return compare_ids(collection, manifest, self._index)
+        return compare(self._repo.name, collection, manifest, self._index)
 
     def _reconcile(
         self,
