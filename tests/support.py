@@ -102,7 +102,7 @@ class Lab:
         with self.workspace() as workspace:
             [repo] = workspace.catalog.repos()
             [generation] = workspace.catalog.generations(repo)
-            rows = workspace.manifest(generation).all_chunks()
+            rows = list(workspace.manifest(generation).all_chunks())
             assert {row.id for row in rows} == mine.keys()
             assert {row.id: row.metadata("lab") for row in rows} == {i: r.metadata for i, r in mine.items()}
             assert generation.chunks == len(mine)

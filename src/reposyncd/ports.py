@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+import xxhash
+
 from reposyncd.model import Applied, Batch, Chunk, Hit, Record, Waiting
 
 T_co = TypeVar("T_co", covariant=True)
@@ -77,8 +79,8 @@ class VectorIndex(Protocol):
         """The ids of every record."""
         ...
 
-    def labels(self, collection: str) -> dict[str, dict[str, str | int]]:
-        """The metadata of every record, by id."""
+    def labels(self, collection: str) -> dict[str, int]:
+        """The `label` of every record's metadata, by id."""
         ...
 
     def records(self, collection: str, ids: Sequence[str] | None = None) -> list[Record]:
@@ -92,6 +94,11 @@ class VectorIndex(Protocol):
     def query(self, collection: str, text: str, limit: int) -> list[Hit]:
         """The `limit` records nearest to the text, best first."""
         ...
+
+
+def label(metadata: Mapping[str, str | int]) -> int:
+    """64 bits of the digest of a record's metadata: to compare many without holding them."""
+    return xxhash.xxh3_64_intdigest(repr(sorted(metadata.items())).encode(errors="surrogateescape"))
 
 
 Chunker = Callable[[str, str], tuple[Chunk, ...]]

@@ -30,7 +30,7 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def report(lab: Lab) -> dict[str, Any]:
-    return status(str(lab.state), time.time_ns())
+    return status(str(lab.state), time.time_ns(), "1.2.3")
 
 
 def repo(lab: Lab) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def test_it_imports_neither_chroma_nor_numpy(lab: Lab) -> None:
     script = (
         "import sys, time\n"
         "from reposyncd.sync.status import status\n"
-        f"status({str(lab.state)!r}, time.time_ns())\n"
+        f"status({str(lab.state)!r}, time.time_ns(), '')\n"
         "import reposyncd.cli.status\n"
         "print(sorted({'chromadb', 'numpy', 'tenacity', 'filelock', 'tree_sitter'} & sys.modules.keys()))\n"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from reposyncd import __version__
 from reposyncd.cli import load_config
 from reposyncd.cli.text import ago, printable
 from reposyncd.sync.status import status
@@ -25,7 +26,7 @@ def command(ctx: click.Context, repo: str | None, check: bool, as_json: bool) ->
 
     Answers from what is on the disk; starts nothing and waits for nobody.
     """
-    report = status(load_config(ctx).state_dir, time.time_ns())
+    report = status(load_config(ctx).state_dir, time.time_ns(), __version__)
     if repo is not None:
         report["repos"] = [each for each in report["repos"] if repo in (each["name"], each["root"])]
         if not report["repos"]:

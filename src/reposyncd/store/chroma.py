@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from reposyncd.errors import CorruptStoreError, PermanentStoreError, StoreError, TransientStoreError
 from reposyncd.model import Hit, Record
+from reposyncd.ports import label
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,11 +156,16 @@ class ChromaStore:
             if not found["ids"][0]:
                 raise CorruptStoreError(f"of {count} records in {name} none is found")
 
-    def labels(self, name: str) -> dict[str, dict[str, str | int]]:
-        """The metadata of every record, by id."""
-        with _translated():
-            got: Any = self._collection(name).get(include=["metadatas"])
-        return {id: dict(metadata or {}) for id, metadata in zip(got["ids"], got["metadatas"], strict=True)}
+    def labels(self, name: str) -> dict[str, int]:
+        """The label of every record's metadata, by id."""
+        collection = self._collection(name)
+        found: dict[str, int] = {}
+        ids = list(self.ids(name))
+        for part in _slices(len(ids)):
+            with _translated():
+                got: Any = collection.get(ids=ids[part], include=["metadatas"])
+            found.update((id, label(metadata or {})) for id, metadata in zip(got["ids"], got["metadatas"], strict=True))
+        return found
 
     def records(self, name: str, ids: Sequence[str] | None = None) -> list[Record]:
         """Those records that exist, or every one; vectors included."""

@@ -83,6 +83,11 @@ class Database:
         with self._translated():
             return self._connection.execute(sql, parameters).fetchall()
 
+    def each(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[Any]:
+        """The rows of a query one by one, as tuples."""
+        with self._translated():
+            yield from self._connection.execute(sql, parameters)
+
     def row(self, sql: str, parameters: Sequence[object] = ()) -> Any:
         """The first row, or None."""
         with self._translated():

@@ -15,7 +15,7 @@ outside and 16 bytes inside.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reposyncd.model import ChunkRow, DirectoryRow, FileRow, FileStat, Skip
@@ -145,17 +145,15 @@ class Manifest:
             for id, start, end, symbol, language, digest in rows
         ]
 
-    def all_chunks(self) -> list[ChunkRow]:
-        """Every live chunk, in no order."""
-        rows = self._db.rows(
+    def all_chunks(self) -> Iterator[ChunkRow]:
+        """Every live chunk, in no order. Nothing may be written before the last."""
+        rows = self._db.each(
             "SELECT path, name, chunk.id, start_line, end_line, symbol, language, chunk.digest"
             f" FROM {_JOINED} WHERE generation = ?",
             (self._generation,),
         )
-        return [
-            ChunkRow(id.hex(), f"{path}/{name}" if path else name, start, end, symbol, language, digest.hex())
-            for path, name, id, start, end, symbol, language, digest in rows
-        ]
+        for path, name, id, start, end, symbol, language, digest in rows:
+            yield ChunkRow(id.hex(), f"{path}/{name}" if path else name, start, end, symbol, language, digest.hex())
 
     def sources(self, digests: Iterable[str]) -> dict[str, str]:
         """Of each digest that some live chunk has, the id of one such chunk."""

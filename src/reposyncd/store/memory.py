@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
+from reposyncd.ports import label
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +69,8 @@ class MemoryIndex:
     def probe(self, collection: str) -> None:
         self._get(collection)
 
-    def labels(self, collection: str) -> dict[str, dict[str, str | int]]:
-        return {id: dict(record.metadata) for id, record in self._get(collection).items()}
+    def labels(self, collection: str) -> dict[str, int]:
+        return {id: label(record.metadata) for id, record in self._get(collection).items()}
 
     def records(self, collection: str, ids: Sequence[str] | None = None) -> list[Record]:
         records = self._get(collection)

@@ -106,8 +106,8 @@ class IndexProcess:
         found: set[str] = self._do("ids", collection)
         return found
 
-    def labels(self, collection: str) -> dict[str, dict[str, str | int]]:
-        found: dict[str, dict[str, str | int]] = self._do("labels", collection)
+    def labels(self, collection: str) -> dict[str, int]:
+        found: dict[str, int] = self._do("labels", collection)
         return found
 
     def records(self, collection: str, ids: Sequence[str] | None = None) -> list[Record]:

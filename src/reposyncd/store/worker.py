@@ -162,7 +162,7 @@ class Index:
     def ids(self, collection: str) -> set[str]:
         return self.store.ids(collection)
 
-    def labels(self, collection: str) -> dict[str, dict[str, str | int]]:
+    def labels(self, collection: str) -> dict[str, int]:
         return self.store.labels(collection)
 
     def records(self, collection: str, ids: list[str] | None) -> list[Record]:

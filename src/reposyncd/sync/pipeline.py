@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from reposyncd.errors import LethalOperationError, PermanentStoreError, StoreError
 from reposyncd.model import Applied, Batch, ChunkRow, FileRow, NewChunk, Skip
-from reposyncd.ports import Outcome, VectorIndex
+from reposyncd.ports import Outcome, VectorIndex, label
 from reposyncd.store.manifest import Commit, FileCommit, Manifest, RunProgress
 from reposyncd.sync.plan import FilePlan, chunk_id, text_digest, with_sources
 
@@ -279,12 +279,20 @@ def compare(repo: str, collection: str, manifest: Manifest, index: VectorIndex) 
     that the reconcile that must follow stores them again. Returns the ids of records that the manifest does not
     know: to be claimed by that reconcile, else deleted.
     """
-    live = {row.id: row for row in manifest.all_chunks()}
-    stored = index.labels(collection)
-    distrusted = {live[id].path for id in live.keys() - stored.keys()}
-    relabelled = [row for id, row in live.items() if id in stored and stored[id] != row.metadata(repo)]
+    found = index.labels(collection)
+    distrusted: set[str] = set()
+    relabelled: list[ChunkRow] = []
+    for row in manifest.all_chunks():
+        stored = found.pop(row.id, None)
+        if stored is None:
+            distrusted.add(row.path)
+        elif stored != label(row.metadata(repo)):
+            relabelled.append(row)
     if relabelled:
         manifest.begin((), relabelled)
         recover(repo, collection, manifest, index)
+    nobodys = set(found)
+    for path in distrusted:
+        nobodys.update(row.id for row in manifest.chunks(path))
     manifest.distrust(sorted(distrusted))
-    return {id for id in stored if id not in live or live[id].path in distrusted}
+    return nobodys

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from reposyncd import __version__
 from reposyncd.errors import StoreError
 from reposyncd.store.catalog import Catalog, Incident, Repo
 from reposyncd.store.history import History, Run
@@ -16,13 +15,13 @@ from reposyncd.store.state import MANIFEST, State
 _SECOND_NS = 1_000_000_000
 
 
-def status(state_dir: str, now_ns: int) -> dict[str, Any]:
+def status(state_dir: str, now_ns: int, version: str) -> dict[str, Any]:
     """The state of the store and of every repo, as JSON; `docs/interface` has its form.
 
     Errors are part of what it says. Times are seconds since the epoch.
     """
     report: dict[str, Any] = {
-        "version": __version__,
+        "version": version,
         "daemon": {"running": False, "pid": None, "uptime_s": None, "state": "not running"},
         "store": {"kind": "embedded", "location": os.path.join(state_dir, "chroma"), "healthy": True, "reason": ""},
         "incidents": [],
