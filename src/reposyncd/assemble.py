@@ -14,15 +14,15 @@ from reposyncd.errors import (
     BusyError,
     CorruptStoreError,
     LethalOperationError,
-    RootMissingError,
     StoreError,
     UsageError,
 )
-from reposyncd.model import ChunkCounts, DirectoryRow, FileCounts, Hit, Progress, RootIdentity, SyncResult, signed64
+from reposyncd.model import ChunkCounts, DirectoryRow, FileCounts, Hit, Progress, SyncResult
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.manifest import Manifest
 from reposyncd.store.state import State
 from reposyncd.sync.compare import is_current
+from reposyncd.sync.repos import add, find, named, root_of
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.scan import Snapshot, scan
 
@@ -135,9 +135,9 @@ class Workspace:
 
         `on_progress` and `should_stop` are called from this thread, often, and must be quick.
         """
-        root = _root(path)
+        root = root_of(path)
         with suppress(StoreError):  # the sync that follows deals with it
-            repo = self._find(root, name)
+            repo = find(self.catalog, root, name)
             if repo and not full and (result := self._if_current(repo)):
                 return result
         from reposyncd.sync.upkeep import Upkeep
@@ -149,7 +149,7 @@ class Workspace:
             index=self.index,
             lock=self._state_lock,
             context=lambda tell: self._context(tell, should_stop),
-            find=lambda: self._find(root, name) or self._add(root, name),
+            find=lambda: find(self.catalog, root, name) or add(self.catalog, root, name),
             on_progress=on_progress,
             should_stop=should_stop,
             now_ns=self._now_ns,
@@ -193,7 +193,7 @@ class Workspace:
         """Compares records, manifest and files of a repo (its name or root; None: of all); `repair` makes right what
         is wrong. A store or a manifest too damaged to be compared is CorruptStoreError, or made anew."""
         found: list[Verification] = []
-        for each in self._named(repo):
+        for each in named(self.catalog, repo):
             try:
                 verification, bad = self._verify(each, on_progress, should_stop)
             except CorruptStoreError:
@@ -248,25 +248,11 @@ class Workspace:
             self._move_seal()
             return found
 
-    def _named(self, repo: str | None) -> list[Repo]:
-        """The repos meant by a name or a path; all for None. Raises UsageError if there is none."""
-        repos = self.catalog.repos()
-        if repo is not None:
-            repos = [each for each in repos if repo == each.name or os.path.realpath(repo) == each.root]
-        if not repos:
-            known = ", ".join(each.name for each in self.catalog.repos())
-            raise UsageError(
-                f'there is no repository "{repo}"; there is: {known}'
-                if known
-                else "nothing is indexed yet; index a directory with: reposyncd sync PATH"
-            )
-        return repos
-
     def history(self, repo: str | None, limit: int) -> list[tuple[Repo, Run]]:
         """The last runs of a repo (or of all), newest first."""
         from reposyncd.store.history import History
 
-        runs = [(each, run) for each in self._named(repo) for run in History(self._state.db).runs(each, limit)]
+        runs = [(each, run) for each in named(self.catalog, repo) for run in History(self._state.db).runs(each, limit)]
         return sorted(runs, key=lambda pair: -pair[1].started_ns)[:limit]
 
     def search(self, query: str, repo: str | None, limit: int) -> tuple[Hit, ...]:
@@ -274,7 +260,7 @@ class Workspace:
         from reposyncd.search.query import search
 
         wanted = self.fingerprint()
-        repos = self._named(repo)
+        repos = named(self.catalog, repo)
         collections = [
             generation.collection
             for each in repos
@@ -344,39 +330,7 @@ class Workspace:
             exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
         )
 
-    def _find(self, root: str, name: str | None) -> Repo | None:
-        for repo in self._state.catalog.repos():
-            if repo.root == root:
-                if name not in (None, repo.name):
-                    raise UsageError(f'{root} is indexed already, under the name "{repo.name}"')
-                return repo
-        return None
-
-    def _add(self, root: str, name: str | None) -> Repo:
-        name = name if name is not None else os.path.basename(root) or "root"
-        if not name or not name.isprintable() or "/" in name:
-            raise UsageError(f"{name!r} cannot be a repository's name; choose another with --name")
-        stat = os.stat(root)
-        identity = RootIdentity(signed64(stat.st_dev), signed64(stat.st_ino))
-        for other in self._state.catalog.repos():
-            if (other.name, other.identity) == (name, identity) and not os.path.lexists(other.root):
-                return self._state.catalog.move(other, root)
-        return self._state.catalog.add_repo(name, root, identity)
-
     def _state_lock(self, timeout_s: float | None = None) -> AbstractContextManager[None]:
         from reposyncd.store.locks import state_lock
 
         return state_lock(self._config.state_dir, self._config.lock.timeout if timeout_s is None else timeout_s)
-
-
-def _root(path: str) -> str:
-    """The directory as an absolute path without symbolic links."""
-    root = os.path.realpath(path)
-    if not os.path.isdir(root):
-        what = "is not a directory" if os.path.lexists(path) else "does not exist"
-        raise RootMissingError(f"{path} {what}")
-    try:
-        root.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{root!r}: the path is not valid UTF-8, so no record could name it") from None
-    return root

@@ -1,0 +1,59 @@
+"""Which repo is meant: by a path, by a name; and a new one."""
+
+from __future__ import annotations
+
+import os
+
+from reposyncd.errors import RootMissingError, UsageError
+from reposyncd.model import RootIdentity, signed64
+from reposyncd.store.catalog import Catalog, Repo
+
+
+def root_of(path: str) -> str:
+    """The directory as an absolute path without symbolic links. Raises RootMissingError or UsageError."""
+    root = os.path.realpath(path)
+    if not os.path.isdir(root):
+        what = "is not a directory" if os.path.lexists(path) else "does not exist"
+        raise RootMissingError(f"{path} {what}")
+    try:
+        root.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{root!r}: the path is not valid UTF-8, so no record could name it") from None
+    return root
+
+
+def find(catalog: Catalog, root: str, name: str | None) -> Repo | None:
+    """The repo of this root. Raises UsageError if it has another name than the one that was given."""
+    for repo in catalog.repos():
+        if repo.root == root:
+            if name not in (None, repo.name):
+                raise UsageError(f'{root} is indexed already, under the name "{repo.name}"')
+            return repo
+    return None
+
+
+def add(catalog: Catalog, root: str, name: str | None) -> Repo:
+    """A new repo of this root; or one that was moved there. Raises UsageError for a name that is taken or cannot be."""
+    name = name if name is not None else os.path.basename(root) or "root"
+    if not name or not name.isprintable() or "/" in name:
+        raise UsageError(f"{name!r} cannot be a repository's name; choose another with --name")
+    stat = os.stat(root)
+    identity = RootIdentity(signed64(stat.st_dev), signed64(stat.st_ino))
+    for other in catalog.repos():
+        if (other.name, other.identity) == (name, identity) and not os.path.lexists(other.root):
+            return catalog.move(other, root)
+    return catalog.add_repo(name, root, identity)
+
+
+def named(catalog: Catalog, repo: str | None) -> list[Repo]:
+    """The repos meant by a name or a path; all for None. Raises UsageError if there is none."""
+    known = catalog.repos()
+    found = [each for each in known if repo in (None, each.name) or os.path.realpath(str(repo)) == each.root]
+    if not found:
+        names = ", ".join(each.name for each in known)
+        raise UsageError(
+            f'there is no repository "{repo}"; there is: {names}'
+            if names
+            else "nothing is indexed yet; index a directory with: reposyncd sync PATH"
+        )
+    return found
