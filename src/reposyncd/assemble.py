@@ -14,11 +14,13 @@ from reposyncd.errors import (
     BusyError,
     CorruptStoreError,
     LethalOperationError,
+    StoreBusyError,
     StoreError,
     UsageError,
 )
 from reposyncd.model import ChunkCounts, DirectoryRow, FileCounts, Hit, Progress, SyncResult
 from reposyncd.store.catalog import Catalog, Generation, Repo
+from reposyncd.store.locks import STATE_LOCK, holder
 from reposyncd.store.manifest import Manifest
 from reposyncd.store.state import State
 from reposyncd.sync.compare import is_current
@@ -160,7 +162,6 @@ class Workspace:
 
     def _context(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Context:
         from reposyncd.chunking.chunker import chunk_text
-        from reposyncd.store.space import guard
         from reposyncd.sync.run import Context
 
         return Context(
@@ -170,7 +171,6 @@ class Workspace:
             fingerprint=self.fingerprint(),
             scan=self._scan,
             max_file_size=self._config.index.max_file_size,
-            guard=guard(self._config.state_dir),
             now_ns=self._now_ns,
             on_progress=on_progress,
             should_stop=should_stop,
@@ -272,16 +272,26 @@ class Workspace:
                 f"{', '.join(each.name for each in repos)}: indexed by another version or with another model; "
                 "build the index anew with: reposyncd sync " + repos[0].root
             )
+        hits = self._search(lambda: search(self.index, collections, query, limit), repos[0])
+        self._move_seal()
+        return hits
+
+    def _search(self, search: Callable[[], tuple[Hit, ...]], repo: Repo) -> tuple[Hit, ...]:
+        """What the search finds; once more if it fails, since a checkpoint may have put another store in the place."""
         try:
-            hits = search(self.index, collections, query, limit)
+            try:
+                return search()
+            except (StoreBusyError, LethalOperationError):
+                raise
+            except StoreError:
+                self.index.release()
+                return search()
         except (CorruptStoreError, LethalOperationError) as error:
             with suppress(BusyError, StoreError), self._state_lock(0):
                 self._state.catalog.break_seal()  # the next sync looks for itself
             raise CorruptStoreError(
-                f"the index is damaged ({error}); mend it with: reposyncd sync {repos[0].root}"
+                f"the index is damaged ({error}); mend it with: reposyncd sync {repo.root}"
             ) from error
-        self._move_seal()
-        return hits
 
     def _move_seal(self) -> None:
         """Opening the store changed its files and nothing in it: the next sync need not look for more."""
@@ -299,7 +309,8 @@ class Workspace:
         manifest = Manifest(self._state.db, generation)
         if not generation.checked or generation.fingerprint != self.fingerprint() or manifest.intents():
             return None
-        if self._state.catalog.seal() != self._state.place.seal():
+        # While another sync writes, the store is as that one knows it, and not as the last one left it.
+        if holder(self._lock_path) is None and self._state.catalog.seal() != self._state.place.seal():
             return None
         known = manifest.directories()
         snapshot = self._scan(repo, known)
@@ -329,6 +340,10 @@ class Workspace:
             max_file_size=limit,
             exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
         )
+
+    @property
+    def _lock_path(self) -> str:
+        return os.path.join(self._config.state_dir, STATE_LOCK)
 
     def _state_lock(self, timeout_s: float | None = None) -> AbstractContextManager[None]:
         from reposyncd.store.locks import state_lock

@@ -203,3 +203,33 @@ def test_it_is_due_when_the_log_is_long_for_the_size_of_the_store() -> None:
 def test_only_collections_of_ours_with_many_dead_vectors_are_written_anew() -> None:
     live = {"dead": 1000, "living": 1000, "new": 1000}
     assert plan({"dead": 3001, "living": 3000, "foreign": 1_000_000}, live).compact == ("dead",)
+
+
+def scores(reader: Workspace) -> list[float]:
+    """Of hits of equal score either may be the better one."""
+    return [round(hit.score, 4) for hit in reader.search("f1", None, 3)]
+
+
+def test_a_search_whose_store_is_replaced_under_its_hands_finds_the_same(lab: StoreLab) -> None:
+    lab.sync()
+    with lab.workspace() as reader, lab.workspace() as writer:
+        before = scores(reader)
+        checkpoint = checkpoint_of(writer)
+        for step in checkpoint.steps():
+            step()
+        assert scores(reader) == before  # from the store that is gone, or the one that took its place
+        reader.index.release()
+        assert scores(reader) == before
+
+
+def test_a_search_that_starts_while_the_store_is_replaced_tries_the_one_that_serves(lab: StoreLab) -> None:
+    lab.sync()
+    with lab.workspace() as reader, lab.workspace() as writer:
+        before = scores(reader)
+        reader.index.release()
+        checkpoint = checkpoint_of(writer)
+        reader.index.start()  # it knows the old place, and has not opened it
+        for step in checkpoint.steps():
+            step()
+        assert scores(reader) == before
+    assert len(list(lab.state.glob("store-*"))) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reposyncd.embedding import create
-from reposyncd.errors import InterruptedSyncError, RootMissingError, UsageError
+from reposyncd.errors import InterruptedSyncError, NoSpaceError, RootMissingError, UsageError
 from reposyncd.model import SyncResult
 from reposyncd.store.memory import MemoryIndex
 from tests.support import Lab
@@ -330,3 +330,36 @@ class Untouchable(MemoryIndex):
         if name in ("start", "open", "apply", "delete", "drop", "ids", "records", "query"):
             raise AssertionError(f"the store was used: {name}")
         return super().__getattribute__(name)
+
+
+def test_while_another_repo_is_synced_one_with_nothing_to_do_does_not_wait(lab: Lab, tmp_path: Path) -> None:
+    lab.sync()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "c.py").write_text("print('c')\n")
+    seen: list[SyncResult] = []
+    with lab.workspace() as workspace:
+
+        def look(progress: object) -> None:
+            # What the other sync has written so far shows in the store's files.
+            (lab.state / "chroma" / "chroma.sqlite3").write_bytes(os.urandom(8))
+            seen.append(lab.sync(index=Untouchable()))
+
+        workspace.sync(str(other), on_progress=look)
+    assert seen
+    assert all(did_nothing(result) for result in seen)
+
+
+def test_what_is_kept_in_quarantine_makes_room_when_the_disk_is_full(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = lab.state / "quarantine" / "chroma"
+    kept.mkdir(parents=True)
+    (kept / "chroma.sqlite3").write_bytes(b"damaged")
+
+    def require(path: str, needed: int, purpose: str) -> None:
+        if kept.exists():
+            raise NoSpaceError("the disk is full")
+
+    monkeypatch.setattr("reposyncd.store.space.require", require)
+    lab.sync()
+    assert not kept.exists()
+    lab.assert_equals_an_index_built_from_scratch()

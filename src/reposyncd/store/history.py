@@ -24,7 +24,7 @@ class Run:
     finished_ns: int | None
     outcome: str
     """"running", "done", "interrupted" or "failed"; a run of a process that died stays "running" until the next
-    run of its repo starts, which calls it "interrupted" """
+    run starts, which calls it "interrupted" """
     files_done: int
     files_total: int
     chunks_done: int
@@ -44,9 +44,10 @@ class History:
         self._db = db
 
     def start(self, repo: Repo, kind: str, now_ns: int) -> int:
-        """Records that a run began, and returns its id. Runs that never ended were interrupted."""
+        """Records that a run began, and returns its id. Runs that never ended were interrupted: the caller is the
+        only writer."""
         with self._db.transaction():
-            self._db.run("UPDATE run SET outcome = 'interrupted' WHERE repo = ? AND outcome = 'running'", (repo.id,))
+            self._db.run("UPDATE run SET outcome = 'interrupted' WHERE outcome = 'running'")
             id = self._db.insert("INSERT INTO run (repo, kind, started_ns) VALUES (?, ?, ?)", (repo.id, kind, now_ns))
             self._db.run(
                 "DELETE FROM run WHERE repo = ? AND id NOT IN"

@@ -15,6 +15,9 @@ from contextlib import contextmanager, suppress
 
 from reposyncd.errors import BusyError, StoreBusyError, TransientStoreError
 
+STATE_LOCK = "reposyncd.lock"
+"""Inside the state directory."""
+
 CHROMA_LOCK = ".chroma.lock"
 """Inside the Chroma directory: the convention of other ChromaDB programs, which flock the same file."""
 
@@ -36,7 +39,7 @@ def state_lock(state_dir: str, timeout_s: float) -> Iterator[None]:
 
     Raises BusyError, which names the holder, when it is not had within `timeout_s`.
     """
-    path = os.path.join(state_dir, "reposyncd.lock")
+    path = os.path.join(state_dir, STATE_LOCK)
 
     def busy() -> BusyError:
         return BusyError(
@@ -142,7 +145,7 @@ def _held(
             lock.acquire(timeout=0)
         except Timeout:
             on_wait()
-            lock.acquire(timeout=timeout_s)
+            lock.acquire(timeout=max(timeout_s, _POLL_S))  # it may only have been somebody who asks for the holder
     except Timeout:
         raise busy() from None
     except OSError as error:  # a disk that is full or read-only, a directory that is gone

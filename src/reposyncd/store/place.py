@@ -101,6 +101,13 @@ class Place:
                 sync_directory(self._state_dir)
         return target
 
+    def empty_quarantine(self) -> bool:
+        """Removes what is kept there. Whether there was anything."""
+        directory = os.path.join(self._state_dir, QUARANTINE)
+        there = os.path.isdir(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+        return there
+
 
 def seal(path: str) -> str:
     """What the files of the store at `path` look like: while it is the same, nobody has written to any of them.

@@ -16,6 +16,7 @@ from reposyncd.errors import LethalOperationError, StoreBusyError, TransientStor
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
 from reposyncd.ports import Outcome
 from reposyncd.store.life import Life
+from reposyncd.store.place import translated
 
 T = TypeVar("T")
 
@@ -190,6 +191,9 @@ class IndexProcess:
         if self._life is None:
             # Its real place: a link that is set to another directory must not mix two of them in one client.
             place = os.path.realpath(self._chroma_dir)
+            if not os.path.lexists(self._chroma_dir):
+                with translated(place):
+                    os.mkdir(place, 0o700)
             life = Life(self._state_dir, self._log_name, [place, *self._arguments], self._slack_s())
             try:
                 threading.Thread(target=self._receive, args=(life,), name="index-replies", daemon=True).start()

@@ -65,7 +65,8 @@ class Index:
         if self._store is None:
             from reposyncd.store.chroma import ChromaStore
 
-            os.makedirs(self._dir, mode=0o700, exist_ok=True)
+            if not os.path.isdir(self._dir):  # not made: the one that serves is another by now
+                raise TransientStoreError(f"{self._dir} is gone")
             with self.locked():
                 before = seal(self._dir)
                 self._store = ChromaStore(self._dir)  # which writes a row that says so

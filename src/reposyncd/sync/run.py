@@ -39,11 +39,11 @@ class Context:
     scan: Callable[[Repo, Mapping[str, DirectoryRow | None]], Snapshot]
     max_file_size: int
     """bytes"""
-    guard: Callable[[int], None]
-    """raises NoSpaceError if the disk has no room for that many more chunks"""
     now_ns: Callable[[], int]
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
+    guard: Callable[[int], None] = lambda chunks: None
+    """raises NoSpaceError if the disk has no room for that many more chunks"""
 
 
 def sync_repo(context: Context, repo: Repo, run: int, started_ns: int, *, full: bool) -> SyncResult:

@@ -8,7 +8,7 @@ from typing import Any
 from reposyncd.errors import StoreError
 from reposyncd.store.catalog import Catalog, Incident, Repo
 from reposyncd.store.history import History, Run
-from reposyncd.store.locks import CHROMA_LOCK, holder
+from reposyncd.store.locks import CHROMA_LOCK, STATE_LOCK, holder
 from reposyncd.store.space import RESERVE_BYTES
 from reposyncd.store.state import MANIFEST, State
 
@@ -29,7 +29,7 @@ def status(state_dir: str, now_ns: int, version: str) -> dict[str, Any]:
     }
     if not os.path.exists(os.path.join(state_dir, MANIFEST)):
         return report
-    report["writer"] = holder(os.path.join(state_dir, "reposyncd.lock"))
+    report["writer"] = holder(os.path.join(state_dir, STATE_LOCK))
     state = State(state_dir)
     try:
         _fill(report, state, now_ns)

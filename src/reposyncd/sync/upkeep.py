@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from reposyncd.errors import (
     CorruptManifestError,
     CorruptStoreError,
     InterruptedSyncError,
+    NoSpaceError,
     StoreError,
     TransientStoreError,
     UsageError,
@@ -20,6 +22,7 @@ from reposyncd.store import imprint
 from reposyncd.store.catalog import Repo
 from reposyncd.store.checkpoint import Checkpoint, Persister, examine, is_due
 from reposyncd.store.history import History
+from reposyncd.store.space import guard
 from reposyncd.store.state import State
 from reposyncd.sync.patience import Patience
 from reposyncd.sync.run import Context, sync_repo
@@ -98,12 +101,22 @@ class _Sync:
         repo = upkeep.find()
         if self._run is None:
             self._run = History(state.db).start(repo, "full" if self._full else "sync", self._started_ns)
-        context = upkeep.context(self._on_progress)
+        context = replace(upkeep.context(self._on_progress), guard=self._guard)
         result = sync_repo(context, repo, self._run, self._started_ns, full=self._full)
         self._tidy()
         state.catalog.set_seal(state.place.seal())
         self._finish("done", result)
         return result
+
+    def _guard(self, chunks: int) -> None:
+        """Asks for room; what is kept in the quarantine must not be what is in the way."""
+        ask = guard(self._state.path)
+        try:
+            ask(chunks)
+        except NoSpaceError:
+            if not self._state.place.empty_quarantine():
+                raise
+            ask(chunks)
 
     # Trouble --------------------------------------------------------------------------------------------
 
@@ -185,23 +198,23 @@ class _Sync:
             for generation in state.catalog.generations(repo)
             if generation.checked
         }
-        if state.place.is_empty() or not is_due(examine(state.place.link), sum(live.values())):
-            return
-        self._tell(Progress("checkpoint"))
-        checkpoint = Checkpoint(
-            state.place,
-            live,
-            make_persister=upkeep.make_persister,
-            release=upkeep.index.release,
-            lock_timeout_s=upkeep.lock_timeout_s,
-        )
         try:
+            if state.place.is_empty() or not is_due(examine(state.place.link), sum(live.values())):
+                return
+            self._tell(Progress("checkpoint"))
+            checkpoint = Checkpoint(
+                state.place,
+                live,
+                make_persister=upkeep.make_persister,
+                release=upkeep.index.release,
+                lock_timeout_s=upkeep.lock_timeout_s,
+            )
             for step in checkpoint.steps():
                 if self._should_stop():
                     break
                 step()
-        except CorruptStoreError:
-            raise
-        except (StoreError, OSError) as error:
+        except (StoreError, OSError, sqlite3.Error) as error:
+            if isinstance(error, CorruptStoreError):
+                state.catalog.break_seal()  # the original was sound a moment ago; the next sync looks more closely
             self._tell(Progress("checkpoint", trouble=f"the store could not be tidied: {error}"))
         state.place.clean()
