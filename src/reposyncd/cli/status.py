@@ -49,7 +49,7 @@ def _show(report: dict[str, Any]) -> None:
     store = report["store"]
     if not store["healthy"]:
         click.echo(f"{click.style('degraded', fg='red')}: {printable(store['reason'])}")
-    if store.get("lock", {}).get("held"):
+    if store.get("lock", {}).get("held") and store["lock"]["waits"]:
         click.echo(f"the store is locked by process {store['lock']['holder']}")
     for incident in report["incidents"]:
         click.echo(

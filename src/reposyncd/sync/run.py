@@ -119,7 +119,7 @@ class _Run:
             raise CorruptStoreError(f"the store cannot be opened: {error}") from error
         recover(self._repo.name, collection, manifest, self._index)
         generation = self._catalog.generation(generation.id)
-        if not full and generation.checked and count == generation.chunks:
+        if count == generation.chunks and (count == 0 or (generation.checked and not full)):
             return set()
         self._context.on_progress(Progress("check"))
         self._catalog.set_checked(generation, False)
