@@ -91,6 +91,19 @@ def test_a_damaged_file_of_the_vector_index_is_made_good_by_one_sync(
     assert result.chunks.embedded <= len(chunks)
 
 
+def test_rot_that_no_stat_betrays_is_found_and_mended_by_verify(lab: StoreLab) -> None:
+    path = segment(lab) / "data_level0.bin"
+    before = path.stat()
+    garble(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert lab.run("verify").returncode == 1
+    repaired = lab.run("verify", "--repair")
+    assert repaired.returncode == 1
+    assert "quarantine" in repaired.stderr
+    assert lab.run("verify").returncode == 0
+    assert lab.mend().chunks.embedded == 0
+
+
 def test_a_vector_index_that_is_gone_is_made_good_by_one_sync(lab: StoreLab) -> None:
     chunks = lab.committed()
     shutil.rmtree(segment(lab))

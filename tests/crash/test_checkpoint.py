@@ -105,6 +105,31 @@ def test_after_a_checkpoint_the_log_is_empty_and_the_index_is_the_same(lab: Stor
     assert log_rows(lab) <= 2  # the fewest that Chroma persists
 
 
+def test_between_two_checkpoints_chroma_persists_nothing(lab: StoreLab, always: None, tmp_path: Path) -> None:
+    lab.sync()
+    (tmp_path / "empty").mkdir()
+    with lab.workspace() as workspace:
+        workspace.sync(str(tmp_path / "empty"))  # a collection without records beside it
+    lab.write(many_files(40))
+    lab.sync()
+    before = seal_of_segments(lab)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 1 << 60)
+        lab.write(many_files(60))
+        lab.sync()
+    assert log_rows(lab) >= 20
+    assert seal_of_segments(lab) == before
+
+
+def seal_of_segments(lab: Lab) -> dict[str, tuple[int, int]]:
+    """Of the vector indexes that are persisted."""
+    return {
+        path.name: (path.stat().st_size, path.stat().st_mtime_ns)
+        for pickle in (lab.state / "chroma").resolve().glob("*/index_metadata.pickle")
+        for path in pickle.parent.iterdir()
+    }
+
+
 def test_what_was_deleted_is_reclaimed(lab: StoreLab, always: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reposyncd.store.checkpoint.SMALL", 0)
     lab.sync()

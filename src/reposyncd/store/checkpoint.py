@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import quote
 
 from reposyncd.errors import CorruptStoreError, StoreError
 from reposyncd.store import imprint
@@ -79,7 +80,7 @@ class Persister(Protocol):
 
 def examine(path: str) -> Condition:
     """What state the store at `path` is in. Reads its database, so never in a process that has it open in Chroma."""
-    with _database(path) as db:
+    with _database(path, "ro") as db:
         [first, last] = db.execute("SELECT min(seq_id), max(seq_id) FROM embeddings_queue").fetchone()
     size = sum(
         os.lstat(os.path.join(directory, name)).st_size for directory, _, names in os.walk(path) for name in names
@@ -231,9 +232,9 @@ def _version(path: str) -> bytes:
         return file.read(28)[24:]
 
 
-def _database(path: str) -> closing[sqlite3.Connection]:
-    """The database of the store at `path`."""
-    return closing(sqlite3.connect(_path(path), isolation_level=None))
+def _database(path: str, mode: str = "rw") -> closing[sqlite3.Connection]:
+    """The database of the store at `path`, which is there; "ro" writes nothing, not even what a crash left to do."""
+    return closing(sqlite3.connect(f"file:{quote(_path(path))}?mode={mode}", uri=True, isolation_level=None))
 
 
 def _path(path: str) -> str:

@@ -8,6 +8,7 @@ writes holds the state lock.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,9 @@ from reposyncd.store.locks import CHROMA_LOCK
 
 LINK = "chroma"
 _PREFIX = "store-"
+_OURS = re.compile(_PREFIX + "[0-9a-f]{8}")
+"""Names of directories that `Place.new` has made: a person may have put others beside them."""
+
 _NEXT_LINK = "chroma.next"
 QUARANTINE = "quarantine"
 
@@ -86,7 +90,7 @@ class Place:
                 os.unlink(os.path.join(self._state_dir, _NEXT_LINK))
             for entry in os.listdir(self._state_dir):
                 path = os.path.join(os.path.realpath(self._state_dir), entry)
-                if entry.startswith(_PREFIX) and path != current:
+                if _OURS.fullmatch(entry) and path != current:
                     shutil.rmtree(path, ignore_errors=True)  # tried again at the next start
 
     def quarantine(self) -> str:
@@ -102,10 +106,10 @@ class Place:
         return target
 
     def empty_quarantine(self) -> bool:
-        """Removes what is kept there. Whether there was anything."""
-        directory = os.path.join(self._state_dir, QUARANTINE)
-        there = os.path.isdir(directory)
-        shutil.rmtree(directory, ignore_errors=True)
+        """Removes the store that is kept there. Whether there was one."""
+        path = os.path.join(self._state_dir, QUARANTINE, LINK)
+        there = os.path.isdir(path)
+        shutil.rmtree(path, ignore_errors=True)
         return there
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -22,10 +23,11 @@ from reposyncd.store import imprint
 from reposyncd.store.catalog import Repo
 from reposyncd.store.checkpoint import Checkpoint, Persister, examine, is_due
 from reposyncd.store.history import History
+from reposyncd.store.place import QUARANTINE
 from reposyncd.store.space import guard
 from reposyncd.store.state import State
 from reposyncd.sync.patience import Patience
-from reposyncd.sync.run import Context, sync_repo
+from reposyncd.sync.run import NANOSECONDS, Context, sync_repo
 
 _MENDED_AT_MOST = 3
 """Times that one sync makes the store or the manifest anew: each damaged once, and one more for bad luck."""
@@ -105,6 +107,7 @@ class _Sync:
         result = sync_repo(context, repo, self._run, self._started_ns, full=self._full)
         self._tidy()
         state.catalog.set_seal(state.place.seal())
+        result = replace(result, duration_s=(self._now_ns() - self._started_ns) / NANOSECONDS)
         self._finish("done", result)
         return result
 
@@ -141,7 +144,11 @@ class _Sync:
         self._mended += 1
         if self._mended > _MENDED_AT_MOST:
             raise error
-        self._tell(replace(self._last, trouble=f"damaged, and made anew: {error}"))
+        what = "manifest" if isinstance(error, CorruptManifestError) else "store"
+        kept = os.path.join(self._state.path, QUARANTINE)
+        self._tell(
+            replace(self._last, trouble=f"the {what} is damaged, and is made anew; it is kept in {kept}: {error}")
+        )
         self._upkeep.index.release()
         if isinstance(error, CorruptManifestError):
             self._run = None
@@ -156,17 +163,19 @@ class _Sync:
     # The store ------------------------------------------------------------------------------------------
 
     def _recognise_store(self) -> None:
-        """Is it as the last sync left it? If not, all ids are compared; if the manifest is new, its repos are
-        learnt from it."""
+        """Is it as the last sync left it? If not, or to be sure, its index files are read; and all records are
+        compared. If the manifest is new, its repos are learnt from the store."""
         catalog, place = self._state.catalog, self._state.place
         seal = catalog.seal()
-        if seal is not None and seal == place.seal():
+        sealed = seal is not None and seal == place.seal()
+        if sealed and not self._full:
             return
         if current := place.current():
             imprint.check(current)
         if seal is None:
             self._adopt()
-        catalog.break_seal()
+        if not sealed:
+            catalog.break_seal()
 
     def _adopt(self) -> None:
         """A manifest that knows nothing, beside a store: the repos are those that its collections name."""

@@ -109,3 +109,12 @@ def test_the_quarantine_keeps_one(place: Place) -> None:
     assert (kept / "chroma.sqlite3").read_bytes() == b"second"
     assert place.current() is None
     assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_what_a_person_has_put_beside_it_is_never_removed(place: Place) -> None:
+    theirs = [Path(place.link).with_name(name) for name in ("store-front", "store-0000000", "store-deadbeef0", "store")]
+    for path in theirs:
+        path.mkdir()
+        (path / "precious").touch()
+    place.ensure()
+    assert all((path / "precious").exists() for path in theirs)
