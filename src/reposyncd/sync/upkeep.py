@@ -218,6 +218,7 @@ class _Sync:
                 release=upkeep.index.release,
                 lock_timeout_s=upkeep.lock_timeout_s,
             )
+            upkeep.index.release()  # two stores in memory at once are one too many for a small machine
             for step in checkpoint.steps():
                 if self._should_stop():
                     break
