@@ -40,11 +40,13 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# Programs that the tests compare with or run. Installed where that is possible, else named.
+# Programs that the tests compare with or run. Installed where that is possible, else named. Tests that mount file
+# systems or inject errors are for root: where they would be skipped, nothing is asked for.
 .PHONY: .packages .apt
 .packages:
-	@missing=""; \
-	for program in git:git; do \
+	@missing=""; wanted="git:git"; \
+	[ "$$(id -u)" != 0 ] || wanted="$$wanted strace:strace mkfs.ext4:e2fsprogs"; \
+	for program in $$wanted; do \
 		command -v "$${program%%:*}" >/dev/null || missing="$$missing $${program##*:}"; \
 	done; \
 	[ -z "$$missing" ] || $(MAKE) --no-print-directory .apt PACKAGES="$$missing"
