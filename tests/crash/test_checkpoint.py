@@ -258,3 +258,17 @@ def test_a_search_that_starts_while_the_store_is_replaced_tries_the_one_that_ser
             step()
         assert scores(reader) == before
     assert len(list(lab.state.glob("store-*"))) == 1
+
+
+def test_a_collection_that_was_dropped_since_is_not_taken_for_damage(
+    lab: StoreLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 0)
+    lab.sync()
+    monkeypatch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 1 << 60)
+    lab.variables["REPOSYNCD_EMBEDDING__MODEL"] = "static"
+    lab.sync()  # another collection is built, and the first one dropped
+    os.utime(lab.state / "chroma" / "chroma.sqlite3")
+    result = lab.sync()
+    assert result.chunks.embedded == result.chunks.added == 0
+    assert not (lab.state / "quarantine").exists()

@@ -177,7 +177,9 @@ class Checkpoint:
                     " JOIN collections ON collections.id = segments.collection"
                 )
             )
-            with suppress(sqlite3.Error):  # a SQLite that lacks Chroma's tokenizer; the others merge what was deleted
+            with suppress(
+                sqlite3.OperationalError
+            ):  # a SQLite that lacks Chroma's tokenizer; the others merge what was deleted
                 db.execute("INSERT INTO embedding_fulltext_search (embedding_fulltext_search) VALUES ('optimize')")
             db.execute("VACUUM")
         directories = [entry for entry in os.scandir(self._copy) if entry.is_dir(follow_symlinks=False)]
