@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -169,6 +169,45 @@ class DirectoryRow(NamedTuple):
     """entries that have no chunks, by reason"""
     pruned: tuple[str, ...]
     """names of subdirectories that are not entered"""
+
+
+class Scope(NamedTuple):
+    """The part of a tree that is looked at. Paths are relative to the root, "" for it."""
+
+    flat: frozenset[str] = frozenset()
+    """directories without what is in their subdirectories"""
+    trees: frozenset[str] = frozenset()
+    """directories with everything below them"""
+
+    def __bool__(self) -> bool:
+        return bool(self.flat or self.trees)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole tree."""
+        return "" in self.trees
+
+    def __or__(self, other: Scope) -> Scope:
+        return Scope(self.flat | other.flat, self.trees | other.trees)
+
+    def without_overlaps(self) -> Scope:
+        """The same part, with nothing named that lies below one of the trees."""
+        trees = frozenset(path for path in self.trees if not is_below(path, self.trees - {path}))
+        return Scope(frozenset(path for path in self.flat if not is_below(path, trees)), trees)
+
+
+WHOLE = Scope(trees=frozenset({""}))
+
+
+def is_below(path: str, places: Set[str]) -> bool:
+    """Whether the path is one of the places or lies below one; "" is the root, above everything."""
+    if not places:
+        return False
+    while path not in places:
+        if not path:
+            return False
+        path = path.rpartition("/")[0]
+    return True
 
 
 @dataclass(frozen=True, slots=True)

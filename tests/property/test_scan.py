@@ -13,9 +13,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reposyncd.model import DirectoryRow
+from reposyncd.model import DirectoryRow, Scope, is_below
 from reposyncd.tree.ignore import IgnoreRules
-from reposyncd.tree.scan import Snapshot, scan
+from reposyncd.tree.scan import ScannedDirectory, Snapshot, Witness, scan
 from tests.support import LATER_NS
 
 NAMES = st.sampled_from(["a", "b", "c.py", "é", "x y", "new\nline", ".hidden", ".git", "-", "k" * 255])
@@ -127,3 +127,37 @@ def test_every_file_is_found_where_a_plain_walk_finds_it(files: dict[str, bytes]
                     path = os.path.relpath(os.path.join(directory, name), root)
                     expected[path] = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         assert {path: tuple(s) for each in look(root, {}).changed for path, s in each.files} == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    edits=st.lists(EDITS, max_size=12),
+    scope=st.builds(Scope, *[st.frozensets(st.one_of(PATHS, st.just("")), max_size=4)] * 2),
+)
+def test_a_scan_of_a_part_finds_what_a_scan_of_the_whole_finds_there(edits: list[Edit], scope: Scope) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place).resolve()
+        for edit in edits:
+            edit(root)
+        rules = IgnoreRules.for_root(str(root), (), {})
+        entered: list[str] = []
+        learnt: dict[str, IgnoreRules] = {}
+
+        def found(directory: ScannedDirectory) -> bool:
+            return directory.path in scope.flat or is_below(directory.path, scope.trees)
+
+        part = scan(
+            str(root),
+            rules,
+            {},
+            now_ns=time.time_ns() + LATER_NS,
+            max_file_size=1 << 20,
+            scope=scope,
+            witness=Witness(lambda path, fd: entered.append(path), learnt.__setitem__),
+        )
+        whole = look(root, {})
+        assert sorted(part.changed, key=str) == sorted(filter(found, whole.changed), key=str)
+        assert sorted(entered) == sorted(directory.path for directory in part.changed)
+        assert {path: rules.digest for path, rules in learnt.items()} == {
+            directory.path: directory.row.rules for directory in part.changed
+        }

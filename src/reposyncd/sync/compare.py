@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from reposyncd.model import is_below
 from reposyncd.tree.scan import Snapshot
 
 
@@ -17,14 +18,3 @@ def gone_directories(snapshot: Snapshot, known: Iterable[str]) -> list[str]:
 def is_current(snapshot: Snapshot, known: Iterable[str]) -> bool:
     """Whether the listing alone proves that nothing differs from what is on record."""
     return not snapshot.changed and not snapshot.unreadable and not gone_directories(snapshot, known)
-
-
-def is_below(path: str, places: set[str]) -> bool:
-    """Whether the path is one of the places or lies below one; "" is the root, above everything."""
-    if not places:
-        return False
-    while path not in places:
-        if not path:
-            return False
-        path = path.rpartition("/")[0]
-    return True

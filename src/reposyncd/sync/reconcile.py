@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reposyncd.errors import FileProblem, InterruptedSyncError, UnstableError, VanishedError
-from reposyncd.model import DirectoryRow, FileCounts, FileError, FileRow, FileStat, Progress, Skip
+from reposyncd.model import DirectoryRow, FileCounts, FileError, FileRow, FileStat, Progress, Skip, is_below
 from reposyncd.store.manifest import Manifest
-from reposyncd.sync.compare import gone_directories, is_below
+from reposyncd.sync.compare import gone_directories
 from reposyncd.sync.examine import Examiner, Touched
 from reposyncd.sync.pipeline import Pipeline
 from reposyncd.sync.plan import FilePlan, is_unchanged

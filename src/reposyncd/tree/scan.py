@@ -15,14 +15,14 @@ import gc
 import marshal
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import xxhash
 
 from reposyncd.errors import RootMissingError
-from reposyncd.model import RACY_NS, DirectoryRow, FileError, FileStat, RootIdentity, Skip, signed64
+from reposyncd.model import RACY_NS, WHOLE, DirectoryRow, FileError, FileStat, RootIdentity, Scope, Skip, signed64
 from reposyncd.tree.directory import OPEN_DIRECTORY, open_below
 from reposyncd.tree.gitdir import is_repository, read_small
 from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
@@ -42,6 +42,8 @@ _MARSHAL_FORMAT = 2
 """Newer formats depend on reference counts, so that equal values could have different bytes."""
 
 _RULE_FILES = (GITIGNORE, OWN_IGNORE, ".git")
+
+_NEVER_ENTERED = ("", ".", "..", ".git")
 
 _Entry = tuple[str, int, int, int, int, int]
 """name, size, mtime_ns, ctime_ns, inode, mode"""
@@ -64,8 +66,8 @@ class ScannedDirectory:
 class Snapshot:
     """A tree as it was listed.
 
-    A known directory that is in neither `unchanged` nor `changed` is gone or ignored, unless it is one of
-    `unreadable` or lies below one: of those nothing is known.
+    A known directory of the scope that is in neither `unchanged` nor `changed` is gone or ignored, unless it is one
+    of `unreadable` or lies below one: of those nothing is known.
     """
 
     identity: RootIdentity
@@ -83,8 +85,11 @@ def scan(
     now_ns: int,
     max_file_size: int,
     exclude_dirs: frozenset[str] = frozenset(),
+    scope: Scope = WHOLE,
+    witness: Witness | None = None,
 ) -> Snapshot:
-    """Lists the tree below `root`, an absolute path without symbolic links; no link is followed.
+    """Lists the tree below `root`, an absolute path without symbolic links, as far as it is in the scope; no link is
+    followed. The witness is told of every directory.
 
     `rules` are those from outside the root, and must have been made for this `max_file_size` (bytes), on which the
     skips of known directories depend. `now_ns` is the wall clock. `exclude_dirs` are absolute paths that are not
@@ -93,10 +98,19 @@ def scan(
     was_enabled = gc.isenabled()
     gc.disable()  # a million short-lived tuples, none of them in a cycle
     try:
-        return _Scan(root, known, now_ns - RACY_NS, max_file_size, exclude_dirs).run(rules)
+        return _Scan(root, known, now_ns - RACY_NS, max_file_size, exclude_dirs, witness).run(rules, scope)
     finally:
         if was_enabled:
             gc.enable()
+
+
+class Witness(NamedTuple):
+    """Who is told of each directory (by its path) while it is listed."""
+
+    enter: Callable[[str, int], object]
+    """it is open as this descriptor, and about to be listed"""
+    learn: Callable[[str, IgnoreRules], object]
+    """these rules are in force in it"""
 
 
 class _Level(NamedTuple):
@@ -118,8 +132,10 @@ class _Scan:
         trusted_until_ns: int,
         max_file_size: int,
         exclude_dirs: frozenset[str],
+        witness: Witness | None,
     ) -> None:
         self._root = root
+        self._witness = witness
         self._known = known
         self._trusted_until_ns = trusted_until_ns
         self._max_file_size = max_file_size
@@ -127,11 +143,13 @@ class _Scan:
         self._prefix_bytes = len(os.fsencode(prefix))
         self._never = {each.removeprefix(prefix) for each in exclude_dirs if each.startswith(prefix)}
         self._levels: list[_Level] = []
+        self._reached: dict[str, IgnoreRules] = {}
+        """the rules in the directories on the way to the scope"""
         self._unchanged: list[str] = []
         self._changed: list[ScannedDirectory] = []
         self._unreadable: list[FileError] = []
 
-    def run(self, rules: IgnoreRules) -> Snapshot:
+    def run(self, rules: IgnoreRules, scope: Scope) -> Snapshot:
         try:
             fd = os.open(self._root, OPEN_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
@@ -140,21 +158,63 @@ class _Scan:
             raise RootMissingError(f"{self._root} cannot be listed: {error.strerror}") from error
         found = os.fstat(fd)
         try:
-            self._list(fd, "", rules)
-            while self._levels:
-                level = self._levels[-1]
-                if level.inner:
-                    self._enter(level, level.inner.pop())
-                else:
-                    self._levels.pop()
-                    if level.fd is not None:
-                        os.close(level.fd)
+            scope = scope.without_overlaps()
+            for path in sorted(scope.trees):
+                self._reach(fd, path, rules)
+                self._list_levels()
+            for path in sorted(scope.flat):
+                self._reach(fd, path, rules)
+                self._leave_levels()
         finally:
-            for level in self._levels:
-                if level.fd is not None:
-                    os.close(level.fd)
+            os.close(fd)
+            self._leave_levels()
         identity = RootIdentity(signed64(found.st_dev), signed64(found.st_ino))
         return Snapshot(identity, frozenset(self._unchanged), tuple(self._changed), tuple(self._unreadable))
+
+    def _list_levels(self) -> None:
+        """Lists what is below the directories that were listed."""
+        while self._levels:
+            level = self._levels[-1]
+            if level.inner:
+                self._enter(level, level.inner.pop())
+            else:
+                self._leave(self._levels.pop())
+
+    def _leave_levels(self) -> None:
+        while self._levels:
+            self._leave(self._levels.pop())
+
+    def _leave(self, level: _Level) -> None:
+        if level.fd is not None:
+            os.close(level.fd)
+
+    def _reach(self, root: int, path: str, rules: IgnoreRules) -> None:
+        """Lists a directory of the scope, unless it or one above it is ignored, or no directory."""
+        fd = os.open(".", OPEN_DIRECTORY, dir_fd=root)
+        above = ""
+        for name in path.split("/") if path else ():
+            inner = f"{above}/{name}" if above else name
+            try:
+                if above not in self._reached:
+                    self._reached[above] = self._rules_inside(fd, above, rules, _RULE_FILES)
+                rules = self._reached[above]
+            except OSError as error:
+                os.close(fd)
+                self._fail(above, error)
+                return
+            outer = fd
+            try:
+                if inner in self._never or name in _NEVER_ENTERED or not _is_utf8(name) or rules.ignores(inner, True):
+                    return
+                fd = os.open(name, OPEN_DIRECTORY, dir_fd=outer)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    self._fail(inner, error)
+                return
+            finally:
+                os.close(outer)
+            above = inner
+        self._list(fd, path, rules)
 
     def _enter(self, level: _Level, name: str) -> None:
         path = f"{level.path}/{name}" if level.path else name
@@ -179,6 +239,8 @@ class _Scan:
     def _list(self, fd: int, path: str, rules: IgnoreRules) -> None:
         """Lists an open directory, and closes it if nothing in it is to be entered."""
         keep = False
+        if self._witness:
+            self._witness.enter(path, fd)
         try:
             rules, inner = self._compare(fd, path, rules)
             if inner:
@@ -217,6 +279,8 @@ class _Scan:
             rule_files.append(".git")
         if rule_files:
             rules = self._rules_inside(fd, path, rules, rule_files)
+        if self._witness:
+            self._witness.learn(path, rules)
         signature = xxhash.xxh3_128_digest(marshal.dumps((entries, directories), _MARSHAL_FORMAT))
         row = self._known.get(path)
         if row is not None and complete and row.signature == signature and row.rules == rules.digest:
@@ -233,7 +297,7 @@ class _Scan:
         shown = path.encode("utf-8", "backslashreplace").decode()
         self._unreadable.append(FileError(shown, f"cannot be listed: {error.strerror}"))
 
-    def _rules_inside(self, fd: int, path: str, rules: IgnoreRules, rule_files: list[str]) -> IgnoreRules:
+    def _rules_inside(self, fd: int, path: str, rules: IgnoreRules, rule_files: Sequence[str]) -> IgnoreRules:
         """The rules with those of the directory's own; `rule_files` are its regular ignore files, and `.git`.
 
         Raises OSError, which names the file, if one that holds rules cannot be read. One that was replaced by
