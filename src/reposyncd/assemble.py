@@ -18,12 +18,12 @@ from reposyncd.errors import (
     StoreError,
     UsageError,
 )
-from reposyncd.model import ChunkCounts, DirectoryRow, FileCounts, Hit, Progress, SyncResult
+from reposyncd.model import WHOLE, ChunkCounts, DirectoryRow, FileCounts, Hit, Progress, Scope, SyncResult
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.locks import STATE_LOCK, holder
 from reposyncd.store.manifest import Manifest
 from reposyncd.store.state import State
-from reposyncd.sync.compare import is_current
+from reposyncd.sync.compare import is_current, skips_of
 from reposyncd.sync.repos import add, find, named, root_of
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.scan import Snapshot, scan
@@ -238,7 +238,7 @@ class Workspace:
                 generation=generation,
                 manifest=manifest,
                 index=self.index,
-                snapshot=self._scan(repo, {}),
+                snapshot=self._scan(repo, {}, WHOLE),
                 max_file_size=self._config.index.max_file_size,
                 on_progress=on_progress,
                 should_stop=should_stop,
@@ -313,23 +313,19 @@ class Workspace:
         if holder(self._lock_path) is None and self._state.catalog.seal() != self._state.place.seal():
             return None
         known = manifest.directories()
-        snapshot = self._scan(repo, known)
+        snapshot = self._scan(repo, known, WHOLE)
         if snapshot.identity != repo.identity or not is_current(snapshot, known):
             return None
-        skipped: dict[str, int] = {}
-        for row in known.values():
-            for reason, count in row.skipped.items() if row else ():
-                skipped[reason] = skipped.get(reason, 0) + count
         return SyncResult(
             repo=repo.name,
             root=repo.root,
-            files=FileCounts(total=generation.files, unchanged=generation.files, skipped=dict(sorted(skipped.items()))),
+            files=FileCounts(total=generation.files, unchanged=generation.files, skipped=skips_of(known.values())),
             chunks=ChunkCounts(total=generation.chunks),
             bytes_read=0,
             duration_s=time.monotonic() - started,
         )
 
-    def _scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None]) -> Snapshot:
+    def _scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None], scope: Scope) -> Snapshot:
         limit = self._config.index.max_file_size
         rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ, salt=str(limit))
         return scan(
@@ -339,6 +335,7 @@ class Workspace:
             now_ns=self._now_ns(),
             max_file_size=limit,
             exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
+            scope=scope,
         )
 
     @property

@@ -31,6 +31,10 @@ class RootMissingError(ReposyncError):
     """Raised when a root is absent, unmounted or another directory than before. Nothing is deleted."""
 
 
+class WholeTreeNeededError(ReposyncError):
+    """Raised when a part of a tree cannot be made true alone: what is on record of the rest is not to be trusted."""
+
+
 class InterruptedSyncError(ReposyncError):
     """Raised when a sync was asked to stop. What was committed stays; the next run goes on from there."""
 

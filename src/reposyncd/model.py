@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -253,6 +253,30 @@ class SyncResult:
     bytes_read: int
     duration_s: float
     errors: tuple[FileError, ...] = ()
+
+    def plus(self, later: SyncResult) -> SyncResult:
+        """What this sync and a later one, which went on from there, did together."""
+        files, chunks = later.files, later.chunks
+        new, modified = self.files.new + files.new, self.files.modified + files.modified
+        return replace(
+            later,
+            files=replace(
+                files,
+                new=new,
+                modified=modified,
+                deleted=self.files.deleted + files.deleted,
+                unchanged=max(0, files.total - new - modified),
+            ),
+            chunks=replace(
+                chunks,
+                added=self.chunks.added + chunks.added,
+                relabelled=self.chunks.relabelled + chunks.relabelled,
+                deleted=self.chunks.deleted + chunks.deleted,
+                embedded=self.chunks.embedded + chunks.embedded,
+            ),
+            bytes_read=self.bytes_read + later.bytes_read,
+            duration_s=self.duration_s + later.duration_s,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: plain dicts, lists, strings and numbers."""

@@ -35,6 +35,11 @@ class VectorIndex(Protocol):
     """Called now and then by the thread that waits for an operation other than a query, with what keeps the store
     from going on, if something does. What it raises, the wait raises."""
 
+    @property
+    def life(self) -> int:
+        """Another number whenever the store has been opened anew; 0 while it is not open."""
+        ...
+
     def start(self) -> None:
         """Gets ready, in the background, for the first operation; never needed, only sooner."""
         ...

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,13 @@ def test_a_sync_that_waits_is_degraded_and_says_for_what_and_how_long(lab: Lab) 
 
     with lab.workspace() as workspace:
         index = workspace.index
+        opened = index.open
 
-        def scanned(*arguments: object) -> object:
+        def late(collection: str, metadata: Mapping[str, str]) -> int:
             index.on_wait(Waiting("another program holds the lock", time.time_ns() - 7_000_000_000))
-            return scan(*arguments)  # type: ignore[arg-type]
+            return opened(collection, metadata)
 
-        scan = workspace._scan
-        workspace._scan = scanned  # type: ignore[method-assign, assignment]
+        index.open = late  # type: ignore[method-assign]
         workspace.sync(str(lab.root), "lab", on_progress=look)
     [found] = seen[0]["repos"]
     assert found["state"] == "degraded"

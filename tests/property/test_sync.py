@@ -81,7 +81,7 @@ class DyingIndex:
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._index, name)
-        if name in ("start", "close"):
+        if name in ("start", "close", "life"):
             return operation
 
         def counted(*arguments: Any) -> Any:

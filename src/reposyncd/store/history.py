@@ -60,6 +60,11 @@ class History:
         """Whether a run never said how it ended: its process died."""
         return self._db.row("SELECT 1 FROM run WHERE outcome = 'running'") is not None
 
+    def progress(self, id: int) -> tuple[int, int]:
+        """(files, chunks) that the run has done."""
+        files_done, chunks_done = self._db.row("SELECT files_done, chunks_done FROM run WHERE id = ?", (id,))
+        return files_done, chunks_done
+
     def expect(self, id: int, files_total: int) -> None:
         """Records how many files the run has to deal with."""
         with self._db.transaction():

@@ -17,13 +17,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from reposyncd.model import ChunkRow, DirectoryRow, FileRow, FileStat, Skip
+from reposyncd.model import WHOLE, ChunkRow, DirectoryRow, FileRow, FileStat, Scope, Skip
 from reposyncd.store.catalog import Generation
 from reposyncd.store.database import Database
 
 _SQL_VARIABLES = 500
 """Values in one IN list: under the 999 that the oldest SQLite builds allow."""
+
+_DIRECTORIES = "SELECT path, signature, rules, files, skipped, pruned FROM directory"
 
 _JOINED = "directory JOIN file ON file.directory = directory.id JOIN chunk ON chunk.file = file.id"
 
@@ -94,12 +97,17 @@ class Manifest:
 
     # What is recorded -----------------------------------------------------------------------------------
 
-    def directories(self) -> dict[str, DirectoryRow | None]:
-        """Every directory on record, by path; None where its files must be compared one by one."""
-        rows = self._db.rows(
-            "SELECT path, signature, rules, files, skipped, pruned FROM directory WHERE generation = ?",
-            (self._generation,),
-        )
+    def directories(self, scope: Scope = WHOLE) -> dict[str, DirectoryRow | None]:
+        """The directories on record, by path; None where its files must be compared one by one."""
+        rows: list[Any] = []
+        if scope.is_whole:
+            rows = self._db.rows(f"{_DIRECTORIES} WHERE generation = ?", (self._generation,))
+        else:
+            for path in scope.flat | scope.trees:
+                rows += self._db.rows(f"{_DIRECTORIES} WHERE generation = ? AND path = ?", (self._generation, path))
+            for path in scope.trees:  # "0" is what comes after "/"
+                between = (self._generation, f"{path}/", f"{path}0")
+                rows += self._db.rows(f"{_DIRECTORIES} WHERE generation = ? AND path > ? AND path < ?", between)
         nothing: dict[str, int] = {}
         return {
             path: None

@@ -24,6 +24,7 @@ class MemoryIndex:
         self._embed = embed
         self._collections: dict[str, dict[str, Record]] = {}
         self.opened: tuple[str, str] | None = None
+        self.life = 1
         self.on_wait: Callable[[Waiting | None], None] = lambda waiting: None  # never called: nothing waits
         self._metadata: dict[str, dict[str, str]] = {}
 

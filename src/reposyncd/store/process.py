@@ -78,6 +78,7 @@ class IndexProcess:
         self._life: Life | None = None
         self._waiting: Waiting | None = None
         self._closed = False
+        self._lives = 0
         self.opened: tuple[str, str] | None = None
         """the store's seals before and after it was opened"""
         self.on_wait: Callable[[Waiting | None], None] = lambda waiting: None
@@ -142,6 +143,12 @@ class IndexProcess:
         with self._lock:
             return self._life.pid if self._life else None
 
+    @property
+    def life(self) -> int:
+        """Which child it is, counted from 1; 0 while there is none."""
+        with self._lock:
+            return self._lives if self._life else 0
+
     def start(self) -> None:
         """Starts the child now, so that its imports overlap with the caller's own work."""
         with self._lock:
@@ -201,6 +208,7 @@ class IndexProcess:
                 life.bury()
                 raise TransientStoreError(f"the index process could not be started: {error}") from error
             self._life = life
+            self._lives += 1
         return self._life
 
     def _receive(self, life: Life) -> None:

@@ -90,6 +90,8 @@ class Pipeline:
     A batch that the store refuses, or that kills the index process, is divided until the files are found that do
     it. Those are recorded as quarantined, with their digest, and told to `on_quarantine` (path, reason).
 
+    `run` is what the history is told of, and how far it was before.
+
     `found` are ids of stored records that the manifest does not know; a chunk that has such an id takes its vector,
     and the id is removed. `guard` is called before a batch with the number of its new chunks, and raises NoSpaceError.
     """
@@ -101,7 +103,7 @@ class Pipeline:
         manifest: Manifest,
         index: VectorIndex,
         *,
-        run: int | None = None,
+        run: RunProgress | None = None,
         found: set[str] | None = None,
         guard: Callable[[int], None] = lambda chunks: None,
         on_quarantine: Callable[[str, str], None] = lambda path, reason: None,
@@ -238,7 +240,8 @@ class Pipeline:
 
     def _commit(self, commit: Commit, totals: Totals) -> None:
         if self._run is not None:
-            commit = replace(commit, run=RunProgress(self._run, totals.files, totals.added))
+            done = RunProgress(self._run.id, self._run.files_done + totals.files, self._run.chunks_done + totals.added)
+            commit = replace(commit, run=done)
         self._manifest.commit(commit)
         self.totals = totals
         if commit.doomed:

@@ -90,7 +90,8 @@ class Reconciler:
         self._examiner = examiner
         self._on_progress = on_progress
         self._should_stop = should_stop
-        self._outcome = Outcome()
+        self.outcome = Outcome()
+        """what was done so far"""
         self._directories: dict[str, _Directory] = {}
         self._gone: list[FileRow] = []
         self.done = 0
@@ -102,11 +103,11 @@ class Reconciler:
         """Compares the snapshot with the manifest. First step; `run` is the second."""
         dirty: list[Dirty] = []
         unknown = {error.path for error in snapshot.unreadable}
-        self._outcome.errors += snapshot.unreadable
+        self.outcome.errors += snapshot.unreadable
         for path in snapshot.unchanged:
             row = known[path]
             assert row is not None  # noqa: S101 - a directory is unchanged against a row only
-            self._outcome.skipped = add_counts(self._outcome.skipped, row.skipped)
+            self.outcome.skipped = add_counts(self.outcome.skipped, row.skipped)
         for scanned in snapshot.changed:
             files = self._manifest.files(scanned.path) if scanned.path in known else {}
             directory = _Directory(scanned, scanned.trusted)
@@ -143,8 +144,8 @@ class Reconciler:
         complete = {path: directory.row() for path, directory in self._directories.items() if directory.complete}
         self._manifest.put_directories(complete, gone)
         for directory in self._directories.values():
-            self._outcome.skipped = add_counts(self._outcome.skipped, directory.row().skipped)
-        return self._outcome
+            self.outcome.skipped = add_counts(self.outcome.skipped, directory.row().skipped)
+        return self.outcome
 
     def _bring_up_to_date(self, file: Dirty, last_attempt: bool) -> bool:
         """Whether the file is dealt with; False: it moved under the read, and is to be read again."""
@@ -163,7 +164,7 @@ class Reconciler:
         except FileProblem as problem:
             self._fail(directory, file, problem)
         else:
-            self._outcome.bytes_read += size
+            self.outcome.bytes_read += size
             self._accept(directory, file, found)
         self._advance()
         return True
@@ -177,22 +178,22 @@ class Reconciler:
             return
         was_indexed = file.known is not None and file.known.skip is None
         is_indexed = found.row.skip is None
-        self._outcome.new += is_indexed and not was_indexed
-        self._outcome.modified += is_indexed and was_indexed
-        self._outcome.deleted += was_indexed and not is_indexed
+        self.outcome.new += is_indexed and not was_indexed
+        self.outcome.modified += is_indexed and was_indexed
+        self.outcome.deleted += was_indexed and not is_indexed
         self._pipeline.put(found)
 
     def _fail(self, directory: _Directory, file: Dirty, problem: FileProblem) -> None:
         directory.complete = False
-        self._outcome.errors.append(FileError(file.path, str(problem)))
+        self.outcome.errors.append(FileError(file.path, str(problem)))
 
     def quarantined(self, path: str, reason: str) -> None:
         """The pipeline has given the file up, after it was accepted."""
         self._directories[path.rpartition("/")[0]].skips[path] = Skip.QUARANTINED
-        self._outcome.errors.append(FileError(path, reason))
+        self.outcome.errors.append(FileError(path, reason))
 
     def _remove(self, row: FileRow) -> None:
-        self._outcome.deleted += row.skip is None
+        self.outcome.deleted += row.skip is None
         self._pipeline.remove(row.path, [chunk.id for chunk in self._manifest.chunks(row.path)])
 
     def _advance(self) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from reposyncd.errors import (
     CorruptStoreError,
     InterruptedSyncError,
     LethalOperationError,
     RootMissingError,
+    WholeTreeNeededError,
 )
-from reposyncd.model import ChunkCounts, DirectoryRow, Progress, SyncResult, Waiting
+from reposyncd.model import WHOLE, ChunkCounts, DirectoryRow, Progress, Scope, SyncResult, Waiting
 from reposyncd.ports import Chunker, VectorIndex
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.database import Database
 from reposyncd.store.history import History
-from reposyncd.store.manifest import Manifest
-from reposyncd.sync.compare import gone_directories
+from reposyncd.store.manifest import Manifest, RunProgress
+from reposyncd.sync.compare import gone_directories, is_current, skips_of
 from reposyncd.sync.examine import Examiner
 from reposyncd.sync.pipeline import Pipeline, Totals, compare, recover
 from reposyncd.sync.reconcile import Outcome, Reconciler
@@ -36,26 +37,33 @@ class Context:
     chunker: Chunker
     fingerprint: str
     """of the chunker, the embedder and the form of the records; another one means another generation"""
-    scan: Callable[[Repo, Mapping[str, DirectoryRow | None]], Snapshot]
+    scan: Callable[[Repo, Mapping[str, DirectoryRow | None], Scope], Snapshot]
     max_file_size: int
     """bytes"""
     now_ns: Callable[[], int]
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     guard: Callable[[int], None] = lambda chunks: None
-    """raises NoSpaceError if the disk has no room for that many more chunks"""
+    """called before each batch; raises NoSpaceError if the disk has no room for that many more chunks"""
+    begin: Callable[[], int | None] = lambda: None
+    """called when there is something to do; returns the run's row in the history, if it is to have one"""
+    on_stopped: Callable[[SyncResult], None] = lambda done: None
+    """told what was done before a stop that was asked for"""
+    probed: dict[str, int] = field(default_factory=dict)
+    """by collection: in which life of the index it was found to be sound. Kept by who syncs often"""
 
 
-def sync_repo(context: Context, repo: Repo, run: int, started_ns: int, *, full: bool) -> SyncResult:
-    """Makes the index of a repo true, and returns when it is. `run` is its row in the history.
+def sync_repo(context: Context, repo: Repo, scope: Scope = WHOLE, *, full: bool) -> SyncResult:
+    """Makes the index of a repo true, as far as it is in the scope, and returns when it is. Its duration is for the
+    caller to say.
 
     `full` trusts no stat, reads every file, and compares every id with the store.
 
     Raises RootMissingError for a root that is another directory than before, and empty: it is taken for an
-    unmounted one, and nothing is deleted. Raises InterruptedSyncError and StoreError as `Reconciler` does, and
-    CorruptStoreError for a store that fails its probe.
+    unmounted one, and nothing is deleted. Raises WholeTreeNeededError if a part cannot be made true alone. Raises
+    InterruptedSyncError and StoreError as `Reconciler` does, and CorruptStoreError for a store that fails its probe.
     """
-    return _Run(context, repo, run).sync(started_ns, full)
+    return _Run(context, repo).sync(scope, full)
 
 
 def choose_generation(catalog: Catalog, repo: Repo, fingerprint: str) -> Generation:
@@ -75,55 +83,87 @@ def choose_generation(catalog: Catalog, repo: Repo, fingerprint: str) -> Generat
 class _Run:
     """One sync under way."""
 
-    def __init__(self, context: Context, repo: Repo, run: int) -> None:
+    def __init__(self, context: Context, repo: Repo) -> None:
         self._context = context
         self._repo = repo
-        self._run = run
+        self._run: int | None = None
+        self._before = (0, 0)
         self._index = context.index
         self._catalog = Catalog(context.db)
         self._history = History(context.db)
         self._waiting: Waiting | None = None
         self._progress: Callable[[], Progress] = lambda: Progress("scan")
 
-    def sync(self, started_ns: int, full: bool) -> SyncResult:
+    def sync(self, scope: Scope, full: bool) -> SyncResult:
         self._index.on_wait = self._tell_waiting
         generation = choose_generation(self._catalog, self._repo, self._context.fingerprint)
-        self._context.on_progress(self._progress())
         manifest = Manifest(self._context.db, generation)
+        self._context.on_progress(self._progress())
+        trusted = bool(generation.checked) and not full and not manifest.intents()
+        known, snapshot = self._look(manifest, scope, full)
+        if not scope.is_whole and (not trusted or snapshot.identity != self._repo.identity):
+            raise WholeTreeNeededError(f"{self._repo.root} has to be looked at as a whole")
+        if trusted and is_current(snapshot, known) and len(self._catalog.generations(self._repo)) == 1:
+            self._check_identity(snapshot, False)
+            return self._result(generation, Outcome(skipped=skips_of(known.values())), Totals())
+        self._run = self._context.begin()
+        if self._run is not None:
+            self._before = self._history.progress(self._run)
         found = self._check(generation, manifest, full)
-        known = manifest.directories()
-        snapshot = self._context.scan(self._repo, {} if full else known)
+        if found is not None:
+            if not scope.is_whole:
+                raise WholeTreeNeededError(f"the records of {self._repo.name} have to be compared with its files")
+            known, snapshot = self._look(manifest, scope, full)
+        found = found or set()
         self._check_identity(snapshot, bool(found))
         outcome, totals = self._reconcile(generation, manifest, snapshot, known, found, full)
         if found:
             self._index.delete(generation.collection, sorted(found)).result()
-        self._catalog.set_checked(generation, True)
+        self._end(generation)
+        return self._result(generation, outcome, totals)
+
+    def _end(self, generation: Generation) -> None:
+        """The generation is true."""
+        if not generation.checked:
+            self._catalog.set_checked(generation, True)
         if generation.state == "building":
             self._catalog.switch(self._repo, generation)
         for other in self._catalog.generations(self._repo):
             if other.state == "doomed":
                 self._index.drop(other.collection)
                 self._catalog.forget(other)
-        return _result(self._context, self._repo, self._catalog.generation(generation.id), outcome, totals, started_ns)
 
-    def _check(self, generation: Generation, manifest: Manifest, full: bool) -> set[str]:
+    def _look(self, manifest: Manifest, scope: Scope, full: bool) -> tuple[dict[str, DirectoryRow | None], Snapshot]:
+        """What is on record of the scope, and what is there."""
+        known = manifest.directories(scope)
+        snapshot = self._context.scan(self._repo, {} if full else known, scope)
+        if not scope.is_whole and (gone := gone_directories(snapshot, known)):
+            known |= manifest.directories(Scope(trees=frozenset(gone)))  # what was below them is gone too
+        return known, snapshot
+
+    def _check(self, generation: Generation, manifest: Manifest, full: bool) -> set[str] | None:
         """Removes leftovers, probes the store, and compares its records with the manifest's if anything speaks for it.
 
-        Returns the ids of records that nobody knows: to be claimed by the reconcile, else deleted.
+        Returns None if nothing did, else the ids of records that nobody knows: to be claimed by the reconcile, else
+        deleted.
         """
         collection = generation.collection
+        if generation.checked and not full and 0 < self._index.life == self._context.probed.get(collection):
+            return None
         try:
             count = self._index.open(collection, collection_metadata(self._repo, generation))
             self._index.probe(collection)
         except LethalOperationError as error:
             raise CorruptStoreError(f"the store cannot be opened: {error}") from error
         recover(self._repo.name, collection, manifest, self._index)
-        generation = self._catalog.generation(generation.id)
-        if count == generation.chunks and (count == 0 or (generation.checked and not full)):
-            return set()
-        self._context.on_progress(Progress("check"))
-        self._catalog.set_checked(generation, False)
-        return compare(self._repo.name, collection, manifest, self._index)
+        found: set[str] | None = None
+        chunks = self._catalog.generation(generation.id).chunks
+        if count != chunks or (count and (full or not generation.checked)):
+            self._context.on_progress(Progress("check"))
+            self._catalog.set_checked(generation, False)
+            found = compare(self._repo.name, collection, manifest, self._index)
+        self._context.probed[collection] = self._index.life
+        return found
 
     def _reconcile(
         self,
@@ -140,7 +180,7 @@ class _Run:
             generation.collection,
             manifest,
             self._index,
-            run=self._run,
+            run=None if self._run is None else RunProgress(self._run, *self._before),
             found=found,
             guard=context.guard,
             on_quarantine=lambda path, reason: reconciler.quarantined(path, reason),
@@ -151,13 +191,34 @@ class _Run:
                 self._repo.name, tree, context.max_file_size, context.chunker, manifest.chunks, context.now_ns
             )
             reconciler = Reconciler(
-                manifest, pipeline, examiner, on_progress=context.on_progress, should_stop=context.should_stop
+                manifest,
+                pipeline,
+                examiner,
+                on_progress=lambda progress: context.on_progress(self._since_the_beginning(progress)),
+                should_stop=context.should_stop,
             )
-            self._progress = reconciler.progress
+            self._progress = lambda: self._since_the_beginning(reconciler.progress())
             dirty = reconciler.find_dirty(snapshot, known, trust_stat=not full)
-            self._history.expect(self._run, reconciler.total)
-            outcome = reconciler.run(dirty, gone_directories(snapshot, known))
+            if self._run is not None:
+                self._history.expect(self._run, self._before[0] + reconciler.total)
+            try:
+                outcome = reconciler.run(dirty, gone_directories(snapshot, known))
+            except InterruptedSyncError:
+                if not found:  # what was begun is finished, and nothing else is in the collection
+                    self._catalog.set_checked(generation, True)
+                context.on_stopped(self._result(generation, reconciler.outcome, pipeline.totals))
+                raise
         return outcome, pipeline.totals
+
+    def _since_the_beginning(self, progress: Progress) -> Progress:
+        """With what the run did before it was stopped, and went on."""
+        files, chunks = self._before
+        return replace(
+            progress,
+            files_done=files + progress.files_done,
+            files_total=files + progress.files_total,
+            chunks_done=chunks + progress.chunks_done,
+        )
 
     def _check_identity(self, snapshot: Snapshot, found: bool) -> None:
         if snapshot.identity == self._repo.identity:
@@ -173,13 +234,32 @@ class _Run:
     def _tell_waiting(self, waiting: Waiting | None) -> None:
         """Called now and then while the store is waited for."""
         if waiting != self._waiting:
-            self._history.note(self._run, waiting)
+            if self._run is not None:
+                self._history.note(self._run, waiting)
             self._waiting = waiting
         self._context.on_progress(replace(self._progress(), trouble=waiting.reason if waiting else ""))
         if waiting and self._context.should_stop():
             raise InterruptedSyncError(
                 f"stopped, waiting: {waiting.reason}; what is stored stays, and the next sync goes on from there"
             )
+
+    def _result(self, generation: Generation, outcome: Outcome, totals: Totals) -> SyncResult:
+        generation = self._catalog.generation(generation.id)
+        return SyncResult(
+            repo=self._repo.name,
+            root=self._repo.root,
+            files=outcome.counts(generation.files),
+            chunks=ChunkCounts(
+                total=generation.chunks,
+                added=totals.added,
+                relabelled=totals.relabelled,
+                deleted=totals.deleted,
+                embedded=totals.embedded,
+            ),
+            bytes_read=outcome.bytes_read,
+            duration_s=0.0,
+            errors=tuple(outcome.errors),
+        )
 
 
 def collection_metadata(repo: Repo, generation: Generation) -> dict[str, str]:
@@ -189,28 +269,3 @@ def collection_metadata(repo: Repo, generation: Generation) -> dict[str, str]:
         "reposyncd_root": repo.root,
         "reposyncd_fingerprint": generation.fingerprint,
     }
-
-
-def _result(
-    context: Context,
-    repo: Repo,
-    generation: Generation,
-    outcome: Outcome,
-    totals: Totals,
-    started_ns: int,
-) -> SyncResult:
-    return SyncResult(
-        repo=repo.name,
-        root=repo.root,
-        files=outcome.counts(generation.files),
-        chunks=ChunkCounts(
-            total=generation.chunks,
-            added=totals.added,
-            relabelled=totals.relabelled,
-            deleted=totals.deleted,
-            embedded=totals.embedded,
-        ),
-        bytes_read=outcome.bytes_read,
-        duration_s=(context.now_ns() - started_ns) / NANOSECONDS,
-        errors=tuple(outcome.errors),
-    )

@@ -13,11 +13,13 @@ from reposyncd.errors import (
     CorruptStoreError,
     InterruptedSyncError,
     NoSpaceError,
+    ReposyncError,
     StoreError,
     TransientStoreError,
     UsageError,
+    WholeTreeNeededError,
 )
-from reposyncd.model import Progress, RootIdentity, SyncResult, Waiting
+from reposyncd.model import WHOLE, Progress, RootIdentity, Scope, SyncResult, Waiting
 from reposyncd.ports import VectorIndex
 from reposyncd.store import imprint
 from reposyncd.store.catalog import Repo
@@ -53,16 +55,28 @@ class Upkeep:
     patience_s: float
     make_persister: Callable[[str], Persister]
     lock_timeout_s: float
+    tidies: bool = True
+    """whether a checkpoint that is due is made by the sync that made it due"""
+    pace: Callable[[int], None] = lambda chunks: None
+    """called before a batch of that many new chunks; waits if that is too fast"""
 
     def sync(self, *, full: bool) -> SyncResult:
         """Makes the index of the repo true, and returns when it is, whatever state it is found in."""
-        return _Sync(self, full).run()
+        sync = Sync(self, full=full)
+        try:
+            return sync.run()
+        except BaseException as error:
+            sync.end(error)
+            raise
 
 
-class _Sync:
-    """One sync, over all its tries."""
+class Sync:
+    """One sync, over all its tries. One that was stopped may be run again, and goes on as the same one.
 
-    def __init__(self, upkeep: Upkeep, full: bool) -> None:
+    A sync of a part of the tree leaves no row in the history.
+    """
+
+    def __init__(self, upkeep: Upkeep, *, full: bool) -> None:
         self._upkeep = upkeep
         self._state = upkeep.state
         self._full = full
@@ -74,17 +88,21 @@ class _Sync:
         self._run: int | None = None
         self._trouble: Waiting | None = None
         self._mended = 0
+        self._scope = WHOLE
+        self._done: SyncResult | None = None
         self._patience = Patience(upkeep.patience_s, on_trouble=self._on_trouble, should_stop=upkeep.should_stop)
 
-    def run(self) -> SyncResult:
-        try:
-            result = self._patience.run(self._try)
-        except BaseException as error:
-            stopped = isinstance(error, InterruptedSyncError | KeyboardInterrupt)
-            with suppress(StoreError):  # the one that is under way says why
-                self._finish("interrupted" if stopped else "failed", error=str(error))
-            raise
-        return result
+    def run(self, scope: Scope = WHOLE) -> SyncResult:
+        """Makes the index true as far as it is in the scope. Raises InterruptedSyncError when asked to stop; what it
+        raises else, and that it is not to be run again, is for the caller to tell `end`."""
+        self._scope = scope
+        return self._patience.run(self._try)
+
+    def end(self, error: BaseException) -> None:
+        """It is not to be run again. The history says why."""
+        stopped = isinstance(error, InterruptedSyncError | KeyboardInterrupt)
+        with suppress(StoreError):  # what ended it says why
+            self._finish("interrupted" if stopped else "failed", error=str(error))
 
     def _try(self) -> SyncResult:
         with self._upkeep.lock():
@@ -101,18 +119,48 @@ class _Sync:
             state.db.check()
         self._recognise_store()
         repo = upkeep.find()
-        if self._run is None:
-            self._run = History(state.db).start(repo, "full" if self._full else "sync", self._started_ns)
-        context = replace(upkeep.context(self._on_progress), guard=self._guard)
-        result = sync_repo(context, repo, self._run, self._started_ns, full=self._full)
-        self._tidy()
-        state.catalog.set_seal(state.place.seal())
+        context = replace(
+            upkeep.context(self._on_progress),
+            guard=self._guard,
+            begin=lambda: self._begin(repo),
+            on_stopped=self._on_stopped,
+        )
+        try:
+            result = sync_repo(context, repo, self._scope, full=self._full)
+            if upkeep.tidies:
+                self._tidy()
+        except InterruptedSyncError:
+            self._seal()
+            raise
+        except (StoreError, WholeTreeNeededError):
+            raise
+        except ReposyncError:  # a root that is missing is worth a row in the history
+            self._begin(repo)
+            raise
+        self._seal()
+        if self._done:
+            result = self._done.plus(result)
         result = replace(result, duration_s=(self._now_ns() - self._started_ns) / NANOSECONDS)
         self._finish("done", result)
         return result
 
+    def _begin(self, repo: Repo) -> int | None:
+        if self._run is None and self._scope.is_whole:
+            self._run = History(self._state.db).start(repo, "full" if self._full else "sync", self._started_ns)
+        return self._run
+
+    def _on_stopped(self, done: SyncResult) -> None:
+        self._done = self._done.plus(done) if self._done else done
+
+    def _seal(self) -> None:
+        """The store is as this sync leaves it."""
+        catalog, seal = self._state.catalog, self._state.place.seal()
+        if catalog.seal() != seal:
+            catalog.set_seal(seal)
+
     def _guard(self, chunks: int) -> None:
         """Asks for room; what is kept in the quarantine must not be what is in the way."""
+        self._upkeep.pace(chunks)
         ask = guard(self._state.path)
         try:
             ask(chunks)
