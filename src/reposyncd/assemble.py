@@ -8,17 +8,29 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reposyncd.errors import (
     BusyError,
     CorruptStoreError,
+    InterruptedSyncError,
     LethalOperationError,
     StoreBusyError,
     StoreError,
     UsageError,
 )
-from reposyncd.model import WHOLE, ChunkCounts, DirectoryRow, FileCounts, Hit, Progress, Scope, SyncResult
+from reposyncd.model import (
+    WHOLE,
+    ChunkCounts,
+    DirectoryRow,
+    FileCounts,
+    Hit,
+    Progress,
+    Scope,
+    SyncResult,
+    Waiting,
+)
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.locks import STATE_LOCK, holder
 from reposyncd.store.manifest import Manifest
@@ -26,7 +38,7 @@ from reposyncd.store.state import State
 from reposyncd.sync.compare import is_current, skips_of
 from reposyncd.sync.repos import add, find, named, root_of
 from reposyncd.tree.ignore import IgnoreRules
-from reposyncd.tree.scan import Snapshot, scan
+from reposyncd.tree.scan import Snapshot, Witness, scan
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
@@ -34,7 +46,11 @@ if TYPE_CHECKING:
     from reposyncd.store.history import Run
     from reposyncd.store.process import IndexProcess
     from reposyncd.sync.run import Context
+    from reposyncd.sync.upkeep import Upkeep
     from reposyncd.sync.verify import Verification
+
+Look = Callable[["Repo", "Scope", Callable[["Witness | None"], "Snapshot"]], "Snapshot"]
+"""(repo, scope, the scan) to what the scan found"""
 
 _RECORDS = "records 1"
 """The form of ids and metadata in Chroma. A change of it rebuilds every index."""
@@ -60,6 +76,9 @@ class Workspace:
         self._now_ns = now_ns
         self._state = State(config.state_dir)
         self._index = index
+        self._probed: dict[str, int] = {}
+        self.look: Look = lambda repo, scope, scan: scan(None)
+        """makes every scan of a repo's tree; a service watches the directories meanwhile"""
 
     def __enter__(self) -> Workspace:
         return self
@@ -109,6 +128,7 @@ class Workspace:
         """The repos that are indexed."""
         return self._state.catalog
 
+    @cached_property
     def fingerprint(self) -> str:
         """Of everything that decides what the records of a given file are."""
         from reposyncd.chunking.identity import fingerprint as chunker
@@ -142,23 +162,45 @@ class Workspace:
             repo = find(self.catalog, root, name)
             if repo and not full and (result := self._if_current(repo)):
                 return result
-        from reposyncd.sync.upkeep import Upkeep
-
         with suppress(StoreError):  # only sooner; the sync that follows is patient
             self.index.start()
+        return self.upkeep(
+            lambda: find(self.catalog, root, name) or add(self.catalog, root, name),
+            lock=self.state_lock,
+            patience_s=self._config.store.patience,
+            on_progress=on_progress,
+            should_stop=should_stop,
+        ).sync(full=full)
+
+    def upkeep(
+        self,
+        find: Callable[[], Repo],
+        *,
+        lock: Callable[[], AbstractContextManager[None]],
+        patience_s: float,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+        tidies: bool = True,
+        pace: Callable[[int], None] = lambda chunks: None,
+    ) -> Upkeep:
+        """What syncs of one repo are made with; see `sync.upkeep.Upkeep`."""
+        from reposyncd.sync.upkeep import Upkeep
+
         return Upkeep(
             state=self._state,
             index=self.index,
-            lock=self._state_lock,
+            lock=lock,
             context=lambda tell: self._context(tell, should_stop),
-            find=lambda: find(self.catalog, root, name) or add(self.catalog, root, name),
+            find=find,
             on_progress=on_progress,
             should_stop=should_stop,
             now_ns=self._now_ns,
-            patience_s=self._config.store.patience,
-            make_persister=self._persister,
+            patience_s=patience_s,
+            make_persister=lambda path: self._persister(path, should_stop),
             lock_timeout_s=self._config.lock.timeout,
-        ).sync(full=full)
+            tidies=tidies,
+            pace=pace,
+        )
 
     def _context(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Context:
         from reposyncd.chunking.chunker import chunk_text
@@ -168,19 +210,26 @@ class Workspace:
             db=self._state.db,
             index=self.index,
             chunker=chunk_text,
-            fingerprint=self.fingerprint(),
+            fingerprint=self.fingerprint,
             scan=self._scan,
             max_file_size=self._config.index.max_file_size,
             now_ns=self._now_ns,
             on_progress=on_progress,
             should_stop=should_stop,
+            probed=self._probed,
         )
 
-    def _persister(self, path: str) -> IndexProcess:
+    def _persister(self, path: str, should_stop: Callable[[], bool]) -> IndexProcess:
         from reposyncd.store.locks import NO_LOCK
         from reposyncd.store.process import NO_EMBEDDER
 
-        return self._process(path, NO_EMBEDDER, NO_LOCK, "checkpoint.log")
+        def look(waiting: Waiting | None) -> None:
+            if should_stop():
+                raise InterruptedSyncError("stopped while the store was tidied; nothing was changed")
+
+        process = self._process(path, NO_EMBEDDER, NO_LOCK, "checkpoint.log")
+        process.on_wait = look
+        return process
 
     def verify(
         self,
@@ -204,7 +253,7 @@ class Workspace:
                 verification, bad = Verification(each.name, each.root, counts={"damaged": 1}), []
             if repair and verification.counts:
                 if bad:
-                    with self._state_lock():
+                    with self.state_lock():
                         [serving] = [g for g in self.catalog.generations(each) if g.state == "serving"]
                         self.catalog.set_checked(serving, False)
                         self.index.delete(serving.collection, bad).result()
@@ -222,7 +271,7 @@ class Workspace:
         from reposyncd.sync.pipeline import recover
         from reposyncd.sync.verify import Verification, Verifier
 
-        with self._state_lock():
+        with self.state_lock():
             self._state.db.check()
             serving = [each for each in self.catalog.generations(repo) if each.state == "serving"]
             self._state.place.ensure()
@@ -245,7 +294,7 @@ class Workspace:
                 random=random.Random(),  # noqa: S311 - a sample, not a secret
             )
             found = verifier.verify()
-            self._move_seal()
+            self.move_seal()
             return found
 
     def history(self, repo: str | None, limit: int) -> list[tuple[Repo, Run]]:
@@ -259,7 +308,7 @@ class Workspace:
         """The chunks nearest to the query, best first, of one repo or of all."""
         from reposyncd.search.query import search
 
-        wanted = self.fingerprint()
+        wanted = self.fingerprint
         repos = named(self.catalog, repo)
         collections = [
             generation.collection
@@ -273,7 +322,7 @@ class Workspace:
                 "build the index anew with: reposyncd sync " + repos[0].root
             )
         hits = self._search(lambda: search(self.index, collections, query, limit), repos[0])
-        self._move_seal()
+        self.move_seal()
         return hits
 
     def _search(self, search: Callable[[], tuple[Hit, ...]], repo: Repo) -> tuple[Hit, ...]:
@@ -287,13 +336,13 @@ class Workspace:
                 self.index.release()
                 return search()
         except (CorruptStoreError, LethalOperationError) as error:
-            with suppress(BusyError, StoreError), self._state_lock(0):
+            with suppress(BusyError, StoreError), self.state_lock(0):
                 self._state.catalog.break_seal()  # the next sync looks for itself
             raise CorruptStoreError(
                 f"the index is damaged ({error}); mend it with: reposyncd sync {repo.root}"
             ) from error
 
-    def _move_seal(self) -> None:
+    def move_seal(self) -> None:
         """Opening the store changed its files and nothing in it: the next sync need not look for more."""
         with suppress(StoreError):
             if self.index.opened:
@@ -307,7 +356,7 @@ class Workspace:
             return None
         [generation] = generations
         manifest = Manifest(self._state.db, generation)
-        if not generation.checked or generation.fingerprint != self.fingerprint() or manifest.intents():
+        if not generation.checked or generation.fingerprint != self.fingerprint or manifest.intents():
             return None
         # While another sync writes, the store is as that one knows it, and not as the last one left it.
         if holder(self._lock_path) is None and self._state.catalog.seal() != self._state.place.seal():
@@ -328,21 +377,27 @@ class Workspace:
     def _scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None], scope: Scope) -> Snapshot:
         limit = self._config.index.max_file_size
         rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ, salt=str(limit))
-        return scan(
-            repo.root,
-            rules,
-            {path: row for path, row in known.items() if row is not None},
-            now_ns=self._now_ns(),
-            max_file_size=limit,
-            exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
-            scope=scope,
-        )
+
+        def look(witness: Witness | None) -> Snapshot:
+            return scan(
+                repo.root,
+                rules,
+                {path: row for path, row in known.items() if row is not None},
+                now_ns=self._now_ns(),
+                max_file_size=limit,
+                exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
+                scope=scope,
+                witness=witness,
+            )
+
+        return self.look(repo, scope, look)
 
     @property
     def _lock_path(self) -> str:
         return os.path.join(self._config.state_dir, STATE_LOCK)
 
-    def _state_lock(self, timeout_s: float | None = None) -> AbstractContextManager[None]:
+    def state_lock(self, timeout_s: float | None = None) -> AbstractContextManager[None]:
+        """Makes this process the one writer of the state. Raises BusyError after the time-out (`lock.timeout`)."""
         from reposyncd.store.locks import state_lock
 
         return state_lock(self._config.state_dir, self._config.lock.timeout if timeout_s is None else timeout_s)

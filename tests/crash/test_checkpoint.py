@@ -159,7 +159,7 @@ def checkpoint_of(workspace: Workspace) -> Checkpoint:
     [generation] = workspace.catalog.generations(repo)
 
     def persister(path: str) -> IndexProcess:
-        return workspace._persister(path)
+        return workspace._persister(path, lambda: False)
 
     return Checkpoint(
         workspace._state.place,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reposyncd.errors import UsageError
 from reposyncd.model import RootIdentity
@@ -24,6 +24,9 @@ class Repo:
     root: str
     """absolute, without symbolic links"""
     identity: RootIdentity
+    paused: bool = False
+    missing_s: float = 0.0
+    """for how long a running service has found the root gone"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,20 @@ class Catalog:
 
     def repos(self) -> list[Repo]:
         """Every repo, by name."""
-        rows = self._db.rows("SELECT id, name, root, device, inode FROM repo ORDER BY name")
-        return [Repo(id, name, root, RootIdentity(dev, ino)) for id, name, root, dev, ino in rows]
+        return self._repos("NOT removed")
+
+    def removed(self) -> list[Repo]:
+        """Those whose collections are still to be dropped."""
+        return self._repos("removed")
+
+    def _repos(self, condition: str) -> list[Repo]:
+        rows = self._db.rows(
+            f"SELECT id, name, root, device, inode, paused, missing_s FROM repo WHERE {condition} ORDER BY name"
+        )
+        return [
+            Repo(id, name, root, RootIdentity(device, inode), bool(paused), missing_s)
+            for id, name, root, device, inode, paused, missing_s in rows
+        ]
 
     def add_repo(self, name: str, root: str, identity: RootIdentity) -> Repo:
         """A new repo. Raises UsageError if another has its name or its root."""
@@ -78,19 +93,53 @@ class Catalog:
             id = self._db.insert(
                 "INSERT INTO repo (name, root, device, inode) VALUES (?, ?, ?, ?)", (name, root, *identity)
             )
+            self._db.run("DELETE FROM declined WHERE root = ?", (root,))
         return Repo(id, name, root, identity)
 
     def set_identity(self, repo: Repo, identity: RootIdentity) -> Repo:
         """The root is this directory from now on."""
         with self._db.transaction():
             self._db.run("UPDATE repo SET device = ?, inode = ? WHERE id = ?", (*identity, repo.id))
-        return Repo(repo.id, repo.name, repo.root, identity)
+        return replace(repo, identity=identity)
 
     def move(self, repo: Repo, root: str) -> Repo:
         """The tree is the same, and is at `root` from now on."""
         with self._db.transaction():
             self._db.run("UPDATE repo SET root = ? WHERE id = ?", (root, repo.id))
-        return Repo(repo.id, repo.name, root, repo.identity)
+        return replace(repo, root=root)
+
+    def set_paused(self, repo: Repo, paused: bool) -> Repo:
+        """Whether the repo is left as it is."""
+        with self._db.transaction():
+            self._db.run("UPDATE repo SET paused = ? WHERE id = ?", (paused, repo.id))
+        return replace(repo, paused=paused)
+
+    def set_missing(self, repo: Repo, seconds: float) -> Repo:
+        """For how long its root has been found gone."""
+        with self._db.transaction():
+            self._db.run("UPDATE repo SET missing_s = ? WHERE id = ?", (seconds, repo.id))
+        return replace(repo, missing_s=seconds)
+
+    def remove(self, repo: Repo, *, decline: bool) -> None:
+        """It is a repo no longer; its collections are to be dropped, and then it is to be forgotten. `decline`: it is
+        not to be discovered again."""
+        with self._db.transaction():
+            # Name and root are free for another one at once.
+            self._db.run(
+                "UPDATE repo SET removed = 1, name = name || char(0) || id, root = root || char(0) || id WHERE id = ?",
+                (repo.id,),
+            )
+            if decline:
+                self._db.run("INSERT OR IGNORE INTO declined (root) VALUES (?)", (repo.root,))
+
+    def forget_repo(self, repo: Repo) -> None:
+        """Forgets a removed repo whose collections are gone."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM repo WHERE id = ? AND removed", (repo.id,))
+
+    def declined(self) -> set[str]:
+        """Roots that are not to be discovered."""
+        return {root for (root,) in self._db.rows("SELECT root FROM declined")}
 
     def generations(self, repo: Repo) -> list[Generation]:
         """The repo's generations, oldest first."""

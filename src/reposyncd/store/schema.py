@@ -120,5 +120,18 @@ CREATE TABLE incident (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_V1,)
+_V2 = """
+-- paused: it is kept as it is until it is resumed. missing_s: for how many seconds the service has found the root gone.
+-- removed: its collections are being dropped; it is a repo no longer.
+ALTER TABLE repo ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE repo ADD COLUMN missing_s REAL NOT NULL DEFAULT 0;
+ALTER TABLE repo ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;
+
+-- Roots that were removed by somebody, and are not to be discovered again.
+CREATE TABLE declined (
+    root TEXT PRIMARY KEY
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1, _V2)
 VERSION = len(MIGRATIONS)

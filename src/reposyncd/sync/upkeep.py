@@ -69,6 +69,47 @@ class Upkeep:
             sync.end(error)
             raise
 
+    def tidy(self, on_progress: Callable[[Progress], None]) -> bool:
+        """Makes a checkpoint, if the store is worth one, and returns whether it did. That it fails, or is stopped,
+        takes nothing from anybody. The caller holds the state lock, and says afterwards how the store looks."""
+        state = self.state
+        live = {
+            generation.collection: generation.chunks
+            for repo in state.catalog.repos()
+            for generation in state.catalog.generations(repo)
+            if generation.checked
+        }
+        try:
+            if state.place.is_empty() or not is_due(examine(state.place.link), sum(live.values())):
+                return False
+            on_progress(Progress("checkpoint"))
+            checkpoint = Checkpoint(
+                state.place,
+                live,
+                make_persister=self.make_persister,
+                release=self.index.release,
+                lock_timeout_s=self.lock_timeout_s,
+            )
+            self.index.release()  # two stores in memory at once are one too many for a small machine
+            for step in checkpoint.steps():
+                if self.should_stop():
+                    break
+                step()
+        except InterruptedSyncError:
+            pass
+        except (StoreError, OSError, sqlite3.Error) as error:
+            if isinstance(error, CorruptStoreError):
+                state.catalog.break_seal()  # the original was sound a moment ago; the next sync looks more closely
+            on_progress(Progress("checkpoint", trouble=f"the store could not be tidied: {error}"))
+        state.place.clean()
+        return True
+
+    def seal(self) -> None:
+        """The store is known as it is now."""
+        catalog, seal = self.state.catalog, self.state.place.seal()
+        if catalog.seal() != seal:
+            catalog.set_seal(seal)
+
 
 class Sync:
     """One sync, over all its tries. One that was stopped may be run again, and goes on as the same one.
@@ -128,16 +169,16 @@ class Sync:
         try:
             result = sync_repo(context, repo, self._scope, full=self._full)
             if upkeep.tidies:
-                self._tidy()
+                upkeep.tidy(self._tell)
         except InterruptedSyncError:
-            self._seal()
+            upkeep.seal()
             raise
         except (StoreError, WholeTreeNeededError):
             raise
         except ReposyncError:  # a root that is missing is worth a row in the history
             self._begin(repo)
             raise
-        self._seal()
+        upkeep.seal()
         if self._done:
             result = self._done.plus(result)
         result = replace(result, duration_s=(self._now_ns() - self._started_ns) / NANOSECONDS)
@@ -151,12 +192,6 @@ class Sync:
 
     def _on_stopped(self, done: SyncResult) -> None:
         self._done = self._done.plus(done) if self._done else done
-
-    def _seal(self) -> None:
-        """The store is as this sync leaves it."""
-        catalog, seal = self._state.catalog, self._state.place.seal()
-        if catalog.seal() != seal:
-            catalog.set_seal(seal)
 
     def _guard(self, chunks: int) -> None:
         """Asks for room; what is kept in the quarantine must not be what is in the way."""
@@ -245,34 +280,3 @@ class Sync:
             if name in repos:
                 catalog.adopt(repos[name], collection, fingerprint, "doomed" if name in serving else "serving")
                 serving.add(name)
-
-    def _tidy(self) -> None:
-        """A checkpoint, if the store is worth one. That it fails takes nothing from the sync."""
-        state, upkeep = self._state, self._upkeep
-        live = {
-            generation.collection: generation.chunks
-            for repo in state.catalog.repos()
-            for generation in state.catalog.generations(repo)
-            if generation.checked
-        }
-        try:
-            if state.place.is_empty() or not is_due(examine(state.place.link), sum(live.values())):
-                return
-            self._tell(Progress("checkpoint"))
-            checkpoint = Checkpoint(
-                state.place,
-                live,
-                make_persister=upkeep.make_persister,
-                release=upkeep.index.release,
-                lock_timeout_s=upkeep.lock_timeout_s,
-            )
-            upkeep.index.release()  # two stores in memory at once are one too many for a small machine
-            for step in checkpoint.steps():
-                if self._should_stop():
-                    break
-                step()
-        except (StoreError, OSError, sqlite3.Error) as error:
-            if isinstance(error, CorruptStoreError):
-                state.catalog.break_seal()  # the original was sound a moment ago; the next sync looks more closely
-            self._tell(Progress("checkpoint", trouble=f"the store could not be tidied: {error}"))
-        state.place.clean()
