@@ -140,6 +140,16 @@ class Workspace:
         tree = f"{tree} {decoder}={installed_versions([decoder])[decoder]}"
         return f"{_RECORDS}; {tree}; {chunker()}; {identity_of(self._config.embedding.model)}"
 
+    def seal(self) -> None:
+        """The store is known as it is now. The caller holds the state lock."""
+        self._state.seal()
+
+    def runs(self, repo: Repo) -> list[Run]:
+        """The repo's history, newest first."""
+        from reposyncd.store.history import History
+
+        return History(self._state.db).runs(repo)
+
     def manifest(self, generation: Generation) -> Manifest:
         """What is recorded of a generation."""
         return Manifest(self._state.db, generation)

@@ -254,6 +254,11 @@ class SyncResult:
     duration_s: float
     errors: tuple[FileError, ...] = ()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was changed in the index."""
+        return not (self.chunks.added or self.chunks.relabelled or self.chunks.deleted)
+
     def plus(self, later: SyncResult) -> SyncResult:
         """What this sync and a later one, which went on from there, did together."""
         files, chunks = later.files, later.chunks

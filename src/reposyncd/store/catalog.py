@@ -145,9 +145,26 @@ class Catalog:
         """The repo's generations, oldest first."""
         return [Generation(*row) for row in self._db.rows(f"{_GENERATION} WHERE repo = ? ORDER BY id", (repo.id,))]
 
+    def unchecked(self) -> set[str]:
+        """Roots of the repos whose serving collection is not known to be what is on record of it, or is none."""
+        rows = self._db.rows(
+            "SELECT root FROM repo WHERE NOT EXISTS"
+            " (SELECT 1 FROM generation WHERE generation.repo = repo.id AND state = 'serving' AND checked)"
+        )
+        return {root for (root,) in rows}
+
     def generation(self, id: int) -> Generation:
         """The generation as it is now."""
         return Generation(*self._db.row(f"{_GENERATION} WHERE id = ?", (id,)))
+
+    def leaves_out(self, repo: Repo, path: str) -> bool:
+        """Whether the repo is indexed, and the directory (relative to its root) is no part of it: it is ignored."""
+        return any(
+            generation.checked
+            and self._db.row("SELECT 1 FROM directory WHERE generation = ? AND path = ?", (generation.id, path)) is None
+            for generation in self.generations(repo)
+            if generation.state == "serving"
+        )
 
     def add_generation(self, repo: Repo, fingerprint: str, state: str) -> Generation:
         """A new, empty generation. Its collection's name is random at the end: none has had it before, so

@@ -42,6 +42,12 @@ class State:
             self._db.close()
             self._db = None
 
+    def seal(self) -> None:
+        """The store is known as it is now. The caller holds the state lock."""
+        seal = self.place.seal()
+        if self.catalog.seal() != seal:
+            self.catalog.set_seal(seal)
+
     def renew_manifest(self, error: CorruptManifestError, now_ns: int) -> None:
         """Moves a manifest that is damaged to the quarantine and begins another. One that turns out to be sound stays.
 

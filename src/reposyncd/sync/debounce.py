@@ -42,6 +42,12 @@ class Debounce:
         return len(self._dirty)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the whole tree is dirty."""
+        part = self._dirty.get("")
+        return part is not None and part.recursive
+
+    @property
     def since(self) -> float | None:
         """When the oldest change that is not taken yet was noticed; None if nothing is dirty."""
         return min((part.first for part in self._dirty.values()), default=None)

@@ -37,12 +37,29 @@ def add(catalog: Catalog, root: str, name: str | None) -> Repo:
     name = name if name is not None else os.path.basename(root) or "root"
     if not name or not name.isprintable() or "/" in name:
         raise UsageError(f"{name!r} cannot be a repository's name; choose another with --name")
+    _refuse_overlap(catalog, root)
     stat = os.stat(root)
     identity = RootIdentity(signed64(stat.st_dev), signed64(stat.st_ino))
     for other in catalog.repos():
         if (other.name, other.identity) == (name, identity) and not os.path.lexists(other.root):
             return catalog.move(other, root)
     return catalog.add_repo(name, root, identity)
+
+
+def _refuse_overlap(catalog: Catalog, root: str) -> None:
+    """Raises UsageError if the root is a part of a repo that is indexed, or the other way round."""
+    for other in catalog.repos():
+        if root.startswith(os.path.join(other.root, "")):
+            if not catalog.leaves_out(other, os.path.relpath(root, other.root)):
+                raise UsageError(
+                    f'{root} lies in the repository "{other.name}" ({other.root}), which is indexed with everything in '
+                    f"it. Let that one ignore it, or remove that one first: reposyncd repo remove {other.name}"
+                )
+        elif other.root.startswith(os.path.join(root, "")):
+            raise UsageError(
+                f'{root} contains the repository "{other.name}" ({other.root}), which is indexed on its own. Index what '
+                f"is in it one by one, or remove that one first: reposyncd repo remove {other.name}"
+            )
 
 
 def named(catalog: Catalog, repo: str | None) -> list[Repo]:

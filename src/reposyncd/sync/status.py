@@ -37,7 +37,7 @@ def status(state_dir: str, now_ns: int, version: str) -> dict[str, Any]:
         report["store"] |= {"healthy": False, "reason": str(error)}
     finally:
         state.close()
-    if trouble := _disk_trouble(state_dir):
+    if trouble := disk_trouble(state_dir):
         report["store"] |= {"healthy": False, "reason": trouble}
     return report
 
@@ -120,7 +120,7 @@ def _quarantined(state: State, catalog: Catalog, repo: Repo) -> list[str]:
     ]
 
 
-def _disk_trouble(path: str) -> str:
+def disk_trouble(path: str) -> str:
     found = os.statvfs(path)
     if found.f_flag & os.ST_RDONLY:
         return f"the disk of {path} is read-only"

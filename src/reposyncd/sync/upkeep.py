@@ -104,12 +104,6 @@ class Upkeep:
         state.place.clean()
         return True
 
-    def seal(self) -> None:
-        """The store is known as it is now."""
-        catalog, seal = self.state.catalog, self.state.place.seal()
-        if catalog.seal() != seal:
-            catalog.set_seal(seal)
-
 
 class Sync:
     """One sync, over all its tries. One that was stopped may be run again, and goes on as the same one.
@@ -171,14 +165,14 @@ class Sync:
             if upkeep.tidies:
                 upkeep.tidy(self._tell)
         except InterruptedSyncError:
-            upkeep.seal()
+            state.seal()
             raise
         except (StoreError, WholeTreeNeededError):
             raise
         except ReposyncError:  # a root that is missing is worth a row in the history
             self._begin(repo)
             raise
-        upkeep.seal()
+        state.seal()
         if self._done:
             result = self._done.plus(result)
         result = replace(result, duration_s=(self._now_ns() - self._started_ns) / NANOSECONDS)

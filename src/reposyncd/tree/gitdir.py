@@ -20,6 +20,9 @@ _LONGEST_BYTES = 8 << 20
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG}
 """There is no such file, or a link where none is followed, or a socket."""
 
+_BUSY = ("index.lock", "rebase-merge", "rebase-apply", "MERGE_HEAD")
+"""What there is in a git directory while the work tree is about to change again (gitrepository-layout(5))."""
+
 _OUT_OF_REACH = {errno.EACCES, errno.EPERM}
 
 
@@ -74,14 +77,31 @@ def work_tree_top(path: str) -> str | None:
 
 def common_dir(top: str) -> str | None:
     """The directory that `info/exclude` and `config` are in: `.git`, or where a worktree or submodule says."""
-    git = os.path.join(top, ".git")
-    if not os.path.isdir(git):
-        pointer = (read_small(git) or b"").partition(b"\n")[0]
-        if not pointer.startswith(b"gitdir:"):
-            return None
-        git = os.path.join(top, os.fsdecode(pointer.removeprefix(b"gitdir:").strip()))
+    git = own_dir(top)
+    if git is None:
+        return None
     common = read_small(os.path.join(git, "commondir"))
     return os.path.join(git, os.fsdecode(common.strip())) if common else git
+
+
+def own_dir(top: str) -> str | None:
+    """The directory that the index and the state of operations of this work tree are in."""
+    git = os.path.join(top, ".git")
+    if os.path.isdir(git):
+        return git
+    pointer = (read_small(git) or b"").partition(b"\n")[0]
+    if not pointer.startswith(b"gitdir:"):
+        return None
+    return os.path.join(top, os.fsdecode(pointer.removeprefix(b"gitdir:").strip()))
+
+
+def is_busy(top: str) -> bool:
+    """Whether git is changing the work tree, or stopped in the middle of a rebase or a merge."""
+    try:
+        git = own_dir(top)
+    except OSError:
+        return False
+    return git is not None and any(os.path.lexists(os.path.join(git, name)) for name in _BUSY)
 
 
 def exclude_contents(top: str | None, environ: Mapping[str, str]) -> list[bytes]:

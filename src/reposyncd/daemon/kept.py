@@ -1,0 +1,130 @@
+"""A repository while the service runs: what is known of it, what is asked of it, and what is to be done next."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from reposyncd.daemon.tickets import Flush, Work
+from reposyncd.model import WHOLE, Progress, Scope, SyncResult
+from reposyncd.store.catalog import Repo
+from reposyncd.sync.debounce import Debounce
+from reposyncd.sync.upkeep import Sync
+
+
+class Coverage(NamedTuple):
+    """How much of a tree is watched."""
+
+    mode: str = "none"
+    """"inotify"; "poll": it is looked at on a timer too, since not every change gives an event; "none": paused, missing
+    or not looked at yet"""
+    directories: int = 0
+    unwatched: int = 0
+    reason: str = ""
+    """why not everything is watched, and what to do about it"""
+
+
+class Stored(NamedTuple):
+    """What the index has of a repo."""
+
+    collection: str | None = None
+    files: int = 0
+    chunks: int = 0
+    quarantined: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Kept:
+    """Guarded by the engine's lock, but for `sync`, which is the engine thread's own."""
+
+    repo: Repo
+    debounce: Debounce
+    later: Debounce
+    """what is looked at once more some seconds after a change, when its times are old enough to be proof"""
+    whole_due: float
+    """when the whole tree is to be looked at, on the monotonic clock"""
+    ready: bool = False
+    """whether a part of the tree can be brought up to date alone"""
+    running: Scope | None = None
+    """what is being brought up to date"""
+    progress: Progress | None = None
+    trouble: str = ""
+    """what the store waits for"""
+    failure: str = ""
+    """why the last try failed for good, or the root is missing"""
+    missing: bool = False
+    missing_since: float = 0.0
+    """until when `repo.missing_s` has been counted"""
+    coverage: Coverage = Coverage()
+    stored: Stored = Stored()
+    last: SyncResult | None = None
+    """of the last look at the whole tree"""
+    synced_at: float | None = None
+    """when it was last brought up to date, seconds since the epoch"""
+    sync: Sync | None = None
+    """a look at the whole tree that other work was put before; it goes on as the same one"""
+    read_all: bool = False
+    """whether the next look at the whole tree is to trust nothing"""
+    flushes: list[Flush] = field(default_factory=list)
+    syncs: list[Work] = field(default_factory=list)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether what is due is a part of the tree only."""
+        return self.ready and not self.debounce.is_whole
+
+    @property
+    def wants_whole(self) -> bool:
+        """Whether what was asked for needs a look at the whole tree."""
+        return bool(self.syncs) or (bool(self.flushes) and not (self.ready and self.coverage.mode == "inotify"))
+
+    def next(self, now: float, stretch: float) -> tuple[float, Scope]:
+        """(when, what): the next thing to do. At or before `now` it is due. An empty scope: nobody changed anything,
+        and only those who asked are to be told. `stretch` multiplies the settle time."""
+        if self.wants_whole:
+            return -math.inf, WHOLE
+        if self.flushes:
+            return -math.inf, WHOLE if self.whole_due <= now or self.debounce.is_whole else Scope()
+        if self.repo.paused:
+            return math.inf, Scope()
+        moments = [(self.whole_due, WHOLE)]
+        if self.ready:
+            for dirty, factor in ((self.debounce, stretch), (self.later, 1.0)):
+                if (due := dirty.due(factor)) is not None:
+                    moments.append((due, WHOLE if dirty.is_whole else Scope()))
+        # What is due and small goes first.
+        return min(moments, key=lambda each: (max(each[0], now), each[1].is_whole))
+
+    def take(self, scope: Scope, now: float, stretch: float) -> Scope:
+        """What is now to be done, taken from what is dirty; `scope` is what `next` said."""
+        if scope.is_whole:
+            self.debounce.take_all()
+            self.later.take_all()
+            return WHOLE
+        changed = self.debounce.take_all() if self.flushes else self.debounce.take(now, stretch)
+        return (changed | self.later.take(now)).without_overlaps()
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether there are changes that are not in the index yet."""
+        return len(self.debounce) > 0 or self.synced_at is None
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """(state, reason): of what is true, the most urgent."""
+        if self.repo.paused and self.running is None:
+            return "paused", "it is kept as it was; go on with: reposyncd resume " + self.repo.name
+        if self.missing:
+            return "missing", self.failure
+        if self.trouble:
+            return "degraded", self.trouble
+        if self.failure:
+            return "failed", self.failure
+        if self.running is not None:
+            return "syncing", ""
+        if self.coverage.reason:
+            return "degraded", self.coverage.reason
+        if self.is_pending:
+            return "pending", ""
+        return "current", ""

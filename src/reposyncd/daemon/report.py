@@ -1,0 +1,83 @@
+"""What the service says of itself and of every repository, from what it has in memory: no lock of the store, no disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from reposyncd import __version__
+from reposyncd.daemon.engine import Engine
+from reposyncd.daemon.kept import Kept
+from reposyncd.sync.status import disk_trouble
+
+
+def report(engine: Engine, started: float, problems: tuple[str, ...]) -> dict[str, Any]:
+    """As `docs/interface` has it. `started` is on the monotonic clock. For any thread."""
+    with engine.changed:
+        repos = [_repo(engine, kept) for _, kept in sorted(engine.kept.items())]
+        waits = [kept for kept in engine.kept.values() if kept.trouble]
+        trouble = waits[0].trouble if waits else disk_trouble(engine.config.state_dir)
+        incidents = engine.incidents
+        activity = engine.activity
+        bulk_waits = engine.bulk_waits
+        lost = engine.events_lost
+    syncing = any(repo["state"] == "syncing" for repo in repos)
+    return {
+        "version": __version__,
+        "daemon": {
+            "running": True,
+            "pid": os.getpid(),
+            "uptime_s": time.monotonic() - started,
+            "state": activity or ("syncing" if syncing else "idle"),
+            "watches": engine.watching.total(),
+            "events_lost": lost,
+            "waits_for": bulk_waits,
+            "problems": list(problems),
+        },
+        "store": {
+            "kind": "embedded",
+            "location": os.path.join(engine.config.state_dir, "chroma"),
+            "healthy": not trouble,
+            "reason": trouble,
+            "lock": {"held": False, "holder": None, "waits": len(waits), "wait_s_max": 0.0},
+        },
+        "incidents": [
+            {"at": each.at_ns / 1e9, "what": each.what, "reason": each.reason, "place": each.place}
+            for each in incidents
+        ],
+        "writer": os.getpid(),
+        "repos": repos,
+    }
+
+
+def _repo(engine: Engine, kept: Kept) -> dict[str, Any]:
+    now = time.monotonic()
+    state, reason = kept.state
+    since = kept.debounce.since
+    progress = kept.progress
+    return {
+        "name": kept.repo.name,
+        "root": kept.repo.root,
+        "collection": kept.stored.collection,
+        "state": state,
+        "reason": reason,
+        "files": kept.stored.files,
+        "chunks": kept.stored.chunks,
+        "pending": len(kept.debounce),
+        "lag_s": 0.0 if since is None else now - since,
+        "progress": None
+        if progress is None
+        else {
+            "phase": progress.phase,
+            "done": progress.files_done,
+            "total": progress.files_total,
+            "chunks": progress.chunks_done,
+        },
+        "waiting": {"reason": kept.trouble, "for_s": now - kept.trouble_since} if kept.trouble else None,
+        "last_sync": None if kept.last is None else kept.last.to_dict(),
+        "synced_at": kept.synced_at,
+        "watch": kept.coverage._asdict(),
+        "quarantined": list(kept.stored.quarantined),
+        "errors": [] if kept.last is None else kept.last.to_dict()["errors"],
+    }

@@ -1,0 +1,155 @@
+"""Which repositories are kept: added, removed, paused and resumed by somebody, discovered, or gone for too long.
+
+Everything here is done by the engine's thread.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+from reposyncd.daemon.engine import Engine
+from reposyncd.daemon.kept import Kept
+from reposyncd.errors import ReposyncError, UsageError
+from reposyncd.store.catalog import Repo
+from reposyncd.sync.repos import add, find, named, root_of
+from reposyncd.tree.discover import discover
+
+DAY_S = 86_400.0
+
+COUNT_S = 600.0
+"""Between two times that it is put on record for how long a root has been missing."""
+
+
+class Roster:
+    """The repositories of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, path: str, name: str | None) -> dict[str, Any]:
+        """Keeps the tree at `path`; one that is kept already stays as it is."""
+        kept = self.kept(path, name)
+        return {"name": kept.repo.name, "root": kept.repo.root}
+
+    def kept(self, path: str, name: str | None) -> Kept:
+        """The repository at `path`, kept from now on if it was not."""
+        catalog = self._engine.catalog
+        root = root_of(path)
+        repo = find(catalog, root, name)
+        if repo is None:
+            before = {each.id: each for each in catalog.repos()}
+            repo = add(catalog, root, name)
+            if repo.id in before:  # it was moved here
+                self._engine.let_go(self._engine.kept[repo.name])
+        return self._engine.kept.get(repo.name) or self._engine.keep(repo)
+
+    def remove(self, name: str, *, decline: bool = True) -> dict[str, Any]:
+        """Keeps the repo no longer, and drops its index."""
+        [repo] = named(self._engine.catalog, name)
+        if repo.name in self._engine.kept:
+            self._engine.let_go(self._engine.kept[repo.name])
+        self._engine.catalog.remove(repo, decline=decline)
+        for removed in self._engine.catalog.removed():
+            self._engine.drop(removed)
+        return {"name": repo.name, "root": repo.root}
+
+    def set_paused(self, name: str | None, paused: bool) -> dict[str, Any]:
+        """Leaves a repo (None: all) as it is, or takes it up again."""
+        repos = named(self._engine.catalog, name)
+        for repo in repos:
+            kept = self._engine.kept[repo.name]
+            with self._engine.changed:
+                kept.repo = self._engine.catalog.set_paused(repo, paused)
+                kept.debounce.take_all()
+                kept.later.take_all()
+                kept.ready = False
+                kept.whole_due = math.inf if paused else time.monotonic()
+                if paused:
+                    kept.coverage = type(kept.coverage)()
+            if paused:
+                self._engine.watching.drop(repo.root)
+        return {"repos": [repo.name for repo in repos]}
+
+
+class Discovery:
+    """Finds repositories below `discover.roots`, now and then. An `engine.Errand`."""
+
+    def __init__(self, engine: Engine, roster: Roster) -> None:
+        self._engine = engine
+        self._roster = roster
+        self.due = time.monotonic() if engine.config.discover.roots else math.inf
+        self.problems: tuple[str, ...] = ()
+        """what to say of the last look"""
+
+    def run(self) -> None:
+        """Looks, and keeps what is new."""
+        settings = self._engine.config.discover
+        self.due = time.monotonic() + settings.interval
+        found = discover(
+            settings.roots,
+            depth=settings.depth,
+            excludes=settings.exclude,
+            limit=settings.limit,
+        )
+        problems = [f"{each.path}: {each.error}" for each in found.unreadable]
+        if found.truncated:
+            problems.append(
+                f"there are more than {settings.limit:,} repositories, or too many directories, below discover.roots; "
+                "the rest is left out. Raise discover.limit, or exclude something with discover.exclude"
+            )
+        declined = self._engine.catalog.declined()
+        known = {repo.root for repo in self._engine.catalog.repos()}
+        for root in found.found:
+            if root not in known and root not in declined:
+                try:
+                    self._keep(root)
+                except ReposyncError as error:
+                    problems.append(str(error))
+        if problems and tuple(problems) != self.problems:
+            print("\n".join(f"discovery: {problem}" for problem in problems), file=sys.stderr, flush=True)  # noqa: T201
+        self.problems = tuple(problems)
+
+    def _keep(self, root: str) -> None:
+        name = os.path.basename(root)
+        taken = {repo.name for repo in self._engine.catalog.repos()}
+        if name in taken:  # the same name elsewhere: as much of the path as tells them apart
+            name = f"{os.path.basename(os.path.dirname(root))}-{name}"
+        number = 2
+        while name in taken:
+            name, number = f"{os.path.basename(root)}-{number}", number + 1
+        with suppress(UsageError):  # it lies in a repository that is kept
+            self._roster.kept(root, name)
+
+
+class Missing:
+    """Counts for how long roots have been gone, and drops the index of those gone for too long. An `engine.Errand`.
+
+    Only time in which the service ran counts, on a clock that nobody sets.
+    """
+
+    def __init__(self, engine: Engine, roster: Roster) -> None:
+        self._engine = engine
+        self._roster = roster
+        self.due = time.monotonic() + COUNT_S
+
+    def run(self) -> None:
+        """Counts."""
+        now = time.monotonic()
+        self.due = now + COUNT_S
+        limit_s = self._engine.config.watch.forget_after * DAY_S
+        for kept in list(self._engine.kept.values()):
+            if not kept.missing:
+                continue
+            kept.repo = self._counted(kept, now)
+            if limit_s and kept.repo.missing_s > limit_s:
+                self._roster.remove(kept.repo.name, decline=False)
+
+    def _counted(self, kept: Kept, now: float) -> Repo:
+        seconds = kept.repo.missing_s + now - kept.missing_since
+        kept.missing_since = now
+        return self._engine.catalog.set_missing(kept.repo, seconds)

@@ -1,0 +1,65 @@
+"""Work that was asked of the engine, as those see it who asked. Thread-safe."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from reposyncd.errors import ReposyncError
+
+
+class Work:
+    """A `ports.Ticket`. `progress` says what is still to do; it is called from any thread."""
+
+    def __init__(self, progress: Callable[[], dict[str, Any]]) -> None:
+        self._progress = progress
+        self._ended = threading.Event()
+        self._result: dict[str, Any] = {}
+        self._error: ReposyncError | None = None
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it has ended within that time."""
+        return self._ended.wait(timeout_s)
+
+    def result(self) -> dict[str, Any]:
+        """What came of it, as JSON. Raises what it failed with."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def progress(self) -> dict[str, Any]:
+        """What is still to do."""
+        return self._progress()
+
+    def done(self, result: dict[str, Any]) -> None:
+        """It has ended well."""
+        self._result = result
+        self._ended.set()
+
+    def fail(self, error: ReposyncError) -> None:
+        """It has ended badly."""
+        self._error = error
+        self._ended.set()
+
+
+class Flush(Work):
+    """Done when each of several repos has been brought up to date. One thread tells it so."""
+
+    def __init__(self, repos: Iterable[str], progress: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(progress)
+        self._repos = sorted(repos)
+        self._left = set(self._repos)
+        self._errors: list[dict[str, str]] = []
+        self.end_if_done()
+
+    def is_current(self, repo: str, errors: Iterable[dict[str, str]] = ()) -> None:
+        """Everything that was changed in the repo before the flush is in its index, apart from these files."""
+        self._errors += errors
+        self._left.discard(repo)
+        self.end_if_done()
+
+    def end_if_done(self) -> None:
+        """Ends it if no repo is left."""
+        if not self._left:
+            self.done({"repos": self._repos, "errors": self._errors})
