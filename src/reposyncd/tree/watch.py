@@ -1,39 +1,24 @@
 """What changes below the roots, as the kernel tells it: hints of which directories to list again.
 
-A hint says where to look, never what is there: a hint too many costs a listing, so events are reduced to as few
-hints as can be and nobody waits for their other half. What inotify does not see (writes through a shared mapping or
-through a hard link outside of the tree, other machines' writes to a network file system) gives no hint.
+What inotify does not see gives no hint: writes through a shared mapping or through a hard link outside of the tree,
+other machines' writes to a network file system.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import struct
 import threading
 import time
-from collections.abc import Callable, Collection, Container, Iterator
+from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
-from reposyncd.tree.inotify import IGNORED, IS_DIR, OVERFLOW, Inotify
-
-_HEADER = struct.Struct("iIII")
-"""struct inotify_event before the name: watch descriptor, mask, cookie, bytes of the name with its NULs."""
-
-_NO_WATCH = -1
-"""The watch descriptor of what concerns the queue and no watch."""
-
-_RULE_FILES = frozenset(os.fsencode(name) for name in (GITIGNORE, OWN_IGNORE, ".git"))
-_DOT = ord(".")
-"""What the names of all of them begin with."""
+from reposyncd.tree.events import COOKIE, Entry, chain, reduce, without
+from reposyncd.tree.ignore import IgnoreRules
+from reposyncd.tree.inotify import Inotify
 
 _DESCRIPTORS = "/proc/self/fd"
-
-_COOKIE = "settle-"
-"""Files that `settle` makes are named so, and a random number."""
 
 _REMOVED_AT_ONCE = 1024
 """Watches. Each that is removed puts an event in the queue, which holds 16384 by default, and must not overflow for
@@ -41,20 +26,6 @@ that."""
 
 _PACE_S = 1.0
 """How long removing watches waits for the reader to come by. If it does not, an overflow is the lesser evil."""
-
-_Hint = tuple[str, str, bool]
-"""root, path, recursive"""
-
-
-class _Entry(NamedTuple):
-    """Where a watched directory is, in one of the roots that it is in."""
-
-    root: str
-    path: str
-    rules: IgnoreRules | None
-    """those in the directory; None until they are known"""
-    other: _Entry | None
-    """where it is in the next root: the kernel has one watch for an inode"""
 
 
 @dataclass(slots=True)
@@ -104,7 +75,7 @@ class Watches:
         self._lock = threading.Lock()
         """Around the tables, and around adding a watch and entering it there: who has held it after reading an event
         finds its watch."""
-        self._entries: dict[int, _Entry] = {}
+        self._entries: dict[int, Entry] = {}
         """Replaced, never changed, so that the reader looks up without the lock."""
         self._roots: dict[str, _Root] = {}
         self._marks: dict[int | bytes, _Mark] = {}
@@ -117,7 +88,7 @@ class Watches:
         try:
             self._watch_cookies()
             for name in os.listdir(cookies):
-                if name.startswith(_COOKIE):  # of one that was killed
+                if os.fsencode(name).startswith(COOKIE):  # of one that was killed
                     with suppress(FileNotFoundError):
                         os.unlink(os.path.join(cookies, name))
             self._inotify.start()
@@ -153,14 +124,14 @@ class Watches:
             if before != wd:
                 self._leave(root, before)
             rest = None
-            for entry in _chain(self._entries.get(wd)):
+            for entry in chain(self._entries.get(wd)):
                 if entry.root != root:
                     rest = entry._replace(other=rest)
                 elif entry.path != path:
                     del tables.watched[entry.path]
                 else:
                     path = entry.path  # the string that the tables hold, not another that is equal
-            self._entries[wd] = _Entry(root, path, None, rest)
+            self._entries[wd] = Entry(root, path, None, rest)
             tables.watched[path] = wd
             return 0
 
@@ -173,7 +144,7 @@ class Watches:
             tables = self._roots.get(root)
             wd = tables.watched.get(path) if tables else None
             if wd is not None:
-                self._entries[wd] = _Entry(root, path, rules, _without(self._entries[wd], root))
+                self._entries[wd] = Entry(root, path, rules, without(self._entries[wd], root))
 
     def prune(self, root: str, tops: Collection[str], keep: Container[str]) -> None:
         """Removes the watches of the directories at or below any of `tops` ("" is everything) that are not in `keep`.
@@ -240,9 +211,8 @@ class Watches:
         self._inotify.close()
 
     def _await_cookie(self, deadline: float) -> _Mark:
-        name = _COOKIE + os.urandom(8).hex()
-        path = os.path.join(self._cookies, name)
-        key, mark = os.fsencode(name), _Mark()
+        key, mark = COOKIE + os.urandom(8).hex().encode(), _Mark()
+        path = os.path.join(self._cookies, key.decode())
         with self._lock:
             if self._ended is not None:
                 return mark
@@ -275,10 +245,12 @@ class Watches:
 
     def _strike(self, root: str, wd: int) -> bool:
         """Forgets the entry that a watch has for the root; whether nobody needs the watch any more."""
-        rest = _without(self._entries.pop(wd, None), root)
+        rest = without(self._entries.get(wd), root)
         if rest is not None:
-            self._entries[wd] = rest
-        return rest is None and wd != self._cookies_wd
+            self._entries[wd] = rest  # at once: the reader, who looks it up without the lock, must always find it
+            return False
+        self._entries.pop(wd, None)
+        return wd != self._cookies_wd
 
     def _remove(self, orphans: list[int]) -> None:
         """Removes watches, no faster than the reader takes the events of that."""
@@ -302,57 +274,28 @@ class Watches:
     # From here on: the reader's thread.
 
     def _take(self, buffer: bytes) -> None:
-        """Hands over what a buffer of events comes to. A storm runs through here: nothing is called for an event that
-        repeats another of the buffer."""
-        with self._lock:
+        with self._lock:  # so that the watches of all these events have been entered: see _lock
             cookies_wd = self._cookies_wd
-        entries, unpack, header_bytes = self._entries, _HEADER.unpack_from, _HEADER.size
-        hints: dict[_Hint, None] = {}
-        listed: set[int] = set()
-        """watches of which files have given all the hints that they can, unless their names begin with a dot"""
-        seen: set[tuple[int, bytes, int]] = set()
-        passed: list[_Mark] = []
-        overflowed = False
-        at, end = 0, len(buffer)
-        while at < end:
-            wd, mask, _, length = unpack(buffer, at)
-            start = at + header_bytes
-            at = start + length
-            if length:
-                if wd in listed and not mask & IS_DIR and buffer[start] != _DOT:
-                    continue
-                name = buffer[start:at].rstrip(b"\0")
-                event = (wd, name, mask & IS_DIR)
-                if event in seen:
-                    continue
-                seen.add(event)
-                if wd == cookies_wd and name.startswith(_COOKIE.encode()):
-                    passed += self._reach(name)
-                elif (entry := entries.get(wd)) is not None and _note(hints, entry, name, bool(mask & IS_DIR)):
-                    listed.add(wd)
-            elif wd == _NO_WATCH:
-                overflowed = overflowed or bool(mask & OVERFLOW)
-            elif mask & IGNORED:
-                passed += self._reach(wd)
-                hints.update(dict.fromkeys(self._forget(wd)))
-            else:
-                hints.update(dict.fromkeys((each.root, each.path, True) for each in _chain(entries.get(wd))))
+        hints, ended, cookies, overflowed = reduce(buffer, self._entries, cookies_wd)
+        if ended:
+            self._forget(ended)
         for root, path, recursive in hints:
             if self._ended is not None:
                 return
             self._on_hint(root, path, recursive)
         if overflowed:
             self._on_overflow()
-        for mark in passed:
-            mark.passed = True
-            mark.woken.set()
+        self._reach(ended)
+        self._reach(cookies)
         if overflowed:
             self._wake()
 
-    def _reach(self, key: int | bytes) -> list[_Mark]:
+    def _reach(self, keys: Sequence[int | bytes]) -> None:
         with self._lock:
-            mark = self._marks.pop(key, None)
-        return [] if mark is None else [mark]
+            marks = [self._marks.pop(key) for key in keys if key in self._marks]
+        for mark in marks:
+            mark.passed = True
+            mark.woken.set()
 
     def _wake(self) -> None:
         """Of those whose mark is lost, or will never come."""
@@ -361,61 +304,30 @@ class Watches:
         for mark in marks:
             mark.woken.set()
 
-    def _forget(self, wd: int) -> list[_Hint]:
-        """The kernel has removed the watch. Of other directories than the root an event of before says why."""
+    def _forget(self, ended: list[int]) -> None:
+        """The kernel has removed the watches."""
         with self._lock:
-            if wd == self._cookies_wd:
-                self._cookies_wd = None
-            gone = list(_chain(self._entries.pop(wd, None)))
-            for entry in gone:
-                del self._roots[entry.root].watched[entry.path]
-        return [(entry.root, "", True) for entry in gone if not entry.path]
+            for wd in ended:
+                if wd == self._cookies_wd:
+                    self._cookies_wd = None
+                for entry in chain(self._entries.pop(wd, None)):
+                    del self._roots[entry.root].watched[entry.path]
 
     def _die(self, error: BaseException) -> None:
         why = f"{type(error).__name__}: {error}"
-        self._end(why)
-        self._on_death(why)
+        if self._end(why):
+            self._on_death(why)
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str) -> bool:
+        """Nothing is watched any more; False if that was so before."""
         with self._lock:
-            if self._ended is None:
-                self._ended = why
+            if self._ended is not None:
+                return False
+            self._ended = why
             self._entries.clear()
             self._roots.clear()
         self._wake()
-
-
-def _note(hints: dict[_Hint, None], entry: _Entry, name: bytes, is_directory: bool) -> bool:
-    """Adds what an event of a directory's entry `name` comes to; whether all roots are to list the directory."""
-    is_rule_file = name in _RULE_FILES
-    shown = os.fsdecode(name)
-    everywhere = True
-    for root, path, rules, _ in _chain(entry):
-        inner = f"{path}/{shown}" if path else shown
-        if is_rule_file:
-            hints[root, path, True] = None
-            everywhere = False
-        elif rules is not None and rules.ignores(inner, is_directory):
-            everywhere = False
-        else:
-            hints[root, path, False] = None
-            if is_directory:
-                hints[root, inner, True] = None
-    return everywhere
-
-
-def _chain(entry: _Entry | None) -> Iterator[_Entry]:
-    while entry is not None:
-        yield entry
-        entry = entry.other
-
-
-def _without(entry: _Entry | None, root: str) -> _Entry | None:
-    rest = None
-    for each in _chain(entry):
-        if each.root != root:
-            rest = each._replace(other=rest)
-    return rest
+        return True
 
 
 def _is_within(path: str, tops: frozenset[str]) -> bool:
