@@ -31,7 +31,7 @@ from reposyncd.errors import (
 )
 from reposyncd.model import Progress, Scope, SyncResult
 from reposyncd.ports import VectorIndex
-from reposyncd.store.catalog import Catalog, Repo
+from reposyncd.store.catalog import Catalog, Incident, Repo
 from reposyncd.sync.debounce import Debounce
 from reposyncd.sync.repos import find
 from reposyncd.sync.upkeep import Sync, Upkeep
@@ -126,6 +126,8 @@ class Engine(threading.Thread):
         self._sleep = Sleep()
         self._job_began = self._job_ready = self._last_look = self._last_work = 0.0
         self._dirty_store = True
+        self.incidents: list[Incident] = []
+        """what was found damaged"""
         self.workspace: Workspace
 
     # For any thread ---------------------------------------------------------------------------------------
@@ -160,6 +162,24 @@ class Engine(threading.Thread):
                 self._commands.append((command, work))
                 self.changed.notify_all()
         return work
+
+    def distrust_store(self) -> Work:
+        """Somebody found the store damaged: it is to be looked at, and mended."""
+
+        def command() -> dict[str, Any]:
+            self.catalog.break_seal()
+            with self.changed:
+                for kept in self.kept.values():
+                    if not kept.repo.paused:
+                        kept.ready, kept.whole_due = False, time.monotonic()
+            return {}
+
+        return self.ask(command)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping
 
     def stop(self) -> None:
         """Ends it after the batches that are under way."""
@@ -202,6 +222,7 @@ class Engine(threading.Thread):
 
     def _begin(self) -> None:
         self.watching.ensure()
+        self.incidents = self.catalog.incidents()
         for repo in self.catalog.removed():
             self.drop(repo)
         for repo in self.catalog.repos():
@@ -353,6 +374,8 @@ class Engine(threading.Thread):
             if progress.phase == "index":
                 kept.ready = True  # whatever comes next, a part of the tree can be put before the rest
             kept.progress = progress
+            if progress.trouble and not kept.trouble:
+                kept.trouble_since = time.monotonic()
             kept.trouble = progress.trouble
 
         return self.workspace.upkeep(
@@ -439,6 +462,7 @@ class Engine(threading.Thread):
         if kept.sync and error is not None and not isinstance(error, InterruptedSyncError):
             kept.sync.end(error)
             kept.sync = None
+        self.incidents = self.catalog.incidents()
         unchecked = self.catalog.unchecked()
         with self.changed:
             for other in self.kept.values():

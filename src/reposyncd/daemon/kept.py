@@ -51,6 +51,7 @@ class Kept:
     progress: Progress | None = None
     trouble: str = ""
     """what the store waits for"""
+    trouble_since: float = 0.0
     failure: str = ""
     """why the last try failed for good, or the root is missing"""
     missing: bool = False

@@ -19,7 +19,7 @@ from reposyncd.daemon.report import report
 from reposyncd.daemon.roster import Discovery, Missing, Roster
 from reposyncd.daemon.tickets import Flush, Work
 from reposyncd.errors import CorruptStoreError, LethalOperationError, ReposyncError, StoreError, UsageError
-from reposyncd.model import WHOLE
+from reposyncd.ports import VectorIndex
 from reposyncd.search.query import search
 
 SETTLE_S = 10.0
@@ -32,13 +32,13 @@ STOP_S = 30.0
 class Daemon:
     """A `ports.Service` over an engine. `start` returns when the repositories are known and the API answers."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+    def __init__(self, config: Config, environ: Mapping[str, str], *, index: VectorIndex | None = None) -> None:
         self._config = config
         self._started = time.monotonic()
         self._ready = threading.Event()
         self._ended = threading.Event()
         self.error: BaseException | None = None
-        self.engine = Engine(config, environ, on_ready=self._ready.set, on_end=self._on_end)
+        self.engine = Engine(config, environ, on_ready=self._ready.set, on_end=self._on_end, index=index)
         self._roster = Roster(self.engine)
         self._discovery = Discovery(self.engine, self._roster)
         self.engine.errands += [self._discovery, Missing(self.engine, self._roster)]
@@ -197,7 +197,7 @@ def run(config: Config, environ: Mapping[str, str], say: Callable[[str], None]) 
     daemon = Daemon(config, environ)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if daemon.stopping:
+        if daemon.engine.is_stopping:
             os._exit(128 + number)  # nothing is lost: what is under way is done again
         daemon.ask_to_stop()
 

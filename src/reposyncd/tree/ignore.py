@@ -134,6 +134,12 @@ class IgnoreRules:
             xxhash.xxh3_128_digest(outside), _sources((prefix, configured)), (), _sources(*git), prefix, environ
         )
 
+    @staticmethod
+    def for_patterns(patterns: Sequence[str]) -> IgnoreRules:
+        """Those patterns alone."""
+        content = "\n".join(patterns).encode("utf-8", "surrogateescape")
+        return IgnoreRules(xxhash.xxh3_128_digest(content), _sources(("", content)), (), (), "", {})
+
     def enter(
         self, path: str, gitignore: bytes | None, own: bytes | None, repository: str | None = None
     ) -> IgnoreRules:

@@ -1,0 +1,63 @@
+"""File systems on which inotify does not see every change: those that others write to, too."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+_MOUNTINFO = "/proc/self/mountinfo"
+
+_SHARED = {
+    **dict.fromkeys(("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "9p", "afs", "ceph"), "other machines"),
+    **dict.fromkeys(("glusterfs", "lustre", "gpfs", "beegfs", "ocfs2", "gfs2"), "other machines"),
+    **dict.fromkeys(("vboxsf", "vmhgfs", "prl_fs", "virtiofs", "drvfs"), "the host"),
+    "fuse": "the program behind it",
+}
+"""Type to who makes changes that give no event here. A type `fuse.x` counts as `fuse`. Not overlay: what is changed
+through it gives events; and not fuseblk, which is a local disk."""
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+class _Mount(NamedTuple):
+    place: str
+    type: str
+
+
+def blind_spot(root: str, mountinfo: str | None = None) -> str | None:
+    """Why inotify does not see every change below the root, as the end of a sentence; None if it does.
+
+    The file systems of the root (absolute and real) itself and of the mounts below it count. `mountinfo` is the text
+    of /proc/self/mountinfo (proc(5)), by default read from there; if that cannot be read nothing is known: None.
+    """
+    if mountinfo is None:
+        try:
+            with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+                mountinfo = file.read()
+        except OSError:
+            return None
+    mounts = [mount for mount in map(_parsed, mountinfo.splitlines()) if mount]
+    covering = [mount for mount in mounts if _is_within(root, mount.place)]
+    # Of mounts on the same place the last one is what is seen.
+    seen = {mount.place: mount.type for mount in mounts if _is_within(mount.place, root) and mount.place != root}
+    if covering:
+        longest = max(len(mount.place) for mount in covering)
+        seen = {root: [mount.type for mount in covering if len(mount.place) == longest][-1]} | seen
+    for place, type in seen.items():
+        if who := _SHARED.get("fuse" if type.startswith("fuse.") else type):
+            where = "it" if place == root else place
+            return f"{where} is on {type}, where changes by {who} give no event"
+    return None
+
+
+def _parsed(line: str) -> _Mount | None:
+    before, separator, after = line.partition(" - ")
+    fields = before.split(" ")
+    if not separator or len(fields) < 5:
+        return None
+    return _Mount(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]), after.split(" ")[0])
+
+
+def _is_within(path: str, top: str) -> bool:
+    return path == top or path.startswith(os.path.join(top, ""))
