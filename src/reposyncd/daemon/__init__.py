@@ -1,0 +1,1 @@
+"""The service: keeps every repository current while it runs."""
