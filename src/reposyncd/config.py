@@ -56,6 +56,8 @@ class Config:
 
     state_dir: str
     """absolute path of everything reposyncd keeps"""
+    socket: str
+    """absolute path of the daemon's socket"""
     index: IndexConfig
     embedding: EmbeddingConfig
     lock: LockConfig
@@ -68,6 +70,9 @@ _SECTIONS: dict[str, Callable[..., Any]] = {
     "lock": LockConfig,
     "store": StoreConfig,
 }
+
+SOCKET = "reposyncd.sock"
+"""The daemon's socket, in its directory."""
 
 _DAY_S = 86_400
 """The longest wait that can be configured: more is a mistake in the unit, and far more is not a time any more."""
@@ -171,7 +176,8 @@ def load(environ: Mapping[str, str], *, state_dir: str | None = None) -> Config:
         _read_file(path, content, values)
     _read_environment(environ, values)
     sections = {section: made(**values[section]) for section, made in _SECTIONS.items()}
-    return Config(state_dir=_state_dir(environ, state_dir), **sections)
+    state = _state_dir(environ, state_dir)
+    return Config(state_dir=state, socket=socket_path(environ, state), **sections)
 
 
 def config_path(environ: Mapping[str, str]) -> str:
@@ -187,6 +193,19 @@ def _state_dir(environ: Mapping[str, str], given: str | None) -> str:
     if chosen := given or environ.get("REPOSYNCD_STATE_DIR") or systemd:
         return _absolute(environ, chosen)
     return os.path.join(_xdg(environ, "XDG_STATE_HOME", ".local/state"), "reposyncd")
+
+
+def socket_path(environ: Mapping[str, str], state_dir: str) -> str:
+    """Where the daemon of this state directory listens, absolute."""
+    if given := environ.get("REPOSYNCD_SOCKET"):
+        return _absolute(environ, given)
+    directory = state_dir
+    # As with the state directory, systemd may name several; a base directory that is relative is ignored.
+    if systemd := environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
+        directory = _absolute(environ, systemd)
+    elif os.path.isabs(runtime := environ.get("XDG_RUNTIME_DIR", "")):
+        directory = os.path.join(runtime, "reposyncd")
+    return os.path.join(directory, SOCKET)
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> str:

@@ -1,4 +1,5 @@
-"""One tree of errors. The exit code of the command line is the class's, and is mapped nowhere else."""
+"""One tree of errors. The exit code of the command line is the class's, and is mapped nowhere else; so is the code by
+which the API names it, of which each class has its own."""
 
 from __future__ import annotations
 
@@ -7,28 +8,72 @@ class ReposyncError(Exception):
     """Base of every error that is meant to be read by a person: what, where, and what to do."""
 
     exit_code = 1
+    code = "failed"
 
 
 class UsageError(ReposyncError):
     """Raised when a request makes no sense: an unknown repository, a name that is taken."""
 
     exit_code = 2
+    code = "usage"
+
+
+class NotFoundError(UsageError):
+    """Raised when what a request names is not there."""
+
+    code = "not_found"
+
+
+class NoTicketError(NotFoundError):
+    """Raised when the daemon knows no such ticket: it was redeemed, is too old, or another daemon gave it out."""
+
+    code = "no_ticket"
 
 
 class ConfigError(ReposyncError):
     """Raised when the configuration is wrong; names the key, where it stands and what is allowed."""
 
     exit_code = 78
+    code = "configuration"
 
 
 class BusyError(ReposyncError):
     """Raised when a lock is held by somebody else past the time-out; names the holder."""
 
     exit_code = 75
+    code = "busy"
+
+
+class OverloadedError(BusyError):
+    """Raised when the daemon has as much to do as it takes on at once; the request was not begun."""
+
+    code = "overloaded"
+
+
+class DaemonNotRunningError(ReposyncError):
+    """Raised when no daemon that keeps this state directory answers at the socket; nothing was begun."""
+
+    exit_code = 3
+    code = "not_running"
+
+
+class DaemonLostError(ReposyncError):
+    """Raised when the daemon ended or fell silent before it answered; what was asked for may have been done."""
+
+    exit_code = 3
+    code = "daemon_lost"
+
+
+class TimedOutError(ReposyncError):
+    """Raised when work is not done in the time it was given; it goes on."""
+
+    code = "timed_out"
 
 
 class RootMissingError(ReposyncError):
     """Raised when a root is absent, unmounted or another directory than before. Nothing is deleted."""
+
+    code = "root_missing"
 
 
 class WholeTreeNeededError(ReposyncError):
@@ -39,53 +84,87 @@ class InterruptedSyncError(ReposyncError):
     """Raised when a sync was asked to stop. What was committed stays; the next run goes on from there."""
 
     exit_code = 130
+    code = "interrupted"
 
 
 class FileProblem(ReposyncError):
     """Base of what can go wrong with one file; it concerns that file alone."""
 
+    code = "file"
+
 
 class VanishedError(FileProblem):
     """Raised when the file is absent."""
+
+    code = "file_vanished"
 
 
 class UnreadableError(FileProblem):
     """Raised when the file exists and cannot be read; what is stored of it is kept."""
 
+    code = "file_unreadable"
+
 
 class UnstableError(FileProblem):
     """Raised when the file changed while it was read; it stays dirty."""
+
+    code = "file_unstable"
 
 
 class StoreError(ReposyncError):
     """Base of what the store can raise, translated at the adapter."""
 
+    code = "store"
+
 
 class TransientStoreError(StoreError):
     """Raised when the same call may succeed later: a lock, a full disk, a process that died."""
+
+    code = "store_transient"
 
 
 class StoreBusyError(TransientStoreError):
     """Raised when another program holds the Chroma directory, or its database, past the time-out."""
 
     exit_code = BusyError.exit_code
+    code = "store_busy"
 
 
 class NoSpaceError(TransientStoreError):
     """Raised before a batch that the disk has no room for: nothing of it was begun."""
 
+    code = "no_space"
+
 
 class LethalOperationError(TransientStoreError):
     """Raised when one operation has killed the index process, or let its deadline pass, each time it was tried."""
+
+    code = "store_lethal"
 
 
 class PermanentStoreError(StoreError):
     """Raised when the same call will fail again."""
 
+    code = "store_permanent"
+
 
 class CorruptStoreError(StoreError):
     """Raised when the vector store contradicts itself and must be rebuilt from the tree."""
 
+    code = "store_corrupt"
+
 
 class CorruptManifestError(CorruptStoreError):
     """Raised when the manifest is damaged, no database, or of a newer version, and must be made anew."""
+
+    code = "manifest_corrupt"
+
+
+def by_code(code: str) -> type[ReposyncError]:
+    """The class that the API names by this code; the base for one that is not known."""
+    classes: list[type[ReposyncError]] = [ReposyncError]
+    for each in classes:
+        if each.code == code:
+            return each
+        classes += each.__subclasses__()
+    return ReposyncError

@@ -25,7 +25,7 @@ def from_file(tmp_path: Path, text: str | bytes, **environ: str) -> Config:
 
 def values_of(config: Config) -> Iterator[tuple[str, str, object]]:
     for section in fields(config):
-        if section.name != "state_dir":
+        if section.name not in ("state_dir", "socket"):
             for name, value in getattr(config, section.name)._asdict().items():
                 yield section.name, name, value
 
@@ -275,3 +275,17 @@ def test_the_nearest_word_on_the_state_directory_counts(
 def test_a_relative_state_directory_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(HOME, state_dir="state").state_dir == f"{tmp_path}/state"
+
+
+@pytest.mark.parametrize(
+    ("environ", "path"),
+    [
+        ({}, "/state/reposyncd.sock"),
+        ({"XDG_RUNTIME_DIR": "/run/user/1"}, "/run/user/1/reposyncd/reposyncd.sock"),
+        ({"XDG_RUNTIME_DIR": "run"}, "/state/reposyncd.sock"),
+        ({"RUNTIME_DIRECTORY": "/run/a:/run/b", "XDG_RUNTIME_DIR": "/run/user/1"}, "/run/a/reposyncd.sock"),
+        ({"REPOSYNCD_SOCKET": "~/s", "RUNTIME_DIRECTORY": "/run/a"}, "/home/nobody-here/s"),
+    ],
+)
+def test_the_socket_is_where_the_environment_says_and_else_with_the_state(environ: dict[str, str], path: str) -> None:
+    assert load({**HOME, **environ}, state_dir="/state").socket == path

@@ -1,0 +1,541 @@
+"""The daemon's API over a real socket, in front of a small service that works."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import select
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reposyncd.client import Client, connect, running
+from reposyncd.daemon.api import BODY_BYTES, Api
+from reposyncd.daemon.ledger import KEPT_S, Ledger
+from reposyncd.daemon.ports import Service
+from reposyncd.daemon.unix_socket import CONNECTIONS
+from reposyncd.errors import (
+    BusyError,
+    CorruptStoreError,
+    DaemonNotRunningError,
+    InterruptedSyncError,
+    NoTicketError,
+    OverloadedError,
+    ReposyncError,
+    TransientStoreError,
+    UsageError,
+)
+from tests.served import Shelf
+
+LONG_S = 60.0
+"""A time-out that only a test which is about to fail reaches."""
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    shelf = Shelf()
+    yield shelf
+    shelf.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "run" / "reposyncd.sock")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.txt").write_text("one\ntwo\n")
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def api(shelf: Shelf, path: str, tmp_path: Path) -> Iterator[Api]:
+    service: Service = shelf
+    with Api(service, path, state_dir=str(tmp_path)) as api:
+        yield api
+
+
+def send(path: str, content: bytes) -> tuple[int, dict[str, Any], bytes]:
+    """What is answered to these bytes: status, JSON, head."""
+    with connect(path) as connection:
+        connection.settimeout(LONG_S)
+        with suppress(BrokenPipeError):  # it has answered without reading all
+            connection.sendall(content)
+        return receive(connection)
+
+
+def receive(connection: socket.socket) -> tuple[int, dict[str, Any], bytes]:
+    received = b""
+    try:
+        while part := connection.recv(65536):
+            received += part
+    except ConnectionResetError:
+        pass
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body) if body else {}, head
+
+
+def ask(path: str, method: str, target: str, body: object = None) -> tuple[int, dict[str, Any]]:
+    content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"{method} {target} HTTP/1.1\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    status, answer, _ = send(path, head + content)
+    return status, answer
+
+
+@pytest.mark.usefixtures("api")
+def test_every_endpoint_does_what_its_name_says(path: str, tree: Path) -> None:
+    assert ask(path, "POST", "/v1/repos", {"path": str(tree), "name": "a b"}) == (
+        200,
+        {"name": "a b", "root": str(tree)},
+    )
+    status, answer = ask(path, "GET", "/v1/status")
+    assert (status, answer["repos"][0]["name"]) == (200, "a b")
+    assert ask(path, "GET", "/v1/repos") == (200, {"repos": answer["repos"]})
+    assert ask(path, "POST", "/v1/pause", {"repo": "a b"}) == (200, {"repos": ["a b"]})
+    assert ask(path, "GET", "/v1/status")[1]["repos"][0]["state"] == "paused"
+    assert ask(path, "POST", "/v1/resume") == (200, {"repos": ["a b"]})
+    assert ask(path, "POST", "/v1/flush", {"repo": None}) == (200, {"repos": ["a b"], "errors": []})
+    status, answer = ask(path, "POST", "/v1/sync", {"path": str(tree), "name": "a b", "full": True})
+    assert (status, answer["files"]["new"]) == (200, 1)
+    status, answer = ask(path, "POST", "/v1/search", {"query": "o", "limit": 1})
+    assert (status, [hit["text"] for hit in answer["hits"]]) == (200, ["one\n"])
+    assert ask(path, "DELETE", "/v1/repos/a%20b?wait_s=5") == (200, {"name": "a b", "root": str(tree)})
+    assert ask(path, "GET", "/v1/repos") == (200, {"repos": []})
+
+
+@pytest.mark.usefixtures("api")
+def test_health_is_503_with_every_reason(path: str, shelf: Shelf) -> None:
+    assert ask(path, "GET", "/v1/health") == (200, {"healthy": True, "reasons": []})
+    shelf.roots = {"a": "/a", "b": "/b", "c": "/c"}
+    shelf.states = {"a": "failed", "b": "degraded", "c": "missing"}
+    shelf.store |= {"healthy": False, "reason": "the disk is full"}
+    status, answer = ask(path, "GET", "/v1/health")
+    assert status == 503
+    assert answer["reasons"] == [
+        "the disk is full",
+        "a is failed: somebody made it failed",
+        "b is degraded: somebody made it degraded",
+    ]
+    assert answer["error"]["code"] == "unhealthy"
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize(
+    ("method", "target", "body", "status", "message"),
+    [
+        ("POST", "/v1/search", {"query": "x", "fresh": True}, 400, "there is no field 'fresh'"),
+        ("POST", "/v1/search", {"repo": "x"}, 400, "the field query is missing"),
+        ("POST", "/v1/search", {"query": None}, 400, "the field query is missing"),
+        ("POST", "/v1/search", {"query": 5}, 400, "the field query must be a string"),
+        ("POST", "/v1/search", {"query": ""}, 400, "the field query must be a string that is not empty"),
+        ("POST", "/v1/search", {"query": "\udc80"}, 400, "the field query must be"),
+        ("POST", "/v1/search", {"query": "x", "limit": 0}, 400, "the field limit must be a whole number from 1"),
+        ("POST", "/v1/search", {"query": "x", "limit": True}, 400, "the field limit"),
+        ("POST", "/v1/search", {"query": "x", "limit": 2.5}, 400, "the field limit"),
+        ("POST", "/v1/search", {"query": "x", "wait_s": 26}, 400, "the field wait_s must be a number of seconds"),
+        ("POST", "/v1/search", {"query": "x", "wait_s": math.nan}, 400, "NaN is no number"),
+        ("POST", "/v1/search", b'{"query": "x", "wait_s": 1e999}', 400, "the field wait_s"),
+        ("POST", "/v1/search", b'{"query": ', 400, "not valid JSON"),
+        ("POST", "/v1/search", b"[" * 500_000, 400, "not valid JSON"),
+        ("POST", "/v1/search", b'{"limit": ' + b"9" * 5000 + b"}", 400, "not valid JSON"),
+        ("POST", "/v1/search", b"\xff", 400, "not valid JSON"),
+        ("POST", "/v1/search", b'["x"]', 400, "no JSON object"),
+        ("POST", "/v1/sync", {"path": "here"}, 400, "the field path must be an absolute path"),
+        ("POST", "/v1/sync", {"path": "/a\0b"}, 400, "the field path"),
+        ("POST", "/v1/sync", {"path": "/", "full": "yes"}, 400, "the field full must be true or false"),
+        ("POST", "/v1/flush?repo=x", None, 400, "numbers"),
+        ("POST", "/v1/flush?wait_s=-1", None, 400, "the field wait_s"),
+        ("GET", "/v1/status?x=1", None, 400, "no query string"),
+        ("GET", "/v1/tickets/0?limit=1", None, 400, "there is no field 'limit'"),
+        ("POST", "/v1/sync", {"path": "/no/such/place"}, 404, "/no/such/place does not exist"),
+        ("DELETE", "/v1/repos/nobody", None, 404, 'there is no repository "nobody"'),
+        ("DELETE", "/v1/repos/a%00b", None, 400, "the repository's name"),
+        ("GET", "/v1/tickets/0", None, 404, "there is no ticket"),
+        ("GET", "/v2/status", None, 404, "there is nothing at /v2/status"),
+        ("GET", "/", None, 404, "there is nothing at /"),
+        ("GET", "/v1/repos/", None, 404, "there is nothing"),
+        ("POST", "/v1/status", None, 405, "/v1/status cannot be asked with POST, but with GET"),
+        ("POST", "/v1/tickets/0", None, 405, "but with GET"),
+        ("BREW", "/v1/repos", None, 405, "but with GET, POST"),
+    ],
+)
+def test_what_is_no_request_of_this_api_is_refused_and_the_message_says_why(
+    path: str, method: str, target: str, body: object, status: int, message: str
+) -> None:
+    found, answer = ask(path, method, target, body)
+    assert (found, list(answer)) == (status, ["error"])
+    assert message in answer["error"]["message"]
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"\x00\x01\x02\xff\r\n\r\n", 400),
+        (b"\r\n", 400),
+        (b"GET nowhere HTTP/1.1\r\n\r\n", 400),
+        (b"GET /v1/status HTTP/x\r\n\r\n", 400),
+        (b"GET /v1/status HTTP/2.0\r\n\r\n", 505),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET /v1/status HTTP/1.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET /v1/status HTTP/1.1\r\n" + b"X: x\r\n" * 200 + b"\r\n", 431),
+        (b"POST /v1/flush HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /v1/flush HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        (b"POST /v1/flush HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        (b"POST /v1/flush HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (BODY_BYTES + 1) + b"x" * (BODY_BYTES + 1), 413),
+        (b"POST /v1/flush HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
+        (b"POST /v1/flush HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9000000\r\n\r\n", 413),
+    ],
+)
+def test_garbage_is_answered_as_such_and_harms_nobody(path: str, content: bytes, status: int) -> None:
+    found, answer, head = send(path, content)
+    assert found == status
+    assert answer["error"]["message"]
+    assert b"Content-Type: application/json" in head
+    assert ask(path, "GET", "/v1/status")[0] == 200
+
+
+@pytest.mark.usefixtures("api")
+def test_a_client_that_asks_first_is_told_to_send_its_body(path: str, shelf: Shelf) -> None:
+    shelf.roots = {"a": "/a"}
+    with connect(path) as connection:
+        connection.settimeout(LONG_S)
+        connection.sendall(b"POST /v1/flush HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 13\r\n\r\n")
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b'{"repo": "a"}')
+        assert receive(connection)[1] == {"repos": ["a"], "errors": []}
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (UsageError("no"), 400, "usage"),
+        (BusyError("held"), 409, "busy"),
+        (TransientStoreError("later"), 503, "store_transient"),
+        (CorruptStoreError("garbled"), 503, "store_corrupt"),
+        (InterruptedSyncError("stopped"), 503, "interrupted"),
+        (ReposyncError("other"), 500, "failed"),
+    ],
+)
+def test_an_error_has_a_code_of_its_own_and_comes_back_as_the_same_class(
+    path: str, shelf: Shelf, error: ReposyncError, status: int, code: str
+) -> None:
+    shelf.broken = error
+    assert ask(path, "POST", "/v1/flush") == (status, {"error": {"code": code, "message": str(error)}})
+    with pytest.raises(type(error), match=str(error)) as raised:
+        Client(path).request("POST", "/v1/flush")
+    assert type(raised.value) is type(error)
+
+
+def test_every_class_of_errors_has_its_code() -> None:
+    classes: list[type[ReposyncError]] = [ReposyncError]
+    for each in classes:
+        classes += each.__subclasses__()
+    assert len({each.code for each in classes}) == len(classes)
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize("broken", [ZeroDivisionError("secret"), OSError(5, "secret")])
+def test_a_mistake_inside_is_500_and_its_traceback_goes_to_the_log(
+    path: str, shelf: Shelf, broken: Exception, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shelf.broken = broken
+    status, answer = ask(path, "POST", "/v1/flush")
+    assert (status, answer["error"]["code"]) == (500, "internal")
+    assert "secret" not in answer["error"]["message"]
+    assert "secret" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("api")
+def test_an_answer_that_is_no_json_is_500(path: str, shelf: Shelf) -> None:
+    shelf.store["healthy"] = math.nan
+    assert ask(path, "GET", "/v1/status")[1]["error"]["code"] == "internal"
+
+
+@pytest.mark.usefixtures("api")
+def test_work_that_takes_longer_than_one_waits_is_a_ticket_that_is_redeemed_once(path: str, shelf: Shelf) -> None:
+    shelf.roots = {"a": "/a"}
+    shelf.dirty = {"a": ["x.py"]}
+    shelf.gate.clear()
+    status, answer = ask(path, "POST", "/v1/flush", {"wait_s": 0})
+    assert status == 202
+    assert answer["progress"]["pending"] == [{"repo": "a", "paths": ["x.py"], "why": "the gate is closed"}]
+    ticket = f"/v1/tickets/{answer['ticket']}"
+    assert ask(path, "GET", f"{ticket}?wait_s=0.01") == (202, answer)
+    shelf.gate.set()
+    assert ask(path, "GET", ticket) == (200, {"repos": ["a"], "errors": []})
+    assert ask(path, "GET", ticket)[0] == 404
+
+
+@pytest.mark.usefixtures("api")
+def test_work_that_fails_later_is_told_so_once(path: str, shelf: Shelf) -> None:
+    shelf.gate.clear()
+    _, answer = ask(path, "POST", "/v1/flush?wait_s=0", {})
+    shelf.broken = BusyError("held")
+    shelf.gate.set()
+    assert ask(path, "GET", f"/v1/tickets/{answer['ticket']}")[0] == 409
+    assert ask(path, "GET", f"/v1/tickets/{answer['ticket']}")[0] == 404
+
+
+def test_tickets_that_are_done_are_forgotten_after_a_while_and_others_never(shelf: Shelf) -> None:
+    clock = [0.0]
+    ledger = Ledger(lambda: clock[0], limit=2)
+    shelf.roots = {"a": "/a"}
+    done, work = ledger.add(lambda: shelf.flush(None))
+    assert work.wait(LONG_S)
+    shelf.gate.clear()
+    waiting, _ = ledger.add(lambda: shelf.flush(None))
+    clock[0] = KEPT_S - 1
+    assert ledger.find(done) is work
+    clock[0] = 2 * KEPT_S
+    ledger.find(waiting)
+    with pytest.raises(NoTicketError):
+        ledger.find(done)
+
+
+def test_when_there_is_no_room_for_a_ticket_one_that_is_done_makes_it_and_else_nothing_is_begun(shelf: Shelf) -> None:
+    ledger = Ledger(lambda: 0.0, limit=2)
+    shelf.roots = {"a": "/a"}
+    done, work = ledger.add(lambda: shelf.flush(None))
+    assert work.wait(LONG_S)
+    assert shelf.asked.acquire(timeout=LONG_S)
+    shelf.gate.clear()
+    kept = [ledger.add(lambda: shelf.flush(None))[0] for _ in range(2)]
+    with pytest.raises(NoTicketError):
+        ledger.find(done)
+    for number in kept:
+        ledger.find(number)
+        assert shelf.asked.acquire(timeout=LONG_S)
+    with pytest.raises(OverloadedError):
+        ledger.add(lambda: shelf.flush(None))
+    assert not shelf.asked.acquire(blocking=False)
+
+
+def test_a_slow_client_holds_nobody_up_and_is_sent_away(shelf: Shelf, path: str, tmp_path: Path) -> None:
+    with Api(shelf, path, state_dir=str(tmp_path), request_s=1.0), connect(path) as head, connect(path) as body:
+        head.settimeout(LONG_S)
+        head.sendall(b"GET /v1/stat")
+        body.settimeout(LONG_S)
+        body.sendall(b"POST /v1/flush HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        assert ask(path, "GET", "/v1/status")[0] == 200
+        try:
+            while True:  # a byte now and then does not buy more time
+                head.sendall(b"x")
+                body.sendall(b" ")
+                select.select([head, body], [], [], 0.05)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert receive(head)[0] == 408
+        assert receive(body)[0] == 408
+
+
+def test_a_client_that_does_not_read_is_left(shelf: Shelf, path: str, tmp_path: Path) -> None:
+    shelf.store["reason"] = "x" * 10_000_000
+    with Api(shelf, path, state_dir=str(tmp_path), request_s=0.5) as api, connect(path) as connection:
+        connection.sendall(b"GET /v1/status HTTP/1.1\r\n\r\n")
+        connection.settimeout(LONG_S)
+        connection.recv(1)
+        with api._socket._changed:
+            assert api._socket._changed.wait_for(lambda: not api._socket._connections, LONG_S)
+
+
+@pytest.mark.usefixtures("api")
+def test_the_65th_connection_is_told_to_come_back_and_the_next_is_served(path: str) -> None:
+    idle = [connect(path) for _ in range(CONNECTIONS)]
+    with connect(path) as one_too_many:
+        one_too_many.settimeout(LONG_S)
+        status, answer, _ = receive(one_too_many)
+    assert (status, answer["error"]["code"]) == (503, "overloaded")
+    with pytest.raises(OverloadedError):
+        Client(path).request("GET", "/v1/status")
+    for connection in idle:
+        connection.close()
+    served = 503
+    while served == 503:
+        served = ask(path, "GET", "/v1/status")[0]
+    assert served == 200
+
+
+@pytest.mark.usefixtures("api")
+def test_the_socket_is_private(path: str) -> None:
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_is_not_heard_even_where_the_file_system_lets_him_in(shelf: Shelf, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "s")
+        with Api(shelf, path, state_dir=str(tmp_path)):
+            os.chmod(directory, 0o755)
+            os.chmod(path, 0o666)
+            script = (
+                "import os, socket, sys\n"
+                "if sys.argv[2] != '0': os.setuid(int(sys.argv[2]))\n"
+                "s = socket.socket(socket.AF_UNIX)\n"
+                "s.connect(sys.argv[1])\n"
+                "try:\n"
+                "    s.sendall(b'GET /v1/status HTTP/1.1\\r\\n\\r\\n')\n"
+                "    print(len(s.recv(100)))\n"
+                "except OSError: print(0)\n"
+            )
+            command = [sys.executable, "-c", script, path]
+            assert int(subprocess.run([*command, "0"], capture_output=True, text=True, check=True).stdout) == 100
+            assert int(subprocess.run([*command, "65534"], capture_output=True, text=True, check=True).stdout) == 0
+
+
+def test_a_socket_that_a_dead_daemon_left_is_replaced_and_that_of_a_live_one_is_not(
+    shelf: Shelf, path: str, tmp_path: Path
+) -> None:
+    os.mkdir(os.path.dirname(path))
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    with Api(shelf, path, state_dir=str(tmp_path)):
+        assert ask(path, "GET", "/v1/status")[0] == 200
+        with pytest.raises(BusyError, match="another reposyncd daemon listens at"):
+            Api(shelf, path, state_dir=str(tmp_path))
+        assert ask(path, "GET", "/v1/status")[0] == 200
+
+
+def test_a_file_that_is_no_socket_is_left_alone(shelf: Shelf, path: str, tmp_path: Path) -> None:
+    os.mkdir(os.path.dirname(path))
+    Path(path).write_text("precious")
+    with pytest.raises(ReposyncError, match="is no socket"):
+        Api(shelf, path, state_dir=str(tmp_path))
+    assert Path(path).read_text() == "precious"
+
+
+def test_a_directory_that_others_may_write_to_is_refused(shelf: Shelf, path: str, tmp_path: Path) -> None:
+    os.mkdir(os.path.dirname(path))
+    os.chmod(os.path.dirname(path), 0o770)
+    with pytest.raises(ReposyncError, match="chmod go-w"):
+        Api(shelf, path, state_dir=str(tmp_path))
+
+
+def test_a_directory_that_cannot_be_made_is_named(shelf: Shelf, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ReposyncError, match="file/run cannot be made: Not a directory"):
+        Api(shelf, str(tmp_path / "file" / "run" / "s"), state_dir=str(tmp_path))
+
+
+def test_a_long_path_is_no_hindrance_and_a_long_name_is_said(shelf: Shelf, tmp_path: Path) -> None:
+    directory = tmp_path / ("d" * 100) / ("e" * 100)
+    path = str(directory / "reposyncd.sock")
+    with Api(shelf, path, state_dir=str(tmp_path)):
+        assert os.listdir(directory) == ["reposyncd.sock"]
+        assert Client(path).request("GET", "/v1/status")["version"] == "1.2.3"
+        with pytest.raises(BusyError):
+            Api(shelf, path, state_dir=str(tmp_path))
+    assert os.listdir(directory) == []
+    with pytest.raises(ReposyncError, match=r"f+: the socket's name is too long"):
+        Api(shelf, str(directory / ("f" * 100)), state_dir=str(tmp_path))
+
+
+def test_many_that_start_at_once_leave_one(shelf: Shelf, path: str, tmp_path: Path) -> None:
+    os.mkdir(os.path.dirname(path))
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    started: list[Api] = []
+    refused: list[BusyError] = []
+
+    def start() -> None:
+        try:
+            started.append(Api(shelf, path, state_dir=str(tmp_path)))
+        except BusyError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(started), len(refused)) == (1, 7)
+    assert ask(path, "GET", "/v1/status")[0] == 200
+    started[0].close()
+    assert not os.path.exists(path)
+
+
+def test_a_close_ends_the_thread_that_accepts_and_removes_the_file_that_is_its_own(api: Api, path: str) -> None:
+    thread = api._socket._thread
+    assert thread.is_alive()
+    api.close()
+    api.close()
+    assert not thread.is_alive()
+    assert not os.path.exists(path)
+    assert not running(path)
+
+
+def test_a_close_leaves_a_file_that_another_put_in_the_place(api: Api, path: str) -> None:
+    os.rename(path, path + ".kept")  # so that the inode is not given to the next
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        api.close()
+        assert os.path.exists(path)
+
+
+def test_a_close_while_a_request_waits_lets_it_end_or_cuts_it_off(
+    shelf: Shelf, api: Api, path: str, tmp_path: Path
+) -> None:
+    shelf.roots = {"a": "/a"}
+    shelf.gate.clear()
+    request = b"POST /v1/flush HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+    with connect(path) as waiting:
+        waiting.settimeout(LONG_S)
+        waiting.sendall(request)
+        assert shelf.asked.acquire(timeout=LONG_S)
+        api.close(grace_s=0)
+        assert waiting.recv(100) == b""
+    with Api(shelf, path, state_dir=str(tmp_path)) as again, connect(path) as waiting:
+        waiting.settimeout(LONG_S)
+        waiting.sendall(request)
+        assert shelf.asked.acquire(timeout=LONG_S)
+        closing = threading.Thread(target=again.close, args=(LONG_S,))
+        closing.start()
+        while os.path.exists(path):
+            pass
+        shelf.gate.set()
+        assert receive(waiting)[0] == 200
+        closing.join()
+
+
+_POLLS_S = 1.2
+"""Twice as long as between two looks of socketserver's loop, which this must not be."""
+
+
+def test_nothing_wakes_up_while_nobody_asks(api: Api, path: str) -> None:
+    """The thread that accepts is inside accept(2), and has been switched to only as often as somebody connected."""
+
+    def switches() -> int:
+        with open(f"/proc/self/task/{api._socket._thread.native_id}/status") as status:
+            return sum(int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt_switches"))
+
+    def stack() -> str:
+        return Path(f"/proc/self/task/{api._socket._thread.native_id}/syscall").read_text().split()[0]
+
+    ask(path, "GET", "/v1/status")
+    while stack() not in ("43", "288", "242", "202"):  # accept and accept4 on x86-64 and on arm64
+        os.sched_yield()
+    before = switches()
+    threading.Event().wait(_POLLS_S)
+    assert switches() == before
+
+
+@pytest.mark.usefixtures("api")
+def test_whoever_means_another_state_directory_is_refused(path: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert Client(path, str(tmp_path / "link")).request("GET", "/v1/status")["version"] == "1.2.3"
+    with pytest.raises(DaemonNotRunningError, match=f"the one that listens keeps {tmp_path}"):
+        Client(path, "/else where/ü").request("POST", "/v1/flush")
