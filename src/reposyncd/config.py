@@ -47,6 +47,44 @@ class StoreConfig(NamedTuple):
     """seconds"""
 
 
+class WatchConfig(NamedTuple):
+    """[watch]: when changes are taken up."""
+
+    settle: float = 0.3
+    """seconds"""
+    max_wait: float = 3.0
+    """seconds"""
+    reconcile: float = 3600.0
+    """seconds"""
+    poll: float = 60.0
+    """seconds"""
+    forget_after: float = 30.0
+    """days"""
+
+
+class DiscoverConfig(NamedTuple):
+    """[discover]: where repositories are looked for."""
+
+    roots: tuple[str, ...] = ()
+    depth: int = 3
+    exclude: tuple[str, ...] = ()
+    limit: int = 100
+    interval: float = 300.0
+    """seconds"""
+
+
+class LimitsConfig(NamedTuple):
+    """[limits]: what the service may use."""
+
+    nice: int = 10
+    rate: float = 0.0
+    """chunks per second"""
+    threads: int = 0
+    on_battery: bool = True
+    memory_pressure: float = 0.0
+    """percent"""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The effective configuration.
@@ -62,6 +100,9 @@ class Config:
     embedding: EmbeddingConfig
     lock: LockConfig
     store: StoreConfig
+    watch: WatchConfig
+    discover: DiscoverConfig
+    limits: LimitsConfig
 
 
 _SECTIONS: dict[str, Callable[..., Any]] = {
@@ -69,6 +110,9 @@ _SECTIONS: dict[str, Callable[..., Any]] = {
     "embedding": EmbeddingConfig,
     "lock": LockConfig,
     "store": StoreConfig,
+    "watch": WatchConfig,
+    "discover": DiscoverConfig,
+    "limits": LimitsConfig,
 }
 
 SOCKET = "reposyncd.sock"
@@ -88,6 +132,8 @@ class Key(NamedTuple):
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    is_place: bool = False
+    """whether its strings are absolute paths, or begin with ~/"""
 
     @property
     def path(self) -> str:
@@ -109,8 +155,12 @@ class Key(NamedTuple):
         """What is allowed, in words."""
         if self.choices:
             return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
+        if self.is_place:
+            return 'a list of absolute paths, as in ["/srv/code", "~/src"]'
         if self.type is tuple:
             return 'a list of strings, as in ["a", "b"]'
+        if self.type is bool:
+            return "true or false"
         least = "" if self.minimum is None else f" of at least {self.minimum:g}"
         most = "" if self.maximum is None else f" and at most {self.maximum:g}"
         return {int: "a whole number", float: "a number", str: "a string"}[self.type] + least + most
@@ -120,7 +170,13 @@ class Key(NamedTuple):
         if self.type is tuple:
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
                 raise ValueError
+            if self.is_place and not all(os.path.isabs(each) or each == "~" or each[:2] == "~/" for each in value):
+                raise ValueError
             return tuple(value)
+        if self.type is bool:
+            if not isinstance(value, bool):
+                raise ValueError
+            return value
         if isinstance(value, bool) or not isinstance(value, (int, float) if self.type is float else self.type):
             raise ValueError
         if isinstance(value, int | float):
@@ -147,6 +203,42 @@ KEYS: tuple[Key, ...] = (
     Key("store", "deadline", float, "An operation that takes longer is given up and redone; seconds.", 1, _DAY_S),
     Key("store", "patience", float, "How long a sync waits for a full disk or the like to pass; seconds.", 0, _DAY_S),
     Key("store", "idle", float, "The index process leaves after so long without work; seconds.", 1, _DAY_S),
+    Key("watch", "settle", float, "A change is taken up so long after its last event; seconds.", 0.01, 60),
+    Key("watch", "max_wait", float, "And at the latest so long after its first; seconds.", 0.01, 600),
+    Key(
+        "watch",
+        "reconcile",
+        float,
+        "Between two looks at a whole repository, for what no event tells; seconds.",
+        60,
+        _DAY_S,
+    ),
+    Key("watch", "poll", float, "The same where not everything can be watched; seconds.", 1, _DAY_S),
+    Key(
+        "watch",
+        "forget_after",
+        float,
+        "The index of a repository that is gone is dropped after the service has run for so many days; 0: never.",
+        0,
+        3650,
+    ),
+    Key("discover", "roots", tuple, "Git repositories below these directories are kept by the service.", is_place=True),
+    Key("discover", "depth", int, "How many directories down they are looked for.", 0, 20),
+    Key("discover", "exclude", tuple, "Where not to look: patterns as in .gitignore, relative to those directories."),
+    Key("discover", "limit", int, "How many repositories are found at most.", 1, 10_000),
+    Key("discover", "interval", float, "Between two looks for new repositories; seconds.", 1, _DAY_S),
+    Key("limits", "nice", int, "The service's CPU niceness; its I/O has the lowest ordinary priority.", 0, 19),
+    Key("limits", "rate", float, "How many chunks per second a long index stores at most; 0: no limit.", 0, 1_000_000),
+    Key("limits", "threads", int, "How many threads embedding may use; 0: as many as there are cores.", 0, 1024),
+    Key("limits", "on_battery", bool, "Whether a long index goes on without mains."),
+    Key(
+        "limits",
+        "memory_pressure",
+        float,
+        "A long index waits while something waits for memory more than this share of time; percent, 0: it never does.",
+        0,
+        100,
+    ),
 )
 
 _BY_PATH = {key.path: key for key in KEYS}
@@ -175,7 +267,14 @@ def load(environ: Mapping[str, str], *, state_dir: str | None = None) -> Config:
     else:
         _read_file(path, content, values)
     _read_environment(environ, values)
+    if roots := values["discover"].get("roots"):
+        values["discover"]["roots"] = tuple(_absolute(environ, root) for root in roots)
     sections = {section: made(**values[section]) for section, made in _SECTIONS.items()}
+    if sections["watch"].settle > sections["watch"].max_wait:
+        raise ConfigError(
+            f"watch.settle ({sections['watch'].settle:g} s) is longer than watch.max_wait "
+            f"({sections['watch'].max_wait:g} s), after which a change is taken up in any case"
+        )
     state = _state_dir(environ, state_dir)
     return Config(state_dir=state, socket=socket_path(environ, state), **sections)
 

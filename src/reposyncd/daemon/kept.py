@@ -57,8 +57,8 @@ class Kept:
     missing: bool = False
     missing_since: float = 0.0
     """until when `repo.missing_s` has been counted"""
-    coverage: Coverage = Coverage()
-    stored: Stored = Stored()
+    coverage: Coverage = field(default_factory=Coverage)
+    stored: Stored = field(default_factory=Stored)
     last: SyncResult | None = None
     """of the last look at the whole tree"""
     synced_at: float | None = None

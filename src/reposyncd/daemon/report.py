@@ -1,4 +1,4 @@
-"""What the service says of itself and of every repository, from what it has in memory: no lock of the store, no disk."""
+"""What the service says of itself and of every repository, from what it has in memory."""
 
 from __future__ import annotations
 

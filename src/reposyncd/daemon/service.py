@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -53,8 +52,7 @@ class Daemon:
         if self.error:
             raise self.error
         try:
-            self._api = Api(self, self._config.socket)
-            self._api.start()
+            self._api = Api(self, self._config.socket, state_dir=self._config.state_dir)
         except BaseException:
             self.stop()
             raise

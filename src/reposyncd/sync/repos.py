@@ -52,13 +52,13 @@ def _refuse_overlap(catalog: Catalog, root: str) -> None:
         if root.startswith(os.path.join(other.root, "")):
             if not catalog.leaves_out(other, os.path.relpath(root, other.root)):
                 raise UsageError(
-                    f'{root} lies in the repository "{other.name}" ({other.root}), which is indexed with everything in '
-                    f"it. Let that one ignore it, or remove that one first: reposyncd repo remove {other.name}"
+                    f'{root} lies in the repository "{other.name}" ({other.root}), which is indexed with everything '
+                    f"in it. Let that one ignore it, or remove that one first: reposyncd repo remove {other.name}"
                 )
         elif other.root.startswith(os.path.join(root, "")):
             raise UsageError(
-                f'{root} contains the repository "{other.name}" ({other.root}), which is indexed on its own. Index what '
-                f"is in it one by one, or remove that one first: reposyncd repo remove {other.name}"
+                f'{root} contains the repository "{other.name}" ({other.root}), which is indexed on its own. Index '
+                f"what is in it one by one, or remove that one first: reposyncd repo remove {other.name}"
             )
 
 

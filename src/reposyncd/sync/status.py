@@ -121,6 +121,7 @@ def _quarantined(state: State, catalog: Catalog, repo: Repo) -> list[str]:
 
 
 def disk_trouble(path: str) -> str:
+    """Why nothing can be written to the disk of the path; "" if nothing speaks against it."""
     found = os.statvfs(path)
     if found.f_flag & os.ST_RDONLY:
         return f"the disk of {path} is read-only"

@@ -1,0 +1,98 @@
+"""A service on a tree, and the oracle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reposyncd.config import Config
+from reposyncd.daemon.service import Daemon
+from reposyncd.daemon.tickets import Work
+from tests.support import Lab, config_for
+
+HANGS_S = 60.0
+"""What takes longer is taken for a hang. Nothing here is timed by it."""
+
+FAST = {"REPOSYNCD_WATCH__SETTLE": "0.05", "REPOSYNCD_WATCH__MAX_WAIT": "0.5"}
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Returns when the condition holds."""
+    deadline = time.monotonic() + HANGS_S
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came to this: {what}"
+        time.sleep(0.01)
+
+
+@dataclass
+class Live(Lab):
+    """A tree, its index, and a service that keeps it current."""
+
+    variables: dict[str, str] = field(default_factory=lambda: dict(FAST))
+    daemon: Daemon | None = None
+
+    def config(self) -> Config:
+        socket = str(self.state.with_name("socket") / "s")
+        return config_for(self.state, REPOSYNCD_SOCKET=socket, **self.variables)
+
+    def start(self) -> Daemon:
+        self.daemon = Daemon(self.config(), {"HOME": "/nonexistent"}, index=self.index)
+        self.daemon.start()
+        return self.daemon
+
+    def stop(self) -> None:
+        if self.daemon:
+            self.daemon.stop()
+            error, self.daemon = self.daemon.error, None
+            if error:
+                raise error
+
+    @contextmanager
+    def running(self) -> Iterator[Daemon]:
+        """A service that keeps the tree, and has brought it up to date once."""
+        daemon = self.start()
+        try:
+            result_of(daemon.add(str(self.root), "lab"))
+            self.flush()
+            yield daemon
+        finally:
+            self.stop()
+
+    def flush(self) -> dict[str, Any]:
+        assert self.daemon
+        return result_of(self.daemon.flush(None))
+
+    def status(self) -> dict[str, Any]:
+        """Of the one repository."""
+        assert self.daemon
+        [repo] = self.daemon.status()["repos"]
+        found: dict[str, Any] = repo
+        return found
+
+    def assert_current(self) -> None:
+        """After a flush the index is what one built from scratch would be."""
+        self.flush()
+        self.assert_equals_an_index_built_from_scratch()
+
+    def until_current(self) -> None:
+        """Returns when the service, unasked, has nothing to do any more."""
+        until(lambda: self.status()["state"] == "current", f"current: {self.status()}")
+
+
+def result_of(work: Work) -> dict[str, Any]:
+    assert work.wait(HANGS_S), work.progress()
+    return work.result()
+
+
+def live(place: Path, **variables: str) -> Live:
+    root = place / "tree"
+    root.mkdir()
+    return Live(root.resolve(), place / "state", variables=FAST | variables)
+
+
+def many(count: int, text: Callable[[int], str] = lambda number: f"file {number}\n") -> Mapping[str, str]:
+    return {f"d{number % 50}/f{number}.txt": text(number) for number in range(count)}
