@@ -177,6 +177,17 @@ def test_what_is_written_and_not_closed_is_heard(ear: Ear) -> None:
         assert ear.heard() == {("", False)}
 
 
+def test_what_is_written_to_a_deleted_file_is_not_heard(ear: Ear) -> None:
+    write(ear.root, {"log": ""})
+    ear.watch("")
+    with (ear.root / "log").open("a") as log:
+        (ear.root / "log").unlink()
+        assert ear.heard() == {("", False)}
+        log.write("line")
+        log.flush()
+        assert ear.heard() == set()
+
+
 def test_reading_is_not_heard(ear: Ear) -> None:
     write(ear.root, {"a": "content", "d/b": "", ".gitignore": ""})
     ear.watch("", "d")
@@ -252,6 +263,16 @@ def test_a_change_of_the_rules_hints_at_the_tree_that_they_are_for(ear: Ear, nam
     ear.learn("d", ".*")
     write(ear.root, {f"d/{name}": "*.o"})
     assert ear.heard() == {("d", True)}
+
+
+def test_a_change_of_the_rules_is_not_lost_among_other_files(ear: Ear) -> None:
+    ear.watch("")
+    ear.release.clear()
+    write(ear.root, {"first": ""})
+    assert ear.held.wait(AMPLE_S)
+    write(ear.root, {"a": "", "b": "", ".gitignore": "a", "c": ""})
+    ear.release.set()
+    assert ear.heard() == {("", False), ("", True)}
 
 
 def test_a_repository_that_is_made_hints_at_its_tree(ear: Ear) -> None:
@@ -652,11 +673,12 @@ def test_cookies_within_a_root_are_not_heard(tmp_path: Path) -> None:
 
 def test_a_hint_that_raises_ends_the_reader_which_is_told_once(ear: Ear) -> None:
     ear.watch("")
-    before = threads_that_read()
+    before = open_descriptors()
     ear.broken = ValueError("no such thing")
     write(ear.root, {"a": ""})
     assert ear.died.wait(AMPLE_S)
     assert ear.deaths == ["ValueError: no such thing"]
+    assert open_descriptors() == before - 3  # inotify's, and the pipe by which the reader would be told to end
     with pytest.raises(OSError, match="no such thing"):
         ear.watches.settle(AMPLE_S)
     assert ear.watch("") == [errno.EBADF]
@@ -667,7 +689,7 @@ def test_a_hint_that_raises_ends_the_reader_which_is_told_once(ear: Ear) -> None
     ear.watches.drop("R")
     ear.watches.close()
     ear.watches.close()
-    assert threads_that_read() == before - 1
+    assert threads_that_read() == 0
     assert ear.deaths == ["ValueError: no such thing"]
 
 
@@ -729,6 +751,19 @@ def test_the_reader_may_close(tmp_path: Path) -> None:
     assert closed.wait(AMPLE_S)
     watches.close()
     assert open_descriptors() == before
+
+
+def test_other_programs_do_not_inherit_the_descriptor(ear: Ear) -> None:
+    mine = [fd for fd in os.listdir("/proc/self/fd") if is_of_inotify(int(fd))]
+    assert mine
+    assert not [fd for fd in mine if os.get_inheritable(int(fd))]
+
+
+def is_of_inotify(fd: int) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:inotify"
+    except FileNotFoundError:  # that of the listing itself
+        return False
 
 
 def open_descriptors() -> int:

@@ -25,7 +25,8 @@ _REMOVED_AT_ONCE = 1024
 that."""
 
 _PACE_S = 1.0
-"""How long removing watches waits for the reader to come by. If it does not, an overflow is the lesser evil."""
+"""How long removing watches waits for the reader to come by. On a busy machine it does so late. If it does not at all,
+an overflow is the lesser evil."""
 
 
 @dataclass(slots=True)
@@ -81,6 +82,7 @@ class Watches:
         self._marks: dict[int | bytes, _Mark] = {}
         """by watch descriptor, for its end; by name of a cookie"""
         self._cookies_wd: int | None = None
+        """that of the last time that somebody settled"""
         self._ended: str | None = None
         """why there is no reader"""
         self._by_descriptor = os.path.isdir(_DESCRIPTORS)
@@ -308,8 +310,6 @@ class Watches:
         """The kernel has removed the watches."""
         with self._lock:
             for wd in ended:
-                if wd == self._cookies_wd:
-                    self._cookies_wd = None
                 for entry in chain(self._entries.pop(wd, None)):
                     del self._roots[entry.root].watched[entry.path]
 
