@@ -45,6 +45,7 @@ class Shelf:
         self.files_done = 0
         self.trouble = ""
         self.store = {"kind": "memory", "location": "", "healthy": True, "reason": ""}
+        self.watch: dict[str, Any] = {"mode": "inotify", "directories": 5012, "unwatched": 0, "reason": ""}
         self.broken: Exception | None = None
         """what every piece of work raises"""
         self._threads = ThreadPoolExecutor(100)
@@ -78,7 +79,7 @@ class Shelf:
             "waiting": None,
             "last_sync": None,
             "synced_at": None,
-            "watch": {"mode": "inotify", "directories": 5012, "unwatched": 0, "reason": ""},
+            "watch": self.watch,
             "quarantined": [],
             "errors": [],
         }

@@ -247,7 +247,7 @@ def test_a_wrong_variable_is_named_with_what_is_allowed(variable: str, value: st
 
 
 def test_variables_of_other_programs_are_left_alone() -> None:
-    others = {"REPOSYNCD_SOCKET": "/run/x", "REPOSYNCDX__Y": "1", "_REPOSYNCD_COMPLETE": "bash_source", "A__B": "1"}
+    others = {"REPOSYNCDX__Y": "1", "_REPOSYNCD_COMPLETE": "bash_source", "A__B": "1"}
     assert load({**HOME, **others}) == load(HOME)
 
 

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "sync": "Bring the index of a directory up to date.",
+    "daemon": "Keep every repository current while it runs.",
     "search": "Find code by meaning.",
     "status": "Say what is indexed, how current it is, and what is wrong.",
+    "repo": "Say which directories are kept indexed.",
+    "flush": "Wait until the index has every change.",
+    "pause": "Leave an index as it is for a while.",
+    "resume": "Go on after a pause.",
     "history": "Show the last syncs.",
     "verify": "Compare the index with the files, record by record.",
 }

@@ -30,6 +30,11 @@ _PHASES = {
 }
 
 
+def _phase(progress: Progress) -> str:
+    """What is going on. A daemon may be in a phase that is not known here, or have yet to begin."""
+    return "waiting" if progress.trouble else _PHASES.get(progress.phase, "waiting")
+
+
 class Reporter:
     """Writes what it is told of a sync; a context manager, so that the bar is gone at its end."""
 
@@ -72,7 +77,7 @@ class Reporter:
 
     def _line(self, progress: Progress, elapsed_s: float) -> str:
         if not progress.files_total:
-            return _PHASES[progress.phase]
+            return _phase(progress)
         if progress.phase == "verify":
             return f"{progress.files_done:,} of {progress.files_total:,} records verified"
         return (
@@ -87,7 +92,7 @@ class Reporter:
         elapsed_s = time.monotonic() - self._started
         bar.update(
             task,
-            description="waiting" if progress.trouble else _PHASES[progress.phase],
+            description=_phase(progress),
             completed=progress.files_done,
             total=progress.files_total or None,
             unit="records,"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
 
 import click
 
-from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
+from reposyncd.cli.ask import client_of, meant
 from reposyncd.cli.text import printable
+from reposyncd.errors import DaemonNotRunningError
 from reposyncd.model import Hit
+
+if TYPE_CHECKING:
+    from reposyncd.config import Config
 
 _LINES_SHOWN = 8
 """Of a chunk: enough to recognise it. --json has all."""
@@ -23,8 +29,7 @@ _LINES_SHOWN = 8
 @click.pass_context
 def command(ctx: click.Context, query: tuple[str, ...], repo: str | None, limit: int, as_json: bool) -> None:
     """Find the chunks of code whose meaning is nearest to QUERY, best first."""
-    with Workspace(load_config(ctx)) as workspace:
-        hits = workspace.search(" ".join(query), repo, limit)
+    hits = _search(load_config(ctx), " ".join(query), repo, limit)
     if as_json:
         import json
 
@@ -34,6 +39,20 @@ def command(ctx: click.Context, query: tuple[str, ...], repo: str | None, limit:
         click.echo("nothing found")
     for rank, hit in enumerate(hits, 1):
         _show(rank, hit)
+
+
+def _search(config: Config, query: str, repo: str | None, limit: int) -> Sequence[Hit]:
+    """The daemon's hits where one runs: it has the index open."""
+    asked = {"query": query, "repo": meant(repo), "limit": limit}
+    try:
+        found = client_of(config).request("POST", "/v1/search", asked)["hits"]
+    except DaemonNotRunningError:
+        from reposyncd.assemble import Workspace
+
+        with Workspace(config) as workspace:
+            return workspace.search(query, repo, limit)
+    names = [field.name for field in fields(Hit)]
+    return [Hit(**{name: hit[name] for name in names}) for hit in found]
 
 
 def _show(rank: int, hit: Hit) -> None:

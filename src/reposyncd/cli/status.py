@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reposyncd import __version__
 from reposyncd.cli import load_config
+from reposyncd.cli.ask import client_of, meant
 from reposyncd.cli.text import ago, printable
-from reposyncd.sync.status import status
+from reposyncd.errors import BusyError, DaemonLostError, DaemonNotRunningError
 
-_COLOURS = {"current": "green", "syncing": "cyan", "pending": "yellow", "missing": "yellow"}
+if TYPE_CHECKING:
+    from reposyncd.config import Config
+
+_COLOURS = {"current": "green", "syncing": "cyan", "pending": "yellow", "missing": "yellow", "paused": "yellow"}
+
+_PATIENCE_S = 5.0
+"""How long the daemon may take to answer; it answers in milliseconds."""
+
+_LAG_S = 1.0
+"""A shorter lag is that of any change, and not worth a word."""
+
+_REMEDIES = {
+    "poll": "changes are looked for now and then instead",
+    "none": "changes are found by the periodic comparison, and by reposyncd sync",
+}
+"""What becomes of a repo that is not watched, by the mode of its watch."""
 
 
 @click.command("status")
@@ -22,13 +38,14 @@ _COLOURS = {"current": "green", "syncing": "cyan", "pending": "yellow", "missing
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def command(ctx: click.Context, repo: str | None, check: bool, as_json: bool) -> None:
-    """Say what is indexed, how current it was when it was last synced, and what is wrong.
+    """Say what is indexed, how current it is, and what is wrong.
 
-    Answers from what is on the disk; starts nothing and waits for nobody.
+    The daemon answers, or what is on the disk where none runs: what was true at the last sync. Starts nothing.
     """
-    report = status(load_config(ctx).state_dir, time.time_ns(), __version__)
+    report = _report(load_config(ctx))
     if repo is not None:
-        report["repos"] = [each for each in report["repos"] if repo in (each["name"], each["root"])]
+        known = (repo, meant(repo))
+        report["repos"] = [each for each in report["repos"] if each["name"] in known or each["root"] in known]
         if not report["repos"]:
             raise click.UsageError(f'there is no repository "{repo}"')
     if as_json:
@@ -41,7 +58,36 @@ def command(ctx: click.Context, repo: str | None, check: bool, as_json: bool) ->
         sys.exit(1)
 
 
+def _report(config: Config) -> dict[str, Any]:
+    try:
+        return client_of(config).request("GET", "/v1/status", timeout_s=_PATIENCE_S)
+    except DaemonNotRunningError:
+        trouble = ""
+    except (DaemonLostError, BusyError) as error:
+        trouble = str(error)
+    from reposyncd.sync.status import status
+
+    report = status(config.state_dir, time.time_ns(), __version__)
+    if trouble:
+        report["daemon"]["state"] = trouble
+    return report
+
+
+def _daemon(report: dict[str, Any]) -> str:
+    daemon = report["daemon"]
+    if not daemon["running"]:
+        why = "not running" if daemon["state"] == "not running" else printable(daemon["state"])
+        return f"daemon: {why}; this is what was true at the last sync"
+    watched = sum((each.get("watch") or {}).get("directories", 0) for each in report["repos"])
+    state = "" if daemon.get("state") in (None, "", "running") else f" ({daemon['state']})"
+    return (
+        f"daemon: running (pid {daemon['pid']}) for {ago(daemon['uptime_s'] or 0)}, watching {watched:,} directories"
+        f"{printable(state)}"
+    )
+
+
 def _show(report: dict[str, Any]) -> None:
+    click.echo(_daemon(report))
     if not report["repos"] and report["store"]["healthy"]:
         click.echo("nothing is indexed yet; index a directory with: reposyncd sync PATH")
     for repo in report["repos"]:
@@ -51,7 +97,7 @@ def _show(report: dict[str, Any]) -> None:
         click.echo(f"{click.style('degraded', fg='red')}: {printable(store['reason'])}")
     if store.get("lock", {}).get("held") and store["lock"]["waits"]:
         click.echo(f"the store is locked by process {store['lock']['holder']}")
-    for incident in report["incidents"]:
+    for incident in report.get("incidents", []):
         click.echo(
             f"{ago(time.time() - incident['at'])} ago the {incident['what']} was found damaged "
             f"({printable(incident['reason'])}). It was made anew; the damaged one is kept in "
@@ -61,15 +107,28 @@ def _show(report: dict[str, Any]) -> None:
 
 def _show_repo(repo: dict[str, Any]) -> None:
     state = click.style(repo["state"], fg=_COLOURS.get(repo["state"], "red"))
-    when = "never synced" if repo["synced_at"] is None else f"synced {ago(time.time() - repo['synced_at'])} ago"
-    click.echo(f"{repo['name']}: {state}, {repo['files']:,} files, {repo['chunks']:,} chunks, {when}")
+    when = "never synced" if repo.get("synced_at") is None else f"synced {ago(time.time() - repo['synced_at'])} ago"
+    pending = f", {repo['pending']:,} pending" if repo.get("pending") else ""
+    lag = f", {ago(repo['lag_s'])} behind" if (repo.get("lag_s") or 0) >= _LAG_S else ""
+    click.echo(f"{repo['name']}: {state}, {repo['files']:,} files, {repo['chunks']:,} chunks{pending}{lag}, {when}")
     click.echo(f"  {printable(repo['root'])}")
-    if repo["progress"]:
-        progress = repo["progress"]
-        click.echo(f"  {progress['done']:,} of {progress['total']:,} files done, {progress['chunks']:,} chunks stored")
-    if repo["waiting"]:
+    if progress := repo.get("progress"):
+        stored = f", {progress['chunks']:,} chunks stored" if "chunks" in progress else ""
+        click.echo(f"  {progress['done']:,} of {progress['total']:,} files done{stored}")
+    if repo.get("waiting"):
         click.echo(f"  waiting for {ago(repo['waiting']['for_s'])}: {printable(repo['waiting']['reason'])}")
-    elif repo["reason"] and repo["state"] != "current":
+    elif repo.get("reason") and repo["state"] != "current":
         click.echo(f"  {printable(repo['reason'])}")
-    for path in repo["quarantined"]:
+    if watch := repo.get("watch"):
+        _show_watch(watch)
+    for path in repo.get("quarantined", []):
         click.echo(f"  quarantined until it changes: {printable(path)}")
+
+
+def _show_watch(watch: dict[str, Any]) -> None:
+    """What is not watched, why, and what becomes of it."""
+    if watch["mode"] == "inotify" and not watch.get("unwatched"):
+        return
+    what = "not watched" if watch["mode"] != "inotify" else f"{watch['unwatched']:,} directories are not watched"
+    reason = f" ({printable(watch['reason'])})" if watch.get("reason") else ""
+    click.echo(f"  {what}{reason}; {_REMEDIES.get(watch['mode'], _REMEDIES['none'])}")

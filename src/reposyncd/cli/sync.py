@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
+from reposyncd.cli.ask import client_of
 from reposyncd.cli.progress import Reporter
 from reposyncd.cli.stop import Stop
 from reposyncd.cli.text import printable
+from reposyncd.errors import DaemonNotRunningError, InterruptedSyncError
+from reposyncd.model import Progress
 
 if TYPE_CHECKING:
-    from reposyncd.model import SyncResult
+    from reposyncd.config import Config
 
 _ERRORS_SHOWN = 10
 """Files named on the terminal; --json names all."""
@@ -30,40 +33,69 @@ def command(ctx: click.Context, path: str, name: str | None, full: bool, as_json
     """Bring the index of the directory PATH up to date, and return when it is.
 
     The first time everything in it is read, cut into chunks, embedded and stored; afterwards only what changed.
-    Ctrl-C stops at any moment; the next sync goes on from there.
+    Ctrl-C stops at any moment; the next sync goes on from there. Where the daemon runs it does the work, and goes on
+    with it.
     """
-    with Stop() as stop, Workspace(load_config(ctx)) as workspace, Reporter(sys.stderr) as report:
-        result = workspace.sync(path, name, full=full, on_progress=report, should_stop=stop)
+    config = load_config(ctx)
+    try:
+        result = _ask(config, path, name, full)
+    except DaemonNotRunningError:
+        result = _sync(config, path, name, full)
     if as_json:
         import json
 
-        click.echo(json.dumps(result.to_dict()))
+        click.echo(json.dumps(result))
     else:
         _summarise(result)
-    if result.errors:
+    if result["errors"]:
         sys.exit(1)
 
 
-def _summarise(result: SyncResult) -> None:
-    files, chunks = result.files, result.chunks
-    click.echo(
-        f"{result.repo}: {files.total:,} files, {chunks.total:,} chunks are indexed ({_seconds(result.duration_s)})"
+def _ask(config: Config, path: str, name: str | None, full: bool) -> dict[str, Any]:
+    body = {"path": os.path.realpath(path), "name": name, "full": full}
+    try:
+        with Reporter(sys.stderr) as report:
+            return client_of(config).request("POST", "/v1/sync", body, lambda told: report(_progress(told)))
+    except KeyboardInterrupt:
+        raise InterruptedSyncError("the daemon goes on with the sync; how far it is says: reposyncd status") from None
+
+
+def _progress(told: dict[str, Any]) -> Progress:
+    return Progress(
+        phase=told.get("phase") or "",
+        files_done=told.get("files_done") or 0,
+        files_total=told.get("files_total") or 0,
+        chunks_done=told.get("chunks_done") or 0,
+        trouble=told.get("trouble") or "",
     )
-    if files.new or files.modified or files.deleted or chunks.relabelled:
-        click.echo(f"  files   {files.new:,} new, {files.modified:,} modified, {files.deleted:,} deleted")
+
+
+def _sync(config: Config, path: str, name: str | None, full: bool) -> dict[str, Any]:
+    from reposyncd.assemble import Workspace
+
+    with Stop() as stop, Workspace(config) as workspace, Reporter(sys.stderr) as report:
+        return workspace.sync(path, name, full=full, on_progress=report, should_stop=stop).to_dict()
+
+
+def _summarise(result: dict[str, Any]) -> None:
+    files, chunks, errors = result["files"], result["chunks"], result["errors"]
+    took = _seconds(result["duration_s"])
+    click.echo(f"{result['repo']}: {files['total']:,} files, {chunks['total']:,} chunks are indexed ({took})")
+    if files["new"] or files["modified"] or files["deleted"] or chunks["relabelled"]:
+        click.echo(f"  files   {files['new']:,} new, {files['modified']:,} modified, {files['deleted']:,} deleted")
         click.echo(
-            f"  chunks  {chunks.added:,} added ({chunks.embedded:,} embedded), {chunks.relabelled:,} moved, "
-            f"{chunks.deleted:,} deleted"
+            f"  chunks  {chunks['added']:,} added ({chunks['embedded']:,} embedded), {chunks['relabelled']:,} moved, "
+            f"{chunks['deleted']:,} deleted"
         )
     else:
         click.echo("  nothing changed")
-    if files.skipped:
-        reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in files.skipped.items())
+    if files["skipped"]:
+        reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in files["skipped"].items())
         click.echo(f"  skipped {reasons}")
-    for error in result.errors[:_ERRORS_SHOWN]:
-        click.echo(f"  not indexed: {printable(error.path)}: {printable(error.error)}", err=True)
-    if len(result.errors) > _ERRORS_SHOWN:
-        click.echo(f"  not indexed: {len(result.errors) - _ERRORS_SHOWN:,} more; see --json", err=True)
+    for error in errors[:_ERRORS_SHOWN]:
+        click.echo(f"  not indexed: {printable(error['path'])}: {printable(error['error'])}", err=True)
+    if len(errors) > _ERRORS_SHOWN:
+        click.echo(f"  not indexed: {len(errors) - _ERRORS_SHOWN:,} more; see --json", err=True)
 
 
 def _seconds(duration_s: float) -> str:

@@ -1,0 +1,20 @@
+"""`reposyncd daemon`: the service, in the foreground."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from reposyncd.cli import load_config
+
+
+@click.command("daemon")
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Keep every repository that was added current, until SIGTERM or Ctrl-C."""
+    config = load_config(ctx)
+    service = importlib.import_module("reposyncd.daemon.service")  # here, as every other command does without it
+    sys.exit(service.run(config, os.environ))

@@ -1,0 +1,270 @@
+"""The commands that ask a daemon, as they are run; behind the socket is a small service that works."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reposyncd.daemon.api import Api
+from reposyncd.errors import CorruptStoreError
+from tests.served import Shelf
+from tests.support import write
+
+PROGRAM = [sys.executable, "-m", "reposyncd"]
+TREE = {"door.py": "def open_door(key):\n    return unlock(key)\n", "http.py": "def listen(port):\n    bind(port)\n"}
+LONG_S = 60.0
+"""A time-out that only a test which is about to fail reaches."""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    write(tmp_path / "tree", TREE)
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    shelf = Shelf()
+    yield shelf
+    shelf.close()
+
+
+@pytest.fixture
+def daemon(shelf: Shelf, tmp_path: Path) -> Iterator[Api]:
+    state = tmp_path / "state"
+    with Api(shelf, str(state / "reposyncd.sock"), state_dir=str(state)) as api:
+        yield api
+
+
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
+        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
+    }
+
+
+def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAM, *arguments], env=environ(tmp_path), capture_output=True, text=True, cwd=tmp_path)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_repos_are_added_listed_and_removed(tmp_path: Path, tree: Path) -> None:
+    out = run(tmp_path, "repo", "add", "tree", "--name", "lab")
+    assert (out.returncode, out.stdout) == (0, f"lab: {tree} is kept from now on\n")
+    assert run(tmp_path, "repo", "list").stdout == f"lab  current  {tree}\n"
+    [repo] = json.loads(run(tmp_path, "repo", "list", "--json").stdout)
+    assert (repo["name"], repo["root"]) == ("lab", str(tree))
+    out = run(tmp_path, "repo", "remove", "lab", "--json")
+    assert json.loads(out.stdout) == {"name": "lab", "root": str(tree)}
+    assert "nothing is indexed yet" in run(tmp_path, "repo", "list").stdout
+    out = run(tmp_path, "repo", "remove", "lab")
+    assert (out.returncode, out.stderr) == (2, 'reposyncd: there is no repository "lab"\n')
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_repo_is_meant_by_its_path_too_whatever_the_daemons_directory(
+    tmp_path: Path, tree: Path, shelf: Shelf
+) -> None:
+    shelf.roots = {"lab": str(tree)}
+    assert run(tmp_path, "pause", "./tree").stdout == "lab: paused\n"
+    assert shelf.states == {"lab": "paused"}
+    assert json.loads(run(tmp_path, "resume", str(tree), "--json").stdout) == {"repos": ["lab"]}
+    assert shelf.states == {"lab": "current"}
+    assert run(tmp_path, "pause", "nobody").returncode == 2
+    assert run(tmp_path, "repo", "remove", "./tree").returncode == 0
+    assert shelf.roots == {}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_flush_returns_when_the_daemon_has_done_everything(tmp_path: Path, tree: Path, shelf: Shelf) -> None:
+    shelf.roots, shelf.dirty = {"lab": str(tree)}, {"lab": ["door.py"]}
+    out = run(tmp_path, "flush")
+    assert (out.returncode, out.stdout) == (0, "lab: every change is in the index\n")
+    assert not shelf.dirty
+
+
+@pytest.mark.usefixtures("daemon")
+def test_flush_says_what_is_still_pending_and_why_when_its_time_is_over(
+    tmp_path: Path, tree: Path, shelf: Shelf
+) -> None:
+    shelf.roots, shelf.dirty = {"lab": str(tree)}, {"lab": [f"{n}.py" for n in range(8)]}
+    shelf.gate.clear()
+    out = run(tmp_path, "flush", "lab", "--timeout", "0.1")
+    assert out.returncode == 1
+    assert "not everything is in the index after 0.1 s" in out.stderr
+    assert "lab: 0.py, 1.py, 2.py, 3.py, 4.py and 3 more: the gate is closed" in out.stderr
+    out = run(tmp_path, "flush", "lab", "--timeout", "0", "--json")
+    assert out.returncode == 1
+    assert len(json.loads(out.stdout)["pending"][0]["paths"]) == 8
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_sync_is_done_by_the_daemon(tmp_path: Path, tree: Path, shelf: Shelf) -> None:
+    out = run(tmp_path, "sync", "tree", "--name", "lab", "--full")
+    assert out.returncode == 0
+    assert "lab: 2 files, 2 chunks are indexed (0.50 s)" in out.stdout
+    assert "2 new, 0 modified, 0 deleted" in out.stdout
+    assert shelf.roots == {"lab": str(tree)}
+    assert not (tmp_path / "state" / "manifest.db").exists()
+    result = json.loads(run(tmp_path, "sync", "tree", "--json").stdout)
+    assert result.keys() == {"repo", "root", "files", "chunks", "bytes_read", "duration_s", "errors"}
+    write(tree, {"x.unreadable": ""})
+    out = run(tmp_path, "sync", "tree")
+    assert out.returncode == 1
+    assert "not indexed: x.unreadable: Permission denied" in out.stderr
+    out = run(tmp_path, "sync", "no/such/place")
+    assert out.returncode == 1
+    assert "no/such/place does not exist" in out.stderr
+
+
+@pytest.mark.usefixtures("daemon")
+def test_ctrl_c_leaves_the_daemon_working_and_says_so(tmp_path: Path, tree: Path, shelf: Shelf) -> None:
+    shelf.gate.clear()
+    shelf.trouble = "another program holds the lock"
+    with subprocess.Popen(
+        [*PROGRAM, "sync", str(tree)], env=environ(tmp_path), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "another program holds the lock\n"
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert rest == "reposyncd: the daemon goes on with the sync; how far it is says: reposyncd status\n"
+    assert shelf.roots == {}
+    shelf.gate.set()
+    run(tmp_path, "sync", str(tree))
+    assert shelf.roots == {"tree": str(tree)}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_search_is_answered_by_the_daemon(tmp_path: Path, tree: Path, shelf: Shelf) -> None:
+    shelf.roots = {"lab": str(tree)}
+    out = run(tmp_path, "search", "def", "-n", "1")
+    assert "1. lab  door.py:1-1" in out.stdout
+    assert "   | def open_door(key):" in out.stdout
+    [hit] = json.loads(run(tmp_path, "search", "listen", "--repo", "./tree", "--json").stdout)
+    assert (hit["path"], hit["text"]) == ("http.py", "def listen(port):\n")
+    assert "nothing found" in run(tmp_path, "search", "no such thing").stdout
+    shelf.broken = CorruptStoreError("the index is damaged")
+    out = run(tmp_path, "search", "def")
+    assert (out.returncode, out.stderr) == (1, "reposyncd: the index is damaged\n")
+
+
+@pytest.mark.usefixtures("daemon")
+def test_status_is_the_daemons_and_current_is_what_check_wants(tmp_path: Path, tree: Path, shelf: Shelf) -> None:
+    shelf.roots = {"lab": str(tree), "other": str(tmp_path)}
+    out = run(tmp_path, "status", "--check")
+    assert out.returncode == 0
+    first, second, *_ = out.stdout.splitlines()
+    assert first == f"daemon: running (pid {os.getpid()}) for 2 h, watching 10,024 directories"
+    assert second == "lab: current, 2 files, 0 chunks, never synced"
+    shelf.dirty, shelf.states = {"lab": ["door.py"]}, {"lab": "pending"}
+    out = run(tmp_path, "status", "lab", "--check")
+    assert out.returncode == 1
+    assert "lab: pending, 2 files, 0 chunks, 1 pending, 4 s behind" in out.stdout
+    assert "other" not in out.stdout
+    [repo] = json.loads(run(tmp_path, "status", "./tree", "--json").stdout)["repos"]
+    assert (repo["pending"], repo["watch"]["mode"]) == (1, "inotify")
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize(
+    ("watch", "shown"),
+    [
+        (
+            {"mode": "inotify", "directories": 5, "unwatched": 1200, "reason": "fs.inotify.max_user_watches is 8192"},
+            "  1,200 directories are not watched (fs.inotify.max_user_watches is 8192); changes are found by the",
+        ),
+        (
+            {"mode": "poll", "directories": 0, "unwatched": 3, "reason": "it is on NFS"},
+            "  not watched (it is on NFS); changes are looked for now and then instead",
+        ),
+        ({"mode": "none", "directories": 0, "unwatched": 3, "reason": ""}, "  not watched; changes are found by"),
+    ],
+)
+def test_a_repo_that_is_not_wholly_watched_says_why_and_what_becomes_of_it(
+    tmp_path: Path, tree: Path, shelf: Shelf, watch: dict[str, object], shown: str
+) -> None:
+    shelf.roots = {"lab": str(tree)}
+    shelf.watch |= watch
+    assert shown in run(tmp_path, "status").stdout
+
+
+def test_without_a_daemon_what_needs_it_exits_with_3_and_says_how_to_start_it(tmp_path: Path) -> None:
+    for arguments in (["flush"], ["pause"], ["resume"], ["repo", "remove", "x"]):
+        out = run(tmp_path, *arguments)
+        assert out.returncode == 3
+        assert "start it with: reposyncd daemon" in out.stderr
+
+
+def test_without_a_daemon_the_rest_is_done_by_the_command(tmp_path: Path, tree: Path) -> None:
+    out = run(tmp_path, "repo", "add", "tree", "--name", "lab")
+    assert out.returncode == 0
+    assert "is noted; the daemon is not running" in out.stdout
+    assert run(tmp_path, "repo", "list").stdout == f"lab  pending  {tree}\n"
+    assert json.loads(run(tmp_path, "repo", "add", "tree", "--json").stdout) == {"name": "lab", "root": str(tree)}
+    assert "taken by" in run(tmp_path, "repo", "add", str(tmp_path), "--name", "lab").stderr
+    assert "lab: 2 files" in run(tmp_path, "sync", "tree").stdout
+    out = run(tmp_path, "status")
+    assert out.stdout.startswith("daemon: not running; this is what was true at the last sync\nlab: current")
+    assert "http.py" in run(tmp_path, "search", "listen port").stdout
+
+
+def test_a_daemon_that_keeps_another_state_directory_is_not_asked(tmp_path: Path, tree: Path, shelf: Shelf) -> None:
+    path = str(tmp_path / "s")
+    with Api(shelf, path, state_dir=str(tmp_path / "elsewhere")):
+        env = {**environ(tmp_path), "REPOSYNCD_SOCKET": path}
+        out = subprocess.run([*PROGRAM, "sync", str(tree)], env=env, capture_output=True, text=True)
+        assert "2 files, 2 chunks are indexed" in out.stdout
+        assert (tmp_path / "state" / "manifest.db").exists()
+        assert shelf.roots == {}
+        out = subprocess.run([*PROGRAM, "flush"], env=env, capture_output=True, text=True)
+        assert out.returncode == 3
+        assert f"the one that listens keeps {tmp_path / 'elsewhere'}" in out.stderr
+
+
+def test_a_daemon_that_is_stopped_is_said_to_be_silent_and_the_disk_answers(tmp_path: Path, tree: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    script = (
+        "import socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX)\n"
+        "s.bind(sys.argv[1])\n"
+        "s.listen()\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "state" / "reposyncd.sock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as silent:
+        assert silent.stdout
+        assert silent.stdout.readline() == b"ready\n"
+        out = run(tmp_path, "status")
+        silent.communicate()
+    assert out.returncode == 0
+    assert "has not answered for 5 s; this is what was true at the last sync" in out.stdout
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("arguments", [["status"], ["sync", "tree"], ["search", "x"], ["flush"], ["repo", "list"]])
+def test_whoever_asks_the_daemon_loads_nothing_of_the_engine(
+    tmp_path: Path, tree: Path, shelf: Shelf, arguments: list[str]
+) -> None:
+    shelf.roots = {"tree": str(tree)}
+    script = (
+        "import sys; from reposyncd.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as e: assert not e.code, e.code\n"
+        "heavy = {'chromadb', 'numpy', 'sqlite3', 'filelock', 're2', 'reposyncd.assemble', 'http', 'email', 'rich'}\n"
+        "print(sorted(heavy & sys.modules.keys()))\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=environ(tmp_path), capture_output=True, text=True, cwd=tmp_path
+    )
+    assert out.stdout.splitlines()[-1] == "[]", out.stderr
