@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 
 import click
 
@@ -17,4 +16,4 @@ def command(ctx: click.Context) -> None:
     """Keep every repository that was added current, until SIGTERM or Ctrl-C."""
     config = load_config(ctx)
     service = importlib.import_module("reposyncd.daemon.service")  # here, as every other command does without it
-    sys.exit(service.run(config, os.environ))
+    service.run(config, os.environ, lambda line: click.echo(f"reposyncd: {line}", err=True))

@@ -23,8 +23,8 @@ from reposyncd.store.manifest import Commit, FileCommit, Manifest, RunProgress
 from reposyncd.sync.plan import FilePlan, chunk_id, text_digest, with_sources
 
 BATCH_CHUNKS = 500
-"""Chunks that change in one batch: as fast as 1000, and about a second of work to lose, or to wait for. With 250 a first
-index takes a quarter longer."""
+"""Chunks that change in one batch: as fast as 1000, and about a second of work to lose, or to wait for. With 250 a
+first index takes a quarter longer."""
 
 BATCH_FILES = 2000
 """Files in one batch that changes few chunks."""
