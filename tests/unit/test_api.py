@@ -325,7 +325,13 @@ def test_when_there_is_no_room_for_a_ticket_one_that_is_done_makes_it_and_else_n
 
 
 def test_a_slow_client_holds_nobody_up_and_is_sent_away(shelf: Shelf, path: str, tmp_path: Path) -> None:
-    with Api(shelf, path, state_dir=str(tmp_path), request_s=1.0), connect(path) as head, connect(path) as body:
+    with (
+        Api(shelf, path, state_dir=str(tmp_path), request_s=1.0),
+        connect(path) as head,
+        connect(path) as body,
+        connect(path) as mute,
+    ):
+        mute.settimeout(LONG_S)
         head.settimeout(LONG_S)
         head.sendall(b"GET /v1/stat")
         body.settimeout(LONG_S)
@@ -340,6 +346,7 @@ def test_a_slow_client_holds_nobody_up_and_is_sent_away(shelf: Shelf, path: str,
             pass
         assert receive(head)[0] == 408
         assert receive(body)[0] == 408
+        assert receive(mute)[0] == 408
 
 
 def test_a_client_that_does_not_read_is_left(shelf: Shelf, path: str, tmp_path: Path) -> None:
@@ -444,10 +451,22 @@ def test_a_long_path_is_no_hindrance_and_a_long_name_is_said(shelf: Shelf, tmp_p
         Api(shelf, str(directory / ("f" * 100)), state_dir=str(tmp_path))
 
 
-def test_many_that_start_at_once_leave_one(shelf: Shelf, path: str, tmp_path: Path) -> None:
+def test_of_many_that_start_at_once_one_finds_the_place_free(
+    shelf: Shelf, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkdir(os.path.dirname(path))
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
+    both_found_it_free = threading.Barrier(2)
+
+    def running_and_then_slow(path: str) -> bool:
+        found = running(path)
+        if not found:
+            with suppress(threading.BrokenBarrierError):
+                both_found_it_free.wait(0.3)  # long enough for another to come to the same conclusion
+        return found
+
+    monkeypatch.setattr("reposyncd.daemon.unix_socket.running", running_and_then_slow)
     started: list[Api] = []
     refused: list[BusyError] = []
 
