@@ -34,13 +34,14 @@ class Live(Lab):
 
     variables: dict[str, str] = field(default_factory=lambda: dict(FAST))
     daemon: Daemon | None = None
+    now_ns: Callable[[], int] = time.time_ns
 
     def config(self) -> Config:
         socket = str(self.state.with_name("socket") / "s")
         return config_for(self.state, REPOSYNCD_SOCKET=socket, **self.variables)
 
     def start(self) -> Daemon:
-        self.daemon = Daemon(self.config(), {"HOME": "/nonexistent"}, index=self.index)
+        self.daemon = Daemon(self.config(), {"HOME": "/nonexistent"}, index=self.index, now_ns=self.now_ns)
         self.daemon.start()
         return self.daemon
 

@@ -99,8 +99,10 @@ class Engine(threading.Thread):
         on_ready: Callable[[], None],
         on_end: Callable[[BaseException | None], None],
         index: VectorIndex | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         super().__init__(name="engine", daemon=True)
+        self._now_ns = now_ns
         self.config = config
         self._environ = environ
         self._index = index
@@ -147,6 +149,10 @@ class Engine(threading.Thread):
         """Events were lost: every tree is to be looked at as a whole."""
         with self.changed:
             self.events_lost += 1
+            self._look_everywhere()
+
+    def _look_everywhere(self) -> None:
+        with self.changed:
             for kept in self.kept.values():
                 if not kept.repo.paused:
                     kept.debounce.add("", True, time.monotonic())
@@ -205,7 +211,7 @@ class Engine(threading.Thread):
         """Until `stop`."""
         ended: BaseException | None = None
         try:
-            with Workspace(self.config, self._environ, index=self._index) as self.workspace:
+            with Workspace(self.config, self._environ, index=self._index, now_ns=self._now_ns) as self.workspace:
                 self.workspace.look = self.watching.look
                 with self.workspace.state_lock():
                     self._begin()
@@ -320,7 +326,7 @@ class Engine(threading.Thread):
         """Brings a part of a tree, or all of it, up to date."""
         now = time.monotonic()
         if self.watching.ensure():
-            self.lost("the watches are new")
+            self._look_everywhere()  # and watch
         with self.changed:
             from_events = len(kept.debounce) > 0 or scope.is_whole
             scope = kept.take(scope, now, stretch)
@@ -435,7 +441,7 @@ class Engine(threading.Thread):
             if error is None:
                 kept.failure, kept.missing = "", False
                 if scope:
-                    kept.synced_at = time.time()
+                    kept.synced_at = self._now_ns() / 1e9
                     self._dirty_store = self._dirty_store or (result is not None and not result.is_empty)
                 if scope.is_whole:
                     kept.last, kept.ready = result, True

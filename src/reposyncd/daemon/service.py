@@ -31,13 +31,20 @@ STOP_S = 30.0
 class Daemon:
     """A `ports.Service` over an engine. `start` returns when the repositories are known and the API answers."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str], *, index: VectorIndex | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        *,
+        index: VectorIndex | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._config = config
         self._started = time.monotonic()
         self._ready = threading.Event()
         self._ended = threading.Event()
         self.error: BaseException | None = None
-        self.engine = Engine(config, environ, on_ready=self._ready.set, on_end=self._on_end, index=index)
+        self.engine = Engine(config, environ, on_ready=self._ready.set, on_end=self._on_end, index=index, now_ns=now_ns)
         self._roster = Roster(self.engine)
         self._discovery = Discovery(self.engine, self._roster)
         self.engine.errands += [self._discovery, Missing(self.engine, self._roster)]
