@@ -52,6 +52,10 @@ class Live(Lab):
             if error:
                 raise error
 
+    def stop_and_start_again(self) -> None:
+        self.stop()
+        self.start()
+
     @contextmanager
     def running(self) -> Iterator[Daemon]:
         """A service that keeps the tree, and has brought it up to date once."""

@@ -177,7 +177,7 @@ class Engine(threading.Thread):
             with self.changed:
                 for kept in self.kept.values():
                     if not kept.repo.paused:
-                        kept.ready, kept.whole_due = False, time.monotonic()
+                        kept.ready, kept.behind, kept.whole_due = False, True, time.monotonic()
             return {}
 
         return self.ask(command)
@@ -304,7 +304,7 @@ class Engine(threading.Thread):
         """Small work first, then looks at trees that are indexed already, then first indexes."""
         if not scope.is_whole:
             return _SMALL
-        return _BULK if kept.last is None and not kept.stored.chunks else _WHOLE
+        return _WHOLE if kept.indexed else _BULK
 
     def _has_to_wait(self, now: float) -> bool:
         if now >= self._ask_again:
@@ -417,6 +417,8 @@ class Engine(threading.Thread):
             return False
         self._last_look = now
         with self.changed:
+            if not kept.indexed and self._has_to_wait(now):
+                return True
             return bool(self._commands) or any(
                 other.next(now, 1.0)[0] <= now and not other.next(now, 1.0)[1].is_whole
                 for other in self.kept.values()
@@ -444,22 +446,22 @@ class Engine(threading.Thread):
                     kept.synced_at = self._now_ns() / 1e9
                     self._dirty_store = self._dirty_store or (result is not None and not result.is_empty)
                 if scope.is_whole:
-                    kept.last, kept.ready = result, True
+                    kept.last, kept.ready, kept.behind, kept.indexed = result, True, False, True
                     every = self.config.watch.reconcile if coverage.mode == "inotify" else self.config.watch.poll
                     kept.whole_due = now + every * (1 + SPREAD * (random.random() - 0.5))  # noqa: S311 - no secret
                 if from_events and result and not (scope.is_whole and result.is_empty):
                     kept.later.add_all(scope, now)
             elif isinstance(error, InterruptedSyncError):
                 if scope.is_whole:
-                    kept.whole_due, kept.ready = now, True
+                    kept.whole_due, kept.behind = now, True
                 else:
                     kept.debounce.add_all(scope, now)
             elif isinstance(error, WholeTreeNeededError):
-                kept.whole_due, kept.ready = now, False
+                kept.whole_due, kept.ready, kept.behind = now, False, True
             elif isinstance(error, RootMissingError):
                 self._is_missing(kept, str(error), now)
             else:
-                kept.failure, kept.ready = str(error), False
+                kept.failure, kept.ready, kept.behind = str(error), False, True
                 kept.whole_due = now + RETRY_S
         if error is None and kept.repo.missing_s:
             kept.repo = self.catalog.set_missing(kept.repo, 0.0)
@@ -473,12 +475,16 @@ class Engine(threading.Thread):
         with self.changed:
             for other in self.kept.values():
                 if other.ready and other is not kept and other.repo.root in unchecked:
-                    other.ready, other.whole_due = False, now  # the store was made anew, or written to by others
+                    other.ready, other.behind, other.whole_due = (
+                        False,
+                        True,
+                        now,
+                    )  # the store was made anew, or written to by others
 
     def _is_missing(self, kept: Kept, why: str, now: float) -> None:
         if not kept.missing:
             kept.missing_since = now
-        kept.missing, kept.failure, kept.ready = True, why, False
+        kept.missing, kept.failure, kept.ready, kept.behind = True, why, False, True
         kept.debounce.take_all()
         kept.coverage = type(kept.coverage)()
         kept.whole_due = now + MISSING_S
@@ -513,7 +519,7 @@ class Engine(threading.Thread):
         kept.stored = self._stored(kept, thorough=True)
         for run in self.workspace.runs(repo):
             if run.outcome == "done" and run.finished_ns:
-                kept.synced_at = run.finished_ns / 1e9
+                kept.synced_at, kept.indexed = run.finished_ns / 1e9, True
                 break
         with self.changed:
             self.kept[repo.name] = self._by_root[repo.root] = kept

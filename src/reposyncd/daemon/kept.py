@@ -46,6 +46,10 @@ class Kept:
     """when the whole tree is to be looked at, on the monotonic clock"""
     ready: bool = False
     """whether a part of the tree can be brought up to date alone"""
+    behind: bool = True
+    """whether the whole tree has to be looked at before it can be said to be current"""
+    indexed: bool = False
+    """whether a first index was ever completed"""
     running: Scope | None = None
     """what is being brought up to date"""
     progress: Progress | None = None
@@ -109,7 +113,7 @@ class Kept:
     @property
     def is_pending(self) -> bool:
         """Whether there are changes that are not in the index yet."""
-        return len(self.debounce) > 0 or self.synced_at is None
+        return self.behind or len(self.debounce) > 0
 
     @property
     def state(self) -> tuple[str, str]:

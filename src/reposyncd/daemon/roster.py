@@ -67,7 +67,7 @@ class Roster:
                 kept.repo = self._engine.catalog.set_paused(repo, paused)
                 kept.debounce.take_all()
                 kept.later.take_all()
-                kept.ready = False
+                kept.ready, kept.behind = False, True
                 kept.whole_due = math.inf if paused else time.monotonic()
                 if paused:
                     kept.coverage = type(kept.coverage)()

@@ -1,0 +1,452 @@
+"""What is asked of a service: flush, pause, add, remove, discover; and what it puts first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from reposyncd.daemon import engine as engine_module
+from reposyncd.daemon import roster
+from reposyncd.daemon.service import Daemon
+from reposyncd.errors import BusyError, ReposyncError, RootMissingError, UsageError
+from reposyncd.model import Applied, Batch
+from reposyncd.store.memory import MemoryIndex
+from tests.live.service import FAST, Live, live, many, result_of, until
+from tests.support import memory_index, write
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
+    monkeypatch.setattr(engine_module, "MISSING_S", 0.1)
+    lab = live(tmp_path)
+    lab.write({"a.py": "one = 1\n", "b/c.py": "two = 2\n"})
+    return lab
+
+
+@pytest.fixture
+def daemon(lab: Live) -> Iterator[Daemon]:
+    with lab.running() as daemon:
+        yield daemon
+
+
+class Slow(MemoryIndex):
+    """An index in which storing many chunks waits until it is let go on."""
+
+    def __init__(self) -> None:
+        super().__init__(memory_index()._embed)
+        self.may_go_on = threading.Event()
+        self.began = threading.Event()
+        self.batches: list[list[str]] = []
+        self.first: set[str] = set()
+        """paths of the first batch that waited"""
+
+    def apply(self, collection: str, batch: Batch) -> Future[Applied]:
+        if len(batch.added) > 100:
+            self.first = self.first or {chunk.row.path for chunk in batch.added}
+            self.began.set()
+            assert self.may_go_on.wait(60)
+        self.batches.append([chunk.row.path for chunk in batch.added])
+        return super().apply(collection, batch)
+
+
+# Flush ------------------------------------------------------------------------------------------------------
+
+
+def test_a_flush_does_not_wait_for_changes_to_settle(tmp_path: Path) -> None:
+    lab = live(tmp_path, REPOSYNCD_WATCH__SETTLE="60", REPOSYNCD_WATCH__MAX_WAIT="600")
+    lab.write({"a.py": "one = 1\n"})
+    with lab.running():
+        for number in range(20):
+            lab.write({"a.py": f"one = {number}\n", f"new{number}/x.py": f"x = {number}\n"})
+            lab.flush()
+            assert lab.text_of("a.py") == f"one = {number}\n"
+            assert lab.text_of(f"new{number}/x.py") == f"x = {number}\n"
+        lab.assert_current()
+
+
+def test_a_flush_without_changes_does_nothing(lab: Live, daemon: Daemon) -> None:
+    lab.until_current()
+    before = lab.status()["synced_at"]
+    assert lab.flush() == {"repos": ["lab"], "errors": []}
+    assert lab.status()["synced_at"] == before
+
+
+def test_a_flush_waits_for_the_first_index(tmp_path: Path) -> None:
+    lab = live(tmp_path)
+    lab.index = index = Slow()
+    lab.write(many(300))
+    daemon = lab.start()
+    try:
+        daemon.add(str(lab.root), "lab")
+        until(index.began.is_set, "the first index began")
+        flush = daemon.flush(None)
+        assert not flush.wait(0)
+        [pending] = flush.progress()["pending"]
+        assert pending["repo"] == "lab"
+        index.may_go_on.set()
+        result_of(flush)
+        lab.assert_equals_an_index_built_from_scratch()
+    finally:
+        index.may_go_on.set()
+        lab.stop()
+
+
+def test_a_flush_names_the_files_that_could_not_be_read(
+    lab: Live, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reposyncd.tree.read._read", _unreadable)
+    lab.write({"a.py": "one = 7\n"})
+    result = lab.flush()
+    assert result["errors"] == [{"path": "a.py", "error": "cannot be read: Input/output error"}]
+
+
+def _unreadable(fd: int, path: str, limit: int) -> object:
+    raise OSError(5, "Input/output error")
+
+
+def test_a_flush_of_what_is_not_there_or_paused_says_so(lab: Live, daemon: Daemon) -> None:
+    with pytest.raises(UsageError, match='no repository "other"'):
+        daemon.flush("other")
+    result_of(daemon.pause("lab"))
+    with pytest.raises(UsageError, match="reposyncd resume lab"):
+        daemon.flush("lab")
+    assert lab.flush() == {"repos": [], "errors": []}
+
+
+# What goes first --------------------------------------------------------------------------------------------
+
+
+def test_a_save_goes_before_a_long_first_index(lab: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another repository, and in the one that is being indexed."""
+    monkeypatch.setattr(engine_module, "BULK_AT_LEAST_S", 0.0)
+    monkeypatch.setattr(engine_module, "LOOK_S", 0.0)
+    monkeypatch.setattr("reposyncd.sync.pipeline.BATCH_CHUNKS", 150)
+    lab.index = index = Slow()
+    large = tmp_path / "large"
+    write(large, {f"{number % 2}/f{number}.txt": f"large {number}\n" for number in range(2000)})
+    with lab.running() as daemon:
+        daemon.add(str(large), "large")
+        until(index.began.is_set, "the first index began")
+        lab.write({"a.py": "one = 9\n"})
+        late = "0/f0.txt" if any(path.startswith("1/") for path in index.first) else "1/f1.txt"
+        write(large, {late: "saved meanwhile\n"})
+        kept = daemon.engine.kept
+        until(lambda: len(kept["lab"].debounce) and len(kept["large"].debounce), "both saves are noticed")
+        until(lambda: all(kept[name].debounce.due() < time.monotonic() for name in kept), "both are due")  # type: ignore[operator]
+        index.may_go_on.set()
+        until(lambda: kept["large"].indexed, "the first index is complete")
+        order = [path for batch in index.batches for path in batch]
+        assert order.index("a.py", 2) < len(order) - 500
+        assert order.index(late) < len(order) - 500
+        assert len(order) == 2000 + 3
+    with lab.workspace() as workspace:
+        runs = workspace.history("large", 10)
+        assert [run.outcome for _, run in runs] == ["done"]
+        result = runs[0][1].result
+        assert result
+        assert result["chunks"]["added"] <= 1999  # the save, and what lay beside it, was done before
+        assert runs[0][1].files_done == runs[0][1].files_total
+
+
+def test_a_long_index_waits_for_memory_and_saves_do_not(lab: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "ASK_AGAIN_S", 0.05)
+    reasons: list[str | None] = [None]
+    monkeypatch.setattr("reposyncd.daemon.gentle.Bulk.reason_to_wait", lambda self: reasons[0])
+    with lab.running() as daemon:
+        reasons[0] = "memory is short"
+        daemon.engine._ask_again = 0.0
+        other = lab.root.parent / "other"
+        write(other, {"x.py": "x = 1\n"})
+        result_of(daemon.add(str(other), "other"))
+        until(lambda: daemon.status()["daemon"]["waits_for"] == "memory is short", "it waits, and says so")
+        assert daemon.status()["repos"][1]["state"] == "pending"
+        lab.write({"a.py": "one = 8\n"})
+        until(lambda: "one = 8\n" in texts(lab, "lab"), "a save is taken up")
+        assert not texts(lab, "other")
+        reasons[0] = None
+        until(lambda: texts(lab, "other") == ["x = 1\n"], "and the index when it may")
+
+
+def texts(lab: Live, name: str) -> list[str]:
+    with lab.workspace() as workspace:
+        [repo] = [repo for repo in workspace.catalog.repos() if repo.name == name]
+        return [
+            record.text
+            for generation in workspace.catalog.generations(repo)
+            if generation.state == "serving"
+            for record in lab.index.records(generation.collection)
+        ]
+
+
+def test_while_git_is_at_work_a_change_is_taken_up_later_and_never_too_late(tmp_path: Path) -> None:
+    lab = live(tmp_path, REPOSYNCD_WATCH__SETTLE="0.05", REPOSYNCD_WATCH__MAX_WAIT="0.2")
+    subprocess.run(["git", "init", "-q", str(lab.root)], check=True)
+    lab.write({"a.py": "one = 1\n"})
+    with lab.running():
+        lab.write({".git/index.lock": ""})
+        lab.write({"a.py": "one = 2\n"})
+        until(lambda: lab.text_of("a.py") == "one = 2\n", "taken up although the lock stays")
+        lab.assert_current()
+
+
+def test_a_git_checkout_of_many_files_there_and_back(tmp_path: Path) -> None:
+    lab = live(tmp_path)
+    git = ["git", "-C", str(lab.root), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q", "-b", "one"], check=True)
+    lab.write(many(400))
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "one"], check=True)
+    subprocess.run([*git, "checkout", "-qb", "two"], check=True)
+    shutil.rmtree(lab.root / "d3")
+    lab.write({**many(200, lambda number: f"second {number}\n"), "e/new.py": "x = 1\n"})
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "two"], check=True)
+    with lab.running():
+        for branch in ("one", "two", "one"):
+            subprocess.run([*git, "checkout", "-q", branch], check=True)
+            lab.assert_current()
+        subprocess.run([*git, "checkout", "-q", "two"], check=True)
+        subprocess.run([*git, "rebase", "-q", "one"], check=True)
+        lab.assert_current()
+
+
+# Many repositories ------------------------------------------------------------------------------------------
+
+
+def test_a_paused_repository_is_left_as_it_is_across_a_restart_and_taken_up_again(lab: Live) -> None:
+    with lab.running() as daemon:
+        result_of(daemon.pause("lab"))
+        before = lab.records()
+        lab.write({"a.py": "one = 2\n"})
+        assert lab.status()["state"] == "paused"
+    lab.start()
+    try:
+        assert lab.status()["state"] == "paused"
+        assert lab.daemon
+        result_of(lab.daemon.flush(None))
+        assert lab.records() == before
+        result_of(lab.daemon.resume(None))
+        lab.assert_current()
+        lab.write({"b/c.py": "two = 3\n"})
+        until(lambda: lab.text_of("b/c.py") == "two = 3\n", "watched again")
+    finally:
+        lab.stop()
+
+
+def test_a_restart_embeds_nothing_and_does_not_even_open_the_store(lab: Live) -> None:
+    with lab.running():
+        lab.write(many(100))
+        lab.assert_current()
+        until(lambda: not len(next(iter(lab.daemon.engine.kept.values())).later), "it has looked once more")  # type: ignore[union-attr]
+        lab.until_current()
+    index, lab.index = lab.index, Untouchable()
+    daemon = lab.start()
+    try:
+        result_of(daemon.flush(None))
+        assert lab.status()["state"] == "current"
+    finally:
+        lab.stop()
+    lab.index = index
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+class Untouchable(MemoryIndex):
+    """An index that nobody may open."""
+
+    def __init__(self) -> None:
+        super().__init__(memory_index()._embed)
+
+    def open(self, collection: str, metadata: object) -> int:
+        raise AssertionError("there was nothing to do")
+
+
+def test_changes_made_while_the_service_was_down_are_found_at_its_start(lab: Live) -> None:
+    with lab.running():
+        pass
+    lab.write({"a.py": None, "b/c.py": "two = 4\n", "new/d.py": "three = 3\n"})
+    lab.start()
+    try:
+        lab.assert_current()
+        assert lab.paths() == {"b/c.py", "new/d.py"}
+    finally:
+        lab.stop()
+
+
+def test_a_service_that_is_stopped_in_a_first_index_goes_on_from_there(tmp_path: Path) -> None:
+    lab = live(tmp_path)
+    lab.index = index = Slow()
+    lab.write(many(1500))
+    daemon = lab.start()
+    daemon.add(str(lab.root), "lab")
+    until(index.began.is_set, "it began")
+    daemon.ask_to_stop()
+    index.may_go_on.set()
+    lab.stop()
+    stored = len(lab.records())
+    assert 0 < stored < 1500
+    index.batches.clear()
+    lab.start()
+    try:
+        lab.assert_current()
+        assert sum(map(len, index.batches)) == 1500 - stored
+    finally:
+        lab.stop()
+
+
+def test_what_is_removed_is_forgotten_with_its_collection_and_can_be_added_again(lab: Live, daemon: Daemon) -> None:
+    collection = lab.status()["collection"]
+    assert result_of(daemon.remove("lab")) == {"name": "lab", "root": str(lab.root)}
+    assert daemon.status()["repos"] == []
+    assert collection not in lab.index.collections()
+    lab.write({"a.py": "one = 5\n"})
+    result_of(daemon.add(str(lab.root), "lab"))
+    lab.assert_current()
+
+
+def test_the_same_root_twice_is_the_same_repository(lab: Live, daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(lab.root)
+    assert result_of(daemon.add(str(tmp_path / "link"), None))["name"] == "lab"
+    with pytest.raises(UsageError, match='indexed already, under the name "lab"'):
+        result_of(daemon.add(str(lab.root), "other"))
+    assert len(daemon.status()["repos"]) == 1
+
+
+def test_roots_that_overlap_are_refused_unless_the_outer_one_ignores_the_inner(lab: Live, daemon: Daemon) -> None:
+    with pytest.raises(UsageError, match=r'lies in the repository "lab".*reposyncd repo remove lab'):
+        result_of(daemon.add(str(lab.root / "b"), None))
+    with pytest.raises(UsageError, match=r'contains the repository "lab"'):
+        result_of(daemon.add(str(lab.root.parent), None))
+    lab.write({".gitignore": "worktrees/\n", "worktrees/x/y.py": "y = 1\n"})
+    lab.flush()
+    result_of(daemon.add(str(lab.root / "worktrees" / "x"), None))
+    result_of(daemon.flush(None))
+    assert texts(lab, "x") == ["y = 1\n"]
+    write(lab.root, {"worktrees/x/y.py": "y = 2\n"})
+    result_of(daemon.flush(None))
+    assert texts(lab, "x") == ["y = 2\n"]
+
+
+def test_a_root_that_is_not_there_cannot_be_added(lab: Live, daemon: Daemon) -> None:
+    with pytest.raises(RootMissingError, match="does not exist"):
+        result_of(daemon.add(str(lab.root / "nowhere"), None))
+
+
+def test_the_index_of_a_missing_repository_is_dropped_after_the_days_that_are_configured_and_not_before(
+    lab: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "DAY_S", 1.0)
+    lab.variables["REPOSYNCD_WATCH__FORGET_AFTER"] = "100"
+    with lab.running() as daemon:
+        missing = daemon.engine.errands[1]
+        shutil.rmtree(lab.root)
+        until(lambda: lab.status()["state"] == "missing", "missing")
+        [kept] = daemon.engine.kept.values()
+        for seconds, left in ((60, 1), (30, 1), (20, 0)):
+            with daemon.engine.changed:
+                kept.missing_since = time.monotonic() - seconds
+            do(daemon, missing.run)
+            assert len(daemon.status()["repos"]) == left
+            if left:
+                lab.stop_and_start_again()
+                daemon = lab.daemon  # type: ignore[assignment]
+                missing = daemon.engine.errands[1]
+                [kept] = daemon.engine.kept.values()
+                until(lambda: lab.status()["state"] == "missing", "missing again")
+        assert lab.index.collections() == {}
+
+
+def do(daemon: Daemon, errand: Callable[[], None]) -> None:
+    """Has the engine do it now."""
+
+    def command() -> dict[str, object]:
+        errand()
+        return {}
+
+    result_of(daemon.engine.ask(command))
+
+
+def test_a_repository_that_comes_back_has_not_been_missing(lab: Live, daemon: Daemon) -> None:
+    lab.root.rename(lab.root.with_name("away"))
+    until(lambda: lab.status()["state"] == "missing", "missing")
+    do(daemon, daemon.engine.errands[1].run)
+    lab.root.with_name("away").rename(lab.root)
+    lab.until_current()
+    with lab.workspace() as workspace:
+        [repo] = workspace.catalog.repos()
+        assert repo.missing_s == 0
+
+
+def test_a_second_service_on_the_same_state_is_told_who_is_first(lab: Live, daemon: Daemon) -> None:
+    second = Live(lab.root, lab.state, index=memory_index(), variables=FAST | {"REPOSYNCD_LOCK__TIMEOUT": "0.1"})
+    with pytest.raises(BusyError, match=str(os.getpid())):
+        second.start()
+    lab.assert_current()
+
+
+# Discovery --------------------------------------------------------------------------------------------------
+
+
+def clone(place: Path, nodes: dict[str, str]) -> Path:
+    subprocess.run(["git", "init", "-q", str(place)], check=True)
+    write(place, nodes)
+    return place.resolve()
+
+
+@pytest.fixture
+def finder(tmp_path: Path) -> Iterator[Live]:
+    clone(tmp_path / "src" / "app", {"a.py": "app = 1\n"})
+    clone(tmp_path / "src" / "deep" / "lib", {"a.py": "lib = 1\n"})
+    lab = live(
+        tmp_path,
+        REPOSYNCD_DISCOVER__ROOTS=f'["{tmp_path}/src"]',
+        REPOSYNCD_DISCOVER__INTERVAL="1",
+        REPOSYNCD_DISCOVER__EXCLUDE='["vendor/"]',
+    )
+    lab.start()
+    yield lab
+    lab.stop()
+
+
+def names(lab: Live) -> set[str]:
+    assert lab.daemon
+    return {repo["name"] for repo in lab.daemon.status()["repos"]}
+
+
+def test_repositories_are_discovered_at_the_start_and_later(finder: Live, tmp_path: Path) -> None:
+    until(lambda: names(finder) == {"app", "lib"}, "found at the start")
+    clone(tmp_path / "src" / "new", {"a.py": "new = 1\n"})
+    clone(tmp_path / "src" / "other" / "app", {"a.py": "other = 1\n"})
+    clone(tmp_path / "src" / "vendor" / "thing", {"a.py": "thing = 1\n"})
+    clone(tmp_path / "src" / "app" / "inner", {"a.py": "inner = 1\n"})
+    until(lambda: names(finder) == {"app", "lib", "new", "other-app"}, f"found later: {names(finder)}")
+    finder.flush()
+    assert texts(finder, "new") == ["new = 1\n"]
+
+
+def test_what_was_removed_is_not_discovered_again(finder: Live) -> None:
+    until(lambda: names(finder) == {"app", "lib"}, "found at the start")
+    assert finder.daemon
+    result_of(finder.daemon.remove("app"))
+    discovery = finder.daemon.engine.errands[0]
+    do(finder.daemon, discovery.run)
+    assert names(finder) == {"lib"}
+    [root] = [repo["root"] for repo in finder.daemon.status()["repos"]]
+    result_of(finder.daemon.add(str(Path(root).parent.parent / "app"), None))
+    assert names(finder) == {"app", "lib"}
+
+
+def test_a_command_that_fails_leaves_the_engine_alive(lab: Live, daemon: Daemon) -> None:
+    def broken() -> dict[str, object]:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ReposyncError, match="ZeroDivisionError"):
+        result_of(daemon.engine.ask(broken))
+    lab.assert_current()
