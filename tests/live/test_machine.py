@@ -1,0 +1,150 @@
+"""Whatever is done to a tree, and wherever the service dies, after a flush the index equals one built from scratch."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from reposyncd.daemon import engine as engine_module
+from tests.edits import Edits
+from tests.live.service import Live, live, result_of, until
+from tests.property.test_sync import Crash
+
+
+class Mortal:
+    """An index whose process dies with the service, at a step that is set: calls are steps, before and after."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+        self.left: int | None = None
+
+    def _step(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Crash
+
+    def __getattr__(self, name: str) -> Any:
+        operation = getattr(self._index, name)
+        if name in ("start", "close", "release", "life", "opened"):
+            return operation
+
+        def counted(*arguments: Any) -> Any:
+            self._step()
+            result = operation(*arguments)
+            self._step()
+            return result
+
+        return counted
+
+
+class Machine(Edits):
+    def __init__(self) -> None:
+        super().__init__()
+        engine_module.MISSING_S = 0.05
+        self.place = Path(tempfile.mkdtemp())
+        self.lab: Live = live(
+            self.place, REPOSYNCD_WATCH__SETTLE="0.01", REPOSYNCD_WATCH__MAX_WAIT="0.05", REPOSYNCD_LOCK__TIMEOUT="5"
+        )
+        self.index = Mortal(self.lab.index)
+        self.lab.index = self.index
+        self.paused = False
+        daemon = self.lab.start()
+        result_of(daemon.add(str(self.lab.root), "lab"))
+
+    def teardown(self) -> None:
+        self.lab.stop()
+        shutil.rmtree(self.place)
+
+    def change(self) -> None:
+        pass
+
+    def restart(self) -> None:
+        self.lab.stop()
+        self.lab.start()
+
+    @rule()
+    def stop_and_start(self) -> None:
+        self.restart()
+
+    @rule(step=st.integers(0, 12))
+    def die(self, step: int) -> None:
+        """At a step of what is under way, or of what comes next."""
+        daemon = self.lab.daemon
+        assert daemon
+        self.index.left = step
+        self.lab.write({"a.py": f"dies = {step}\n"})
+        until(lambda: daemon.error or self.lab.status()["state"] in ("current", "paused"), "dead or done")
+        self.index.left = None
+        if daemon.error:
+            assert isinstance(daemon.error, Crash)
+            daemon.stop()
+            self.lab.daemon = None
+            self.lab.start()
+
+    @rule(name=st.sampled_from(["x/new.py", "lost.md", "w/y/z.txt"]), text=st.sampled_from(["one\n", "two\n"]))
+    def lose_events(self, name: str, text: str) -> None:
+        assert self.lab.daemon
+        engine = self.lab.daemon.engine
+        watching = engine.watching
+        watches = watching._watches
+        assert watches
+        hint, watches._on_hint = watches._on_hint, lambda root, path, recursive: None
+        place = self.lab.root / name
+        for parent in place.relative_to(self.lab.root).parents:
+            if (self.lab.root / parent).is_file():
+                (self.lab.root / parent).unlink()
+        self.lab.write({name: text})
+        watching.settle(5)
+        watches._on_hint = hint
+        engine.lost("the queue was full")
+
+    @rule()
+    def pause(self) -> None:
+        assert self.lab.daemon
+        result_of(self.lab.daemon.pause("lab"))
+        self.paused = True
+
+    @precondition(lambda self: self.paused)
+    @rule()
+    def resume(self) -> None:
+        assert self.lab.daemon
+        result_of(self.lab.daemon.resume("lab"))
+        self.paused = False
+
+    @rule()
+    def move_the_root_away_and_back(self) -> None:
+        away = self.lab.root.with_name("away")
+        self.lab.root.rename(away)
+        if not self.paused:
+            until(lambda: self.lab.status()["state"] == "missing", "missing")
+        away.rename(self.lab.root)
+        if not self.paused:
+            until(lambda: self.lab.status()["state"] != "missing", "it is back")
+
+    @precondition(lambda self: not self.paused)
+    @rule()
+    def check(self) -> None:
+        self.lab.assert_current()
+
+    @precondition(lambda self: not self.paused)
+    @rule()
+    def wait_and_check(self) -> None:
+        """Without asking."""
+        self.lab.until_current()
+        assert self.lab.daemon
+        assert self.lab.daemon.engine.watching.settle(5)
+        self.lab.until_current()
+        self.lab.assert_equals_an_index_built_from_scratch()
+
+
+Machine.TestCase.settings = settings(
+    max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestALiveService = Machine.TestCase
