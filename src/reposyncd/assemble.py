@@ -103,7 +103,7 @@ class Workspace:
         self, path: str, embedder: str, lock_timeout_s: float, log_name: str = "index-process.log"
     ) -> IndexProcess:
         from reposyncd.store.checkpoint import REPLAY_S_PER_ROW, examine
-        from reposyncd.store.process import IndexProcess
+        from reposyncd.store.process import IndexProcess, thread_limits
 
         def slack_s() -> float:
             """A log that is replayed, and waiting for the lock, take time of their own."""
@@ -121,6 +121,7 @@ class Workspace:
             idle_s=self._config.store.idle,
             slack_s=slack_s,
             log_name=log_name,
+            environment=thread_limits(self._config.limits.threads),
         )
 
     @property

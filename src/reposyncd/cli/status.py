@@ -25,12 +25,6 @@ _PATIENCE_S = 5.0
 _LAG_S = 1.0
 """A shorter lag is that of any change, and not worth a word."""
 
-_REMEDIES = {
-    "poll": "changes are looked for now and then instead",
-    "none": "changes are found by the periodic comparison, and by reposyncd sync",
-}
-"""What becomes of a repo that is not watched, by the mode of its watch."""
-
 
 @click.command("status")
 @click.argument("repo", required=False)
@@ -97,6 +91,11 @@ def _show(report: dict[str, Any]) -> None:
         click.echo(f"{click.style('degraded', fg='red')}: {printable(store['reason'])}")
     if store.get("lock", {}).get("held") and store["lock"]["waits"]:
         click.echo(f"the store is locked by process {store['lock']['holder']}")
+    daemon = report["daemon"]
+    if daemon.get("waits_for"):
+        click.echo(f"first indexes wait: {printable(daemon['waits_for'])}")
+    for problem in daemon.get("problems", []):
+        click.echo(f"discovery: {printable(problem)}")
     for incident in report.get("incidents", []):
         click.echo(
             f"{ago(time.time() - incident['at'])} ago the {incident['what']} was found damaged "
@@ -119,16 +118,10 @@ def _show_repo(repo: dict[str, Any]) -> None:
         click.echo(f"  waiting for {ago(repo['waiting']['for_s'])}: {printable(repo['waiting']['reason'])}")
     elif repo.get("reason") and repo["state"] != "current":
         click.echo(f"  {printable(repo['reason'])}")
-    if watch := repo.get("watch"):
-        _show_watch(watch)
+    watch = repo.get("watch") or {}
+    if watch.get("mode") == "poll":
+        if watch["reason"] != repo.get("reason"):
+            click.echo(f"  {printable(watch['reason'])}")
+        click.echo("  what no event tells of is looked for now and then instead")
     for path in repo.get("quarantined", []):
         click.echo(f"  quarantined until it changes: {printable(path)}")
-
-
-def _show_watch(watch: dict[str, Any]) -> None:
-    """What is not watched, why, and what becomes of it."""
-    if watch["mode"] == "inotify" and not watch.get("unwatched"):
-        return
-    what = "not watched" if watch["mode"] != "inotify" else f"{watch['unwatched']:,} directories are not watched"
-    reason = f" ({printable(watch['reason'])})" if watch.get("reason") else ""
-    click.echo(f"  {what}{reason}; {_REMEDIES.get(watch['mode'], _REMEDIES['none'])}")

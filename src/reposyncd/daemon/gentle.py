@@ -15,15 +15,6 @@ _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "armv7l": 314, "i686": 289, "ppc64l
 _BEST_EFFORT = 2 << 13 | 7
 """The ordinary I/O class, at its lowest level. Not the idle class: a save would wait for somebody's backup."""
 
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "RAYON_NUM_THREADS",
-    "TOKENIZERS_PARALLELISM_THREADS",
-    "TOKIO_WORKER_THREADS",
-)
-
 SUSPENDED_S = 5.0
 """A gap between the clocks that is no rounding."""
 
@@ -35,11 +26,6 @@ def lower_priority(nice: int) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
     if number := _IOPRIO_SET.get(platform.machine()):
         ctypes.CDLL(None).syscall(number, 1, 0, _BEST_EFFORT)
-
-
-def thread_environment(threads: int) -> dict[str, str]:
-    """Variables that cap the threads of numerical libraries in a child; none for 0."""
-    return dict.fromkeys(_THREADS, str(threads)) if threads else {}
 
 
 class Bulk:

@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
+from types import MappingProxyType
 from typing import Any
 
 from reposyncd.errors import TransientStoreError
@@ -47,7 +48,16 @@ class Life:
     Raises TransientStoreError if there are no descriptors, processes or threads left to start it with.
     """
 
-    def __init__(self, state_dir: str, log_name: str, arguments: Sequence[str], slack_s: float) -> None:
+    def __init__(
+        self,
+        state_dir: str,
+        log_name: str,
+        arguments: Sequence[str],
+        slack_s: float,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`environment` is what the child has beside what it inherits."""
+        self._environment = environment
         self.slack_s = slack_s
         self.log_path = os.path.join(state_dir, log_name)
         self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -126,7 +136,7 @@ class Life:
                 pass_fds=[theirs.fileno(), lifeline],
                 # Chroma reads .env in the working directory: never that of an indexed repository.
                 cwd=state_dir,
-                env=_environment(),
+                env={**_inherited(), **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -151,7 +161,7 @@ class Life:
         self._process.wait()
 
 
-def _environment() -> dict[str, str]:
+def _inherited() -> dict[str, str]:
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     if places := os.environ.get("PYTHONPATH"):
         # Relative places are relative to this process's working directory, which is not the child's.

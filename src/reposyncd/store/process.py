@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from reposyncd.errors import LethalOperationError, StoreBusyError, TransientStoreError
@@ -33,6 +34,15 @@ _LIVES = 2
 """Children that one request may cost. The second shows that it was no accident."""
 
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")
+"""What numpy, the tokenizers and Chroma ask how many threads to make."""
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """The environment of a child that makes no more threads than this to compute; 0: as it likes."""
+    return dict.fromkeys(_THREADS, str(threads)) if threads else {}
+
+
 @dataclass(slots=True)
 class _Request:
     operation: str
@@ -51,6 +61,8 @@ class IndexProcess:
     Chroma's client is of no use any more, and everything that waits fails with that error. A lock that another
     program holds fails one operation only.
 
+    `environment` is what the child gets beside the little that it inherits.
+
     Operations may be called from any thread. `close` ends the child; it also ends when this process does.
     """
 
@@ -65,7 +77,9 @@ class IndexProcess:
         idle_s: float = math.inf,
         slack_s: Callable[[], float] = lambda: 0.0,
         log_name: str = "index-process.log",
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self._environment = environment
         self._state_dir = state_dir
         self._chroma_dir = chroma_dir
         self._arguments = [embedder, repr(lock_timeout_s)]
@@ -201,7 +215,7 @@ class IndexProcess:
             if not os.path.lexists(self._chroma_dir):
                 with translated(place):
                     os.mkdir(place, 0o700)
-            life = Life(self._state_dir, self._log_name, [place, *self._arguments], self._slack_s())
+            life = Life(self._state_dir, self._log_name, [place, *self._arguments], self._slack_s(), self._environment)
             try:
                 threading.Thread(target=self._receive, args=(life,), name="index-replies", daemon=True).start()
             except RuntimeError as error:
