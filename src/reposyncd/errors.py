@@ -79,6 +79,8 @@ class RootMissingError(ReposyncError):
 class WholeTreeNeededError(ReposyncError):
     """Raised when a part of a tree cannot be made true alone: what is on record of the rest is not to be trusted."""
 
+    code = "whole_tree_needed"
+
 
 class InterruptedSyncError(ReposyncError):
     """Raised when a sync was asked to stop. What was committed stays; the next run goes on from there."""

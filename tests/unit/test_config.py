@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from reposyncd.config import KEYS, Config, Key, config_path, load
 from reposyncd.errors import ConfigError
 
+SECTIONS = "(there is: index, embedding, lock, store, watch, discover, limits)"
+
 HOME = {"HOME": "/home/nobody-here"}
 
 
@@ -123,9 +125,12 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> N
         ),
         (
             "[lock]\n[indexes]\n",
-            "line 2: there is no section [indexes]; did you mean index? (there is: index, embedding, lock, store)",
+            f"line 2: there is no section [indexes]; did you mean index? {SECTIONS}",
         ),
-        ("zzz = 1\n", "line 1: there is no section [zzz] (there is: index, embedding, lock, store)"),
+        (
+            "zzz = 1\n",
+            f"line 1: there is no section [zzz] {SECTIONS}",
+        ),
         ("# a note\nindex = 5\n", "line 2: index is a section; write its keys below a line [index]"),
         ("[[index]]\n", "line 1: index is a section; write its keys below a line [index]"),
         (
@@ -231,7 +236,7 @@ def test_any_text_in_the_environment_is_taken_or_refused_by_name(variable: str, 
         (
             "REPOSYNCD_INDICES__X",
             "1",
-            "there is no section [indices]; did you mean index? (there is: index, embedding, lock, store)",
+            f"there is no section [indices]; did you mean index? {SECTIONS}",
         ),
         (
             "REPOSYNCD_INDEX_MAX_FILE_SIZE",
@@ -289,3 +294,26 @@ def test_a_relative_state_directory_is_made_absolute(tmp_path: Path, monkeypatch
 )
 def test_the_socket_is_where_the_environment_says_and_else_with_the_state(environ: dict[str, str], path: str) -> None:
     assert load({**HOME, **environ}, state_dir="/state").socket == path
+
+
+def test_places_to_discover_in_are_absolute_or_in_the_home(tmp_path: Path) -> None:
+    found = from_file(tmp_path, '[discover]\nroots = ["~/src", "/srv/code/"]\n')
+    assert found.discover.roots == ("/home/nobody-here/src", "/srv/code")
+    with pytest.raises(ConfigError, match=r'discover.roots is \["src"\]; allowed is a list of absolute paths'):
+        from_file(tmp_path, '[discover]\nroots = ["src"]\n')
+
+
+def test_a_settle_time_longer_than_the_longest_wait_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"watch.settle \(5 s\) is longer than watch.max_wait \(3 s\)"):
+        from_file(tmp_path, "[watch]\nsettle = 5\n")
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False)])
+def test_true_and_false_are_taken_from_the_environment(text: str, value: bool) -> None:
+    assert load({**HOME, "REPOSYNCD_LIMITS__ON_BATTERY": text}).limits.on_battery is value
+
+
+@pytest.mark.parametrize("text", ["1", "yes", "True", ""])
+def test_nothing_else_is_true_or_false(text: str) -> None:
+    with pytest.raises(ConfigError, match="allowed is true or false"):
+        load({**HOME, "REPOSYNCD_LIMITS__ON_BATTERY": text})

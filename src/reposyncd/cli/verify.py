@@ -9,9 +9,11 @@ import click
 
 from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
+from reposyncd.cli.ask import client_of
 from reposyncd.cli.progress import Reporter
 from reposyncd.cli.stop import Stop
 from reposyncd.cli.text import printable
+from reposyncd.errors import BusyError
 
 if TYPE_CHECKING:
     from reposyncd.sync.verify import Verification
@@ -37,7 +39,13 @@ def command(ctx: click.Context, repo: str | None, repair: bool, as_json: bool) -
     Reads everything; of the vectors a sample is computed again. Exit code 0: all is right; 1: something was wrong,
     repaired or not.
     """
-    with Stop() as stop, Workspace(load_config(ctx)) as workspace, Reporter(sys.stderr) as report:
+    config = load_config(ctx)
+    if client_of(config).running():
+        raise BusyError(
+            "the daemon is at work on the index, and verify needs it alone; stop the daemon first. "
+            "For one repository, this reads every file and compares every record too: reposyncd sync --full PATH"
+        )
+    with Stop() as stop, Workspace(config) as workspace, Reporter(sys.stderr) as report:
         found = workspace.verify(repo, repair=repair, on_progress=report, should_stop=stop)
     if as_json:
         import json

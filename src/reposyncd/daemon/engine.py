@@ -465,7 +465,7 @@ class Engine(threading.Thread):
                 kept.whole_due = now + RETRY_S
         if error is None and kept.repo.missing_s:
             kept.repo = self.catalog.set_missing(kept.repo, 0.0)
-        if isinstance(error, RootMissingError):
+        if isinstance(error, RootMissingError) or kept.repo.paused:
             self.watching.drop(kept.repo.root)
         if kept.sync and error is not None and not isinstance(error, InterruptedSyncError):
             kept.sync.end(error)

@@ -16,10 +16,13 @@ from reposyncd.daemon.engine import Engine
 from reposyncd.daemon.kept import Kept
 from reposyncd.errors import ReposyncError, UsageError
 from reposyncd.store.catalog import Repo
-from reposyncd.sync.repos import add, find, named, root_of
+from reposyncd.sync.repos import add, find, identity_of, moved, named, root_of
 from reposyncd.tree.discover import discover
 
 DAY_S = 86_400.0
+
+ROOTS_S = 60.0
+"""Between two looks at whether every root is still the directory that it was."""
 
 COUNT_S = 600.0
 """Between two times that it is put on record for how long a root has been missing."""
@@ -115,6 +118,9 @@ class Discovery:
         self.problems = tuple(problems)
 
     def _keep(self, root: str) -> None:
+        if moved(self._engine.catalog, root):
+            self._roster.kept(root, None)
+            return
         name = os.path.basename(root)
         taken = {repo.name for repo in self._engine.catalog.repos()}
         if name in taken:  # the same name elsewhere: as much of the path as tells them apart
@@ -124,6 +130,28 @@ class Discovery:
             name, number = f"{os.path.basename(root)}-{number}", number + 1
         with suppress(UsageError):  # it lies in a repository that is kept
             self._roster.kept(root, name)
+
+
+class Roots:
+    """Notices roots that are gone, or other directories, without an event: a lazy unmount, a directory that was deleted
+    while somebody is in it. An `engine.Errand`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.due = time.monotonic() + ROOTS_S
+
+    def run(self) -> None:
+        """Looks."""
+        self.due = time.monotonic() + ROOTS_S
+        for kept in list(self._engine.kept.values()):
+            if kept.missing or kept.repo.paused:
+                continue
+            try:
+                is_there = identity_of(kept.repo.root) == kept.repo.identity
+            except OSError:
+                is_there = False
+            if not is_there:
+                self._engine.hint(kept.repo.root, "", True)
 
 
 class Missing:

@@ -15,7 +15,7 @@ from reposyncd.daemon.api import Api
 from reposyncd.daemon.engine import Engine
 from reposyncd.daemon.gentle import lower_priority
 from reposyncd.daemon.report import report
-from reposyncd.daemon.roster import Discovery, Missing, Roster
+from reposyncd.daemon.roster import Discovery, Missing, Roots, Roster
 from reposyncd.daemon.tickets import Flush, Work
 from reposyncd.errors import CorruptStoreError, LethalOperationError, ReposyncError, StoreError, UsageError
 from reposyncd.ports import VectorIndex
@@ -47,7 +47,7 @@ class Daemon:
         self.engine = Engine(config, environ, on_ready=self._ready.set, on_end=self._on_end, index=index, now_ns=now_ns)
         self._roster = Roster(self.engine)
         self._discovery = Discovery(self.engine, self._roster)
-        self.engine.errands += [self._discovery, Missing(self.engine, self._roster)]
+        self.engine.errands += [self._discovery, Missing(self.engine, self._roster), Roots(self.engine)]
         self._api: Api | None = None
 
     def start(self) -> None:

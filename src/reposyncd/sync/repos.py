@@ -34,16 +34,29 @@ def find(catalog: Catalog, root: str, name: str | None) -> Repo | None:
 
 def add(catalog: Catalog, root: str, name: str | None) -> Repo:
     """A new repo of this root; or one that was moved there. Raises UsageError for a name that is taken or cannot be."""
+    before = moved(catalog, root)
+    if before and name in (None, before.name):
+        return catalog.move(before, root)
     name = name if name is not None else os.path.basename(root) or "root"
     if not name or not name.isprintable() or "/" in name:
         raise UsageError(f"{name!r} cannot be a repository's name; choose another with --name")
     _refuse_overlap(catalog, root)
-    stat = os.stat(root)
-    identity = RootIdentity(signed64(stat.st_dev), signed64(stat.st_ino))
-    for other in catalog.repos():
-        if (other.name, other.identity) == (name, identity) and not os.path.lexists(other.root):
-            return catalog.move(other, root)
-    return catalog.add_repo(name, root, identity)
+    return catalog.add_repo(name, root, identity_of(root))
+
+
+def identity_of(root: str) -> RootIdentity:
+    """Which directory it is. Raises OSError if there is none."""
+    found = os.stat(root)
+    return RootIdentity(signed64(found.st_dev), signed64(found.st_ino))
+
+
+def moved(catalog: Catalog, root: str) -> Repo | None:
+    """The repo whose tree this is, if it was somewhere else when it was last seen."""
+    identity = identity_of(root)
+    for repo in catalog.repos():
+        if repo.identity == identity and not os.path.lexists(repo.root):
+            return repo
+    return None
 
 
 def _refuse_overlap(catalog: Catalog, root: str) -> None:
