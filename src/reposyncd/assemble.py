@@ -141,6 +141,24 @@ class Workspace:
         tree = f"{tree} {decoder}={installed_versions([decoder])[decoder]}"
         return f"{_RECORDS}; {tree}; {chunker()}; {identity_of(self._config.embedding.model)}"
 
+    def open(self) -> None:
+        """Opens the manifest; makes it anew, from what the store says, if it is damaged or lost. The caller holds the
+        state lock. Raises a StoreError."""
+        from reposyncd.errors import CorruptManifestError
+        from reposyncd.store.history import History
+        from reposyncd.sync.adopt import adopt
+
+        self._state.place.ensure()
+        try:
+            if History(self._state.db).ended_badly():
+                self._state.db.check()
+            self.catalog.repos()
+        except CorruptManifestError as error:
+            self._state.renew_manifest(error, self._now_ns())
+        if self.catalog.seal() is None and not self._state.place.is_empty():
+            adopt(self.catalog, self.index, self.fingerprint)
+            self.catalog.break_seal()
+
     def seal(self) -> None:
         """The store is known as it is now. The caller holds the state lock."""
         self._state.seal()

@@ -305,7 +305,7 @@ def test_what_is_removed_is_forgotten_with_its_collection_and_can_be_added_again
     collection = lab.status()["collection"]
     assert result_of(daemon.remove("lab")) == {"name": "lab", "root": str(lab.root)}
     assert daemon.status()["repos"] == []
-    assert collection not in lab.index.collections()
+    until(lambda: collection not in lab.index.collections(), "its collection is dropped")
     lab.write({"a.py": "one = 5\n"})
     result_of(daemon.add(str(lab.root), "lab"))
     lab.assert_current()
@@ -360,7 +360,7 @@ def test_the_index_of_a_missing_repository_is_dropped_after_the_days_that_are_co
                 missing = daemon.engine.errands[1]
                 [kept] = daemon.engine.kept.values()
                 until(lambda: lab.status()["state"] == "missing", "missing again")
-        assert lab.index.collections() == {}
+        until(lambda: lab.index.collections() == {}, "its collection is dropped")
 
 
 def do(daemon: Daemon, errand: Callable[[], None]) -> None:

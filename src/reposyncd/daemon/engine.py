@@ -55,6 +55,9 @@ BULK_SHARE = 4
 BULK_AT_LEAST_S = 0.5
 """And at least for so long."""
 
+STARVED_S = 10.0
+"""A long job that other work was put before for so long has its turn."""
+
 QUIET_S = 10.0
 """Without work before a checkpoint is thought of."""
 
@@ -128,6 +131,10 @@ class Engine(threading.Thread):
         self._sleep = Sleep()
         self._job_began = self._job_ready = self._last_look = self._last_work = 0.0
         self._dirty_store = True
+        self._asked_for = False
+        """whether somebody waits for the long job that is being done"""
+        self._passed_over = 0.0
+        """since when small work has been put before a long job that is due"""
         self.incidents: list[Incident] = []
         """what was found damaged"""
         self.workspace: Workspace
@@ -228,9 +235,8 @@ class Engine(threading.Thread):
 
     def _begin(self) -> None:
         self.watching.ensure()
+        self.workspace.open()
         self.incidents = self.catalog.incidents()
-        for repo in self.catalog.removed():
-            self.drop(repo)
         for repo in self.catalog.repos():
             self.keep(repo)
 
@@ -279,8 +285,13 @@ class Engine(threading.Thread):
                 wake = min(wake, when)
         due.sort(key=lambda each: each[:2])
         errand = min(self.errands, key=lambda each: each.due, default=None)
+        large = next((each for each in due if each[0] > _SMALL), None)
+        if not large or large is due[0]:
+            self._passed_over = now
         if errand and errand.due <= now and not (due and due[0][0] == _SMALL):
-            return errand.run, now
+            return partial(self._run, errand), now
+        if large and now > self._passed_over + STARVED_S:
+            due.insert(0, large)
         for rank, _, kept, scope, stretch in due:
             if rank < _BULK or not self._has_to_wait(now):
                 return partial(self._do, kept, scope, stretch), now
@@ -304,7 +315,7 @@ class Engine(threading.Thread):
         """Small work first, then looks at trees that are indexed already, then first indexes."""
         if not scope.is_whole:
             return _SMALL
-        return _WHOLE if kept.indexed else _BULK
+        return _WHOLE if kept.indexed or kept.syncs else _BULK
 
     def _has_to_wait(self, now: float) -> bool:
         if now >= self._ask_again:
@@ -320,6 +331,13 @@ class Engine(threading.Thread):
             _report()
             work.fail(ReposyncError(f"internal error: {error!r}"))
 
+    def _run(self, errand: Errand) -> None:
+        try:
+            errand.run()
+        except Exception:
+            _report()
+            errand.due = max(errand.due, time.monotonic() + RETRY_S)
+
     # One repo ---------------------------------------------------------------------------------------------
 
     def _do(self, kept: Kept, scope: Scope, stretch: float) -> None:
@@ -332,6 +350,7 @@ class Engine(threading.Thread):
             scope = kept.take(scope, now, stretch)
             flushes, kept.flushes = kept.flushes, []
             syncs, kept.syncs = (kept.syncs, []) if scope.is_whole else ([], kept.syncs)
+            self._asked_for = bool(syncs)
             kept.running, kept.progress = scope, Progress("scan")
         error: ReposyncError | None = None
         result: SyncResult | None = None
@@ -352,7 +371,7 @@ class Engine(threading.Thread):
                 for work in syncs:
                     assert result is not None  # noqa: S101 - a sync is of the whole tree
                     work.done(result.to_dict())
-            elif isinstance(error, InterruptedSyncError | WholeTreeNeededError | StoreError):
+            elif isinstance(error, InterruptedSyncError | WholeTreeNeededError):
                 kept.flushes[:0], kept.syncs[:0] = flushes, syncs
             else:
                 for work in [*flushes, *syncs]:
@@ -379,6 +398,8 @@ class Engine(threading.Thread):
                 self._job_ready = time.monotonic()
             if progress.phase == "index":
                 kept.ready = True  # whatever comes next, a part of the tree can be put before the rest
+                if kept.stored.collection is None:
+                    kept.stored = self._stored(kept, thorough=False)  # what is there by now can be searched
             kept.progress = progress
             if progress.trouble and not kept.trouble:
                 kept.trouble_since = time.monotonic()
@@ -417,7 +438,7 @@ class Engine(threading.Thread):
             return False
         self._last_look = now
         with self.changed:
-            if not kept.indexed and self._has_to_wait(now):
+            if not (kept.indexed or self._asked_for) and self._has_to_wait(now):
                 return True
             return bool(self._commands) or any(
                 other.next(now, 1.0)[0] <= now and not other.next(now, 1.0)[1].is_whole
@@ -435,11 +456,13 @@ class Engine(threading.Thread):
     ) -> None:
         """What is known of the repo, and what is to be done with it, after a job."""
         now = time.monotonic()
-        self._find(kept)
-        stored = kept.stored if result is None else self._stored(kept, thorough=scope.is_whole or bool(result.errors))
+        try:
+            self._read_back(kept, thorough=scope.is_whole or bool(result and result.errors), is_current=error is None)
+        except StoreError as raised:  # the next job meets it too, and deals with it
+            error = error or raised
         coverage = self.watching.coverage(kept.repo.root) if scope.is_whole and error is None else kept.coverage
         with self.changed:
-            kept.stored, kept.coverage = stored, coverage
+            kept.coverage = coverage
             if error is None:
                 kept.failure, kept.missing = "", False
                 if scope:
@@ -463,23 +486,25 @@ class Engine(threading.Thread):
             else:
                 kept.failure, kept.ready, kept.behind = str(error), False, True
                 kept.whole_due = now + RETRY_S
-        if error is None and kept.repo.missing_s:
-            kept.repo = self.catalog.set_missing(kept.repo, 0.0)
         if isinstance(error, RootMissingError) or kept.repo.paused:
             self.watching.drop(kept.repo.root)
         if kept.sync and error is not None and not isinstance(error, InterruptedSyncError):
             kept.sync.end(error)
             kept.sync = None
-        self.incidents = self.catalog.incidents()
-        unchecked = self.catalog.unchecked()
+
+    def _read_back(self, kept: Kept, *, thorough: bool, is_current: bool) -> None:
+        """What is on record after a job. Raises a StoreError."""
+        self._find(kept)
+        if is_current and kept.repo.missing_s:
+            kept.repo = self.catalog.set_missing(kept.repo, 0.0)
+        stored = self._stored(kept, thorough=thorough)
+        incidents, unchecked = self.catalog.incidents(), self.catalog.unchecked()
         with self.changed:
+            kept.stored, self.incidents = stored, incidents
             for other in self.kept.values():
+                # The store was made anew, or somebody else wrote to it.
                 if other.ready and other is not kept and other.repo.root in unchecked:
-                    other.ready, other.behind, other.whole_due = (
-                        False,
-                        True,
-                        now,
-                    )  # the store was made anew, or written to by others
+                    other.ready, other.behind, other.whole_due = False, True, time.monotonic()
 
     def _is_missing(self, kept: Kept, why: str, now: float) -> None:
         if not kept.missing:
@@ -538,13 +563,15 @@ class Engine(threading.Thread):
             kept.sync.end(InterruptedSyncError("the repository was removed"))
         self.watching.drop(kept.repo.root)
 
-    def drop(self, repo: Repo) -> None:
-        """Deletes the collections of a removed repo, and forgets it."""
-        for generation in self.catalog.generations(repo):
-            self.workspace.index.drop(generation.collection)
-        self.catalog.forget_repo(repo)
-        self.workspace.seal()
-        self._dirty_store = True
+    def drop_removed(self) -> None:
+        """Deletes the collections of removed repos, and forgets those. Raises a StoreError."""
+        for repo in self.catalog.removed():
+            self.workspace.move_seal()
+            for generation in self.catalog.generations(repo):
+                self.workspace.index.drop(generation.collection)
+            self.catalog.forget_repo(repo)
+            self.workspace.seal()
+            self._dirty_store = True
 
     def _tidy(self) -> None:
         """A checkpoint, if one is due. Anything else is put before it."""

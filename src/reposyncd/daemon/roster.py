@@ -12,9 +12,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from reposyncd.daemon.engine import Engine
+from reposyncd.daemon.engine import RETRY_S, Engine
 from reposyncd.daemon.kept import Kept
-from reposyncd.errors import ReposyncError, UsageError
+from reposyncd.errors import ReposyncError, StoreError, UsageError
 from reposyncd.store.catalog import Repo
 from reposyncd.sync.repos import add, find, identity_of, moved, named, root_of
 from reposyncd.tree.discover import discover
@@ -33,6 +33,7 @@ class Roster:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.removed = Removed(engine)
 
     def add(self, path: str, name: str | None) -> dict[str, Any]:
         """Keeps the tree at `path`; one that is kept already stays as it is."""
@@ -57,8 +58,7 @@ class Roster:
         if repo.name in self._engine.kept:
             self._engine.let_go(self._engine.kept[repo.name])
         self._engine.catalog.remove(repo, decline=decline)
-        for removed in self._engine.catalog.removed():
-            self._engine.drop(removed)
+        self.removed.due = time.monotonic()
         return {"name": repo.name, "root": repo.root}
 
     def set_paused(self, name: str | None, paused: bool) -> dict[str, Any]:
@@ -77,6 +77,23 @@ class Roster:
             if paused:
                 self._engine.watching.drop(repo.root)
         return {"repos": [repo.name for repo in repos]}
+
+
+class Removed:
+    """Drops the collections of repositories that were removed. An `engine.Errand`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.due = time.monotonic()  # those of before a crash
+
+    def run(self) -> None:
+        """Drops them."""
+        self.due = math.inf
+        try:
+            self._engine.drop_removed()
+        except StoreError:
+            self.due = time.monotonic() + RETRY_S
+            raise
 
 
 class Discovery:

@@ -48,6 +48,7 @@ class Daemon:
         self._roster = Roster(self.engine)
         self._discovery = Discovery(self.engine, self._roster)
         self.engine.errands += [self._discovery, Missing(self.engine, self._roster), Roots(self.engine)]
+        self.engine.errands.append(self._roster.removed)
         self._api: Api | None = None
 
     def start(self) -> None:

@@ -16,10 +16,9 @@ from reposyncd.errors import (
     ReposyncError,
     StoreError,
     TransientStoreError,
-    UsageError,
     WholeTreeNeededError,
 )
-from reposyncd.model import WHOLE, Progress, RootIdentity, Scope, SyncResult, Waiting
+from reposyncd.model import WHOLE, Progress, Scope, SyncResult, Waiting
 from reposyncd.ports import VectorIndex
 from reposyncd.store import imprint
 from reposyncd.store.catalog import Repo
@@ -28,14 +27,12 @@ from reposyncd.store.history import History
 from reposyncd.store.place import QUARANTINE
 from reposyncd.store.space import guard
 from reposyncd.store.state import State
+from reposyncd.sync.adopt import adopt
 from reposyncd.sync.patience import Patience
 from reposyncd.sync.run import NANOSECONDS, Context, sync_repo
 
 _MENDED_AT_MOST = 3
 """Times that one sync makes the store or the manifest anew: each damaged once, and one more for bad luck."""
-
-UNKNOWN_ROOT = RootIdentity(0, 0)
-"""Of a repo that is known from its collection only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,27 +247,6 @@ class Sync:
         if current := place.current():
             imprint.check(current)
         if seal is None:
-            self._adopt()
+            adopt(catalog, self._upkeep.index, self._upkeep.context(self._tell).fingerprint)
         if not sealed:
             catalog.break_seal()
-
-    def _adopt(self) -> None:
-        """A manifest that knows nothing, beside a store: the repos are those that its collections name."""
-        catalog = self._state.catalog
-        wanted = self._upkeep.context(self._tell).fingerprint
-        found = [
-            (metadata.get("reposyncd_fingerprint", ""), name, metadata)
-            for name, metadata in self._upkeep.index.collections().items()
-            if "reposyncd_repo" in metadata and "reposyncd_root" in metadata
-        ]
-        found.sort(key=lambda each: each[0] != wanted)
-        repos: dict[str, Repo] = {repo.name: repo for repo in catalog.repos()}
-        serving: set[str] = set()
-        for fingerprint, collection, metadata in found:
-            name, root = metadata["reposyncd_repo"], metadata["reposyncd_root"]
-            if name not in repos:
-                with suppress(UsageError):  # its root has another name by now
-                    repos[name] = catalog.add_repo(name, root, UNKNOWN_ROOT)
-            if name in repos:
-                catalog.adopt(repos[name], collection, fingerprint, "doomed" if name in serving else "serving")
-                serving.add(name)

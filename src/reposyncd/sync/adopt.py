@@ -1,0 +1,34 @@
+"""A manifest that knows nothing, beside a store: the repos are those that its collections name."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from reposyncd.errors import UsageError
+from reposyncd.model import RootIdentity
+from reposyncd.ports import VectorIndex
+from reposyncd.store.catalog import Catalog, Repo
+
+UNKNOWN_ROOT = RootIdentity(0, 0)
+"""Of a repo that is known from its collection only."""
+
+
+def adopt(catalog: Catalog, index: VectorIndex, fingerprint: str) -> None:
+    """Puts the repos that the collections name on record. Of two collections of a repo, the one of this fingerprint
+    serves, and the other is doomed. Their records are nobody's until they are compared and claimed."""
+    found = [
+        (metadata.get("reposyncd_fingerprint", ""), name, metadata)
+        for name, metadata in index.collections().items()
+        if "reposyncd_repo" in metadata and "reposyncd_root" in metadata
+    ]
+    found.sort(key=lambda each: each[0] != fingerprint)
+    repos: dict[str, Repo] = {repo.name: repo for repo in catalog.repos()}
+    serving: set[str] = set()
+    for made_by, collection, metadata in found:
+        name, root = metadata["reposyncd_repo"], metadata["reposyncd_root"]
+        if name not in repos:
+            with suppress(UsageError):  # its root has another name by now
+                repos[name] = catalog.add_repo(name, root, UNKNOWN_ROOT)
+        if name in repos:
+            catalog.adopt(repos[name], collection, made_by, "doomed" if name in serving else "serving")
+            serving.add(name)
