@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from reposyncd.daemon import engine as engine_module
+from reposyncd.daemon import jobs as jobs_module
 from tests.edits import Edits
 from tests.live.service import Live, live, result_of, until
 from tests.property.test_sync import Crash
@@ -47,7 +47,7 @@ class Mortal:
 class Machine(Edits):
     def __init__(self) -> None:
         super().__init__()
-        engine_module.MISSING_S = 0.05
+        jobs_module.MISSING_S = 0.05
         self.place = Path(tempfile.mkdtemp())
         self.lab: Live = live(
             self.place, REPOSYNCD_WATCH__SETTLE="0.01", REPOSYNCD_WATCH__MAX_WAIT="0.05", REPOSYNCD_LOCK__TIMEOUT="5"

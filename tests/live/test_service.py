@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from reposyncd.daemon import engine as engine_module
+from reposyncd.daemon import jobs as jobs_module
 from reposyncd.daemon import roster
 from reposyncd.daemon.service import Daemon
 from reposyncd.errors import BusyError, ReposyncError, RootMissingError, UsageError
@@ -25,7 +26,7 @@ from tests.support import memory_index, write
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
-    monkeypatch.setattr(engine_module, "MISSING_S", 0.1)
+    monkeypatch.setattr(jobs_module, "MISSING_S", 0.1)
     lab = live(tmp_path)
     lab.write({"a.py": "one = 1\n", "b/c.py": "two = 2\n"})
     return lab
@@ -126,8 +127,8 @@ def test_a_flush_of_what_is_not_there_or_paused_says_so(lab: Live, daemon: Daemo
 
 def test_a_save_goes_before_a_long_first_index(lab: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In another repository, and in the one that is being indexed."""
-    monkeypatch.setattr(engine_module, "BULK_AT_LEAST_S", 0.0)
-    monkeypatch.setattr(engine_module, "LOOK_S", 0.0)
+    monkeypatch.setattr(jobs_module, "BULK_AT_LEAST_S", 0.0)
+    monkeypatch.setattr(jobs_module, "LOOK_S", 0.0)
     monkeypatch.setattr("reposyncd.sync.pipeline.BATCH_CHUNKS", 150)
     lab.index = index = Slow()
     large = tmp_path / "large"

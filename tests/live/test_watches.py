@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.daemon import engine as engine_module
+from reposyncd.daemon import jobs as jobs_module
 from reposyncd.daemon import roster
 from tests.crash.faults import root_only
 from tests.live.service import Live, live, many, until
@@ -19,7 +19,7 @@ from tests.live.service import Live, live, many, until
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
-    monkeypatch.setattr(engine_module, "MISSING_S", 0.1)
+    monkeypatch.setattr(jobs_module, "MISSING_S", 0.1)
     lab = live(tmp_path)
     lab.write({"a.py": "one = 1\n", "b/c.py": "two = 2\n"})
     with lab.running():
@@ -97,7 +97,7 @@ def test_a_root_that_is_moved_away_is_missing_and_keeps_its_index(lab: Live, tmp
 def test_a_root_that_is_unmounted_keeps_its_index_and_is_current_when_it_is_mounted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "MISSING_S", 0.1)
+    monkeypatch.setattr(jobs_module, "MISSING_S", 0.1)
     monkeypatch.setattr(roster, "ROOTS_S", 0.1)  # no event tells of a lazy unmount
     lab = live(tmp_path)
     source = tmp_path / "source"

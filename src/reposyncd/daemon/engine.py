@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import math
-import os
-import random
-import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
 
 from reposyncd.assemble import Workspace
 from reposyncd.config import Config
-from reposyncd.daemon.gentle import Bulk, Rate, Sleep
-from reposyncd.daemon.kept import Kept, Stored
+from reposyncd.daemon.gentle import Bulk, Sleep
+from reposyncd.daemon.jobs import RETRY_S, Jobs, report_unexpected
+from reposyncd.daemon.kept import Kept
 from reposyncd.daemon.tickets import Work
 from reposyncd.daemon.watching import Watching
 from reposyncd.errors import (
     InterruptedSyncError,
     ReposyncError,
-    RootMissingError,
-    StoreError,
-    WholeTreeNeededError,
 )
-from reposyncd.model import Progress, Scope, SyncResult
+from reposyncd.model import Progress, Scope
 from reposyncd.ports import VectorIndex
 from reposyncd.store.catalog import Catalog, Incident, Repo
 from reposyncd.sync.debounce import Debounce
-from reposyncd.sync.repos import find
-from reposyncd.sync.upkeep import Sync, Upkeep
 from reposyncd.tree.gitdir import is_busy
 
 TICK_S = 60.0
@@ -43,26 +34,11 @@ TICK_S = 60.0
 GIT_STRETCH = 4.0
 """The settle time is so many times longer while git is at work: it has more to write."""
 
-MISSING_S = 5.0
-"""Between two looks for a root that is gone."""
-
-RETRY_S = 60.0
-"""Between two tries of something that failed for good, since the cause may be gone."""
-
-BULK_SHARE = 4
-"""A long job goes on for so many times as long as it took to take it up again, before other work is put before it."""
-
-BULK_AT_LEAST_S = 0.5
-"""And at least for so long."""
-
 STARVED_S = 10.0
 """A long job that other work was put before for so long has its turn."""
 
 QUIET_S = 10.0
 """Without work before a checkpoint is thought of."""
-
-LOOK_S = 0.05
-"""Between two looks at whether other work is to be put before a long job."""
 
 ASK_AGAIN_S = 30.0
 """Between two looks at whether a long job has to wait for the battery or for memory."""
@@ -72,9 +48,6 @@ AGAIN_S = 4.0
 
 AGAIN_AT_MOST_S = 60.0
 """And at the latest after so long, if changes go on."""
-
-SPREAD = 0.25
-"""The time between two looks at a whole tree varies by this share, so that many repositories do not look at once."""
 
 
 class Errand(Protocol):
@@ -105,7 +78,7 @@ class Engine(threading.Thread):
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         super().__init__(name="engine", daemon=True)
-        self._now_ns = now_ns
+        self.now_ns = now_ns
         self.config = config
         self._environ = environ
         self._index = index
@@ -127,12 +100,12 @@ class Engine(threading.Thread):
         self._bulk = Bulk(on_battery=config.limits.on_battery, memory_pressure=config.limits.memory_pressure)
         self.bulk_waits: str | None = None
         self._ask_again = -math.inf
-        self._rate = Rate(config.limits.rate)
         self._sleep = Sleep()
-        self._job_began = self._job_ready = self._last_look = self._last_work = 0.0
-        self._dirty_store = True
-        self._asked_for = False
-        """whether somebody waits for the long job that is being done"""
+        self._jobs = Jobs(self)
+        self.last_work = 0.0
+        """when a job ended"""
+        self.dirty_store = True
+        """whether the store may be worth a checkpoint"""
         self._passed_over = 0.0
         """since when small work has been put before a long job that is due"""
         self.incidents: list[Incident] = []
@@ -156,9 +129,10 @@ class Engine(threading.Thread):
         """Events were lost: every tree is to be looked at as a whole."""
         with self.changed:
             self.events_lost += 1
-            self._look_everywhere()
+            self.look_everywhere()
 
-    def _look_everywhere(self) -> None:
+    def look_everywhere(self) -> None:
+        """Every tree is to be looked at as a whole."""
         with self.changed:
             for kept in self.kept.values():
                 if not kept.repo.paused:
@@ -190,6 +164,11 @@ class Engine(threading.Thread):
         return self.ask(command)
 
     @property
+    def has_commands(self) -> bool:
+        """Whether something was asked of it that is not done yet."""
+        return bool(self._commands)
+
+    @property
     def is_stopping(self) -> bool:
         """Whether it was told to stop."""
         return self._stopping
@@ -218,7 +197,7 @@ class Engine(threading.Thread):
         """Until `stop`."""
         ended: BaseException | None = None
         try:
-            with Workspace(self.config, self._environ, index=self._index, now_ns=self._now_ns) as self.workspace:
+            with Workspace(self.config, self._environ, index=self._index, now_ns=self.now_ns) as self.workspace:
                 self.workspace.look = self.watching.look
                 with self.workspace.state_lock():
                     self._begin()
@@ -293,15 +272,15 @@ class Engine(threading.Thread):
         if large and now > self._passed_over + STARVED_S:
             due.insert(0, large)
         for rank, _, kept, scope, stretch in due:
-            if rank < _BULK or not self._has_to_wait(now):
-                return partial(self._do, kept, scope, stretch), now
+            if rank < _BULK or not self.has_to_wait(now):
+                return partial(self._jobs.bring, kept, scope, stretch), now
             wake = min(wake, self._ask_again)
         if errand:
             wake = min(wake, errand.due)
-        if self._dirty_store and not due:
-            if now - self._last_work >= QUIET_S:
-                return self._tidy, now
-            wake = min(wake, self._last_work + QUIET_S)
+        if self.dirty_store and not due:
+            if now - self.last_work >= QUIET_S:
+                return self._jobs.tidy, now
+            wake = min(wake, self.last_work + QUIET_S)
         return None, wake
 
     def _next_of(self, kept: Kept, now: float) -> tuple[float, Scope, float]:
@@ -317,7 +296,8 @@ class Engine(threading.Thread):
             return _SMALL
         return _WHOLE if kept.indexed or kept.syncs else _BULK
 
-    def _has_to_wait(self, now: float) -> bool:
+    def has_to_wait(self, now: float) -> bool:
+        """Whether first indexes may not go on for now. Under the lock."""
         if now >= self._ask_again:
             self.bulk_waits, self._ask_again = self._bulk.reason_to_wait(), now + ASK_AGAIN_S
         return self.bulk_waits is not None
@@ -328,202 +308,15 @@ class Engine(threading.Thread):
         except ReposyncError as error:
             work.fail(error)
         except Exception as error:
-            _report()
+            report_unexpected()
             work.fail(ReposyncError(f"internal error: {error!r}"))
 
     def _run(self, errand: Errand) -> None:
         try:
             errand.run()
         except Exception:
-            _report()
+            report_unexpected()
             errand.due = max(errand.due, time.monotonic() + RETRY_S)
-
-    # One repo ---------------------------------------------------------------------------------------------
-
-    def _do(self, kept: Kept, scope: Scope, stretch: float) -> None:
-        """Brings a part of a tree, or all of it, up to date."""
-        now = time.monotonic()
-        if self.watching.ensure():
-            self._look_everywhere()  # and watch
-        with self.changed:
-            from_events = len(kept.debounce) > 0 or scope.is_whole
-            scope = kept.take(scope, now, stretch)
-            flushes, kept.flushes = kept.flushes, []
-            syncs, kept.syncs = (kept.syncs, []) if scope.is_whole else ([], kept.syncs)
-            self._asked_for = bool(syncs)
-            kept.running, kept.progress = scope, Progress("scan")
-        error: ReposyncError | None = None
-        result: SyncResult | None = None
-        try:
-            if scope:
-                result = self._sync(kept, scope)
-        except ReposyncError as raised:
-            error = raised
-        except Exception as raised:
-            _report()
-            error = ReposyncError(f"internal error: {raised!r}")
-        self._after(kept, scope, result, error, from_events=from_events)
-        with self.changed:
-            kept.running, kept.progress, kept.trouble = None, None, ""
-            if error is None:
-                for flush in flushes:
-                    flush.is_current(kept.repo.name, [asdict(each) for each in result.errors] if result else [])
-                for work in syncs:
-                    assert result is not None  # noqa: S101 - a sync is of the whole tree
-                    work.done(result.to_dict())
-            elif isinstance(error, InterruptedSyncError | WholeTreeNeededError):
-                kept.flushes[:0], kept.syncs[:0] = flushes, syncs
-            else:
-                for work in [*flushes, *syncs]:
-                    work.fail(error)
-        self._last_work = time.monotonic()
-
-    def _sync(self, kept: Kept, scope: Scope) -> SyncResult:
-        if not os.path.isdir(kept.repo.root):
-            raise RootMissingError(f"{kept.repo.root} is not there; its index is kept")
-        self.workspace.move_seal()
-        is_bulk = scope.is_whole
-        self._job_began = self._job_ready = time.monotonic()
-        if not is_bulk:
-            return Sync(self._upkeep(kept, is_bulk), full=False).run(scope)
-        if kept.sync is None or kept.read_all:
-            kept.sync = Sync(self._upkeep(kept, is_bulk), full=kept.read_all)
-        result = kept.sync.run()
-        kept.sync, kept.read_all = None, False
-        return result
-
-    def _upkeep(self, kept: Kept, is_bulk: bool) -> Upkeep:
-        def on_progress(progress: Progress) -> None:
-            if progress.phase == "index" and self._job_ready == self._job_began:
-                self._job_ready = time.monotonic()
-            if progress.phase == "index":
-                kept.ready = True  # whatever comes next, a part of the tree can be put before the rest
-                if kept.stored.collection is None:
-                    kept.stored = self._stored(kept, thorough=False)  # what is there by now can be searched
-            kept.progress = progress
-            if progress.trouble and not kept.trouble:
-                kept.trouble_since = time.monotonic()
-            kept.trouble = progress.trouble
-
-        return self.workspace.upkeep(
-            lambda: self._find(kept),
-            lock=lambda: nullcontext(),
-            patience_s=math.inf,
-            on_progress=on_progress,
-            should_stop=partial(self._should_stop_bulk if is_bulk else self._should_stop, kept),
-            tidies=False,
-            pace=self._pace if is_bulk else lambda chunks: None,
-        )
-
-    def _find(self, kept: Kept) -> Repo:
-        """The repo on record; on record again, if the manifest was made anew."""
-        repo = find(self.catalog, kept.repo.root, None)
-        if repo is None:
-            repo = self.catalog.add_repo(kept.repo.name, kept.repo.root, kept.repo.identity)
-            if kept.repo.paused:
-                repo = self.catalog.set_paused(repo, True)
-        kept.repo = repo
-        return repo
-
-    def _should_stop(self, kept: Kept) -> bool:
-        return self._stopping or (bool(self._commands) and bool(kept.trouble))
-
-    def _should_stop_bulk(self, kept: Kept) -> bool:
-        """Whether other work is to be put before a long job."""
-        now = time.monotonic()
-        if self._stopping:
-            return True
-        taken_up = max(self._job_ready - self._job_began, BULK_AT_LEAST_S)
-        if now < self._last_look + LOOK_S or now < self._job_ready + BULK_SHARE * taken_up:
-            return False
-        self._last_look = now
-        with self.changed:
-            if not (kept.indexed or self._asked_for) and self._has_to_wait(now):
-                return True
-            return bool(self._commands) or any(
-                other.next(now, 1.0)[0] <= now and not other.next(now, 1.0)[1].is_whole
-                for other in self.kept.values()
-                if other.is_small or other is not kept
-            )
-
-    def _pace(self, chunks: int) -> None:
-        until = time.monotonic() + self._rate.delay_s(chunks, time.monotonic())
-        while (left := until - time.monotonic()) > 0 and not self._stopping:
-            time.sleep(min(left, LOOK_S))
-
-    def _after(
-        self, kept: Kept, scope: Scope, result: SyncResult | None, error: ReposyncError | None, from_events: bool
-    ) -> None:
-        """What is known of the repo, and what is to be done with it, after a job."""
-        now = time.monotonic()
-        try:
-            self._read_back(kept, thorough=scope.is_whole or bool(result and result.errors), is_current=error is None)
-        except StoreError as raised:  # the next job meets it too, and deals with it
-            error = error or raised
-        coverage = self.watching.coverage(kept.repo.root) if scope.is_whole and error is None else kept.coverage
-        with self.changed:
-            kept.coverage = coverage
-            if error is None:
-                kept.failure, kept.missing = "", False
-                if scope:
-                    kept.synced_at = self._now_ns() / 1e9
-                    self._dirty_store = self._dirty_store or (result is not None and not result.is_empty)
-                if scope.is_whole:
-                    kept.last, kept.ready, kept.behind, kept.indexed = result, True, False, True
-                    every = self.config.watch.reconcile if coverage.mode == "inotify" else self.config.watch.poll
-                    kept.whole_due = now + every * (1 + SPREAD * (random.random() - 0.5))  # noqa: S311 - no secret
-                if from_events and result and not (scope.is_whole and result.is_empty):
-                    kept.later.add_all(scope, now)
-            elif isinstance(error, InterruptedSyncError):
-                if scope.is_whole:
-                    kept.whole_due, kept.behind = now, True
-                else:
-                    kept.debounce.add_all(scope, now)
-            elif isinstance(error, WholeTreeNeededError):
-                kept.whole_due, kept.ready, kept.behind = now, False, True
-            elif isinstance(error, RootMissingError):
-                self._is_missing(kept, str(error), now)
-            else:
-                kept.failure, kept.ready, kept.behind = str(error), False, True
-                kept.whole_due = now + RETRY_S
-        if isinstance(error, RootMissingError) or kept.repo.paused:
-            self.watching.drop(kept.repo.root)
-        if kept.sync and error is not None and not isinstance(error, InterruptedSyncError):
-            kept.sync.end(error)
-            kept.sync = None
-
-    def _read_back(self, kept: Kept, *, thorough: bool, is_current: bool) -> None:
-        """What is on record after a job. Raises a StoreError."""
-        self._find(kept)
-        if is_current and kept.repo.missing_s:
-            kept.repo = self.catalog.set_missing(kept.repo, 0.0)
-        stored = self._stored(kept, thorough=thorough)
-        incidents, unchecked = self.catalog.incidents(), self.catalog.unchecked()
-        with self.changed:
-            kept.stored, self.incidents = stored, incidents
-            for other in self.kept.values():
-                # The store was made anew, or somebody else wrote to it.
-                if other.ready and other is not kept and other.repo.root in unchecked:
-                    other.ready, other.behind, other.whole_due = False, True, time.monotonic()
-
-    def _is_missing(self, kept: Kept, why: str, now: float) -> None:
-        if not kept.missing:
-            kept.missing_since = now
-        kept.missing, kept.failure, kept.ready, kept.behind = True, why, False, True
-        kept.debounce.take_all()
-        kept.coverage = type(kept.coverage)()
-        kept.whole_due = now + MISSING_S
-
-    def _stored(self, kept: Kept, *, thorough: bool) -> Stored:
-        serving = [each for each in self.catalog.generations(kept.repo) if each.state == "serving"]
-        if not serving:
-            return Stored()
-        [generation] = serving
-        quarantined = kept.stored.quarantined
-        if thorough:
-            quarantined = tuple(self.workspace.manifest(generation).quarantined())
-        usable = generation.fingerprint == self.workspace.fingerprint
-        return Stored(generation.collection if usable else None, generation.files, generation.chunks, quarantined)
 
     # All repos --------------------------------------------------------------------------------------------
 
@@ -541,7 +334,7 @@ class Engine(threading.Thread):
             Debounce(AGAIN_S, AGAIN_AT_MOST_S),
             whole_due=math.inf if repo.paused else time.monotonic(),
         )
-        kept.stored = self._stored(kept, thorough=True)
+        kept.stored = self._jobs.stored(kept, thorough=True)
         for run in self.workspace.runs(repo):
             if run.outcome == "done" and run.finished_ns:
                 kept.synced_at, kept.indexed = run.finished_ns / 1e9, True
@@ -571,44 +364,8 @@ class Engine(threading.Thread):
                 self.workspace.index.drop(generation.collection)
             self.catalog.forget_repo(repo)
             self.workspace.seal()
-            self._dirty_store = True
-
-    def _tidy(self) -> None:
-        """A checkpoint, if one is due. Anything else is put before it."""
-        upkeep = self.workspace.upkeep(
-            lambda: next(iter(self.kept.values())).repo,
-            lock=lambda: nullcontext(),
-            patience_s=0,
-            on_progress=self._on_tidying,
-            should_stop=self._anything_due,
-        )
-        self.workspace.move_seal()
-        try:
-            if upkeep.tidy(upkeep.on_progress):
-                self.workspace.seal()
-        except (StoreError, OSError):
-            _report()
-        self.activity = ""
-        self._dirty_store = self._anything_due()
-        self._last_work = time.monotonic()
-
-    def _on_tidying(self, progress: Progress) -> None:
-        self.activity = progress.trouble or "tidying the store"
-
-    def _anything_due(self) -> bool:
-        now = time.monotonic()
-        with self.changed:
-            return (
-                self._stopping
-                or bool(self._commands)
-                or any(kept.next(now, 1.0)[0] <= now for kept in self.kept.values())
-            )
+            self.dirty_store = True
 
 
 _SMALL, _WHOLE, _BULK = 0, 1, 2
 """Ranks of jobs."""
-
-
-def _report() -> None:
-    """What nobody expected, for who reads the log."""
-    traceback.print_exc(file=sys.stderr)

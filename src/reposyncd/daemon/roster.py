@@ -12,8 +12,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from reposyncd.daemon.engine import RETRY_S, Engine
-from reposyncd.daemon.kept import Kept
+from reposyncd.daemon.engine import Engine
+from reposyncd.daemon.jobs import RETRY_S
+from reposyncd.daemon.kept import Coverage, Kept
 from reposyncd.errors import ReposyncError, StoreError, UsageError
 from reposyncd.store.catalog import Repo
 from reposyncd.sync.repos import add, find, identity_of, moved, named, root_of
@@ -73,7 +74,7 @@ class Roster:
                 kept.ready, kept.behind = False, True
                 kept.whole_due = math.inf if paused else time.monotonic()
                 if paused:
-                    kept.coverage = type(kept.coverage)()
+                    kept.coverage = Coverage()
             if paused:
                 self._engine.watching.drop(repo.root)
         return {"repos": [repo.name for repo in repos]}

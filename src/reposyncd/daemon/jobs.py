@@ -1,0 +1,287 @@
+"""What the engine does: brings a repository up to date, and tidies the store. On the engine's thread."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import sys
+import time
+import traceback
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
+
+from reposyncd.daemon.gentle import Rate
+from reposyncd.daemon.kept import Coverage, Kept, Stored
+from reposyncd.errors import (
+    InterruptedSyncError,
+    ReposyncError,
+    RootMissingError,
+    StoreError,
+    WholeTreeNeededError,
+)
+from reposyncd.model import Progress, Scope, SyncResult
+from reposyncd.store.catalog import Repo
+from reposyncd.sync.repos import find
+from reposyncd.sync.upkeep import Sync, Upkeep
+
+if TYPE_CHECKING:
+    from reposyncd.daemon.engine import Engine
+
+MISSING_S = 5.0
+"""Between two looks for a root that is gone."""
+
+RETRY_S = 60.0
+"""Between two tries of something that failed for good, since the cause may be gone."""
+
+BULK_SHARE = 4
+"""A long job goes on for so many times as long as it took to take it up again, before other work is put before it."""
+
+BULK_AT_LEAST_S = 0.5
+"""And at least for so long."""
+
+LOOK_S = 0.05
+"""Between two looks at whether other work is to be put before a long job."""
+
+SPREAD = 0.25
+"""The time between two looks at a whole tree varies by this share, so that many repositories do not look at once."""
+
+
+class Jobs:
+    """The jobs of an engine, one at a time. What is known of a repo is changed under the engine's lock."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._rate = Rate(engine.config.limits.rate)
+        self._began = self._ready = self._last_look = 0.0
+        """of the job under way: when it began, and when it had found out what there is to do"""
+        self._asked_for = False
+        """whether somebody waits for the long job that is under way"""
+
+    def bring(self, kept: Kept, scope: Scope, stretch: float) -> None:
+        """Brings a part of a tree, or all of it, up to date."""
+        now = time.monotonic()
+        if self._engine.watching.ensure():
+            self._engine.look_everywhere()  # and watch
+        with self._engine.changed:
+            from_events = len(kept.debounce) > 0 or scope.is_whole
+            scope = kept.take(scope, now, stretch)
+            flushes, kept.flushes = kept.flushes, []
+            syncs, kept.syncs = (kept.syncs, []) if scope.is_whole else ([], kept.syncs)
+            self._asked_for = bool(syncs)
+            kept.running, kept.progress = scope, Progress("scan")
+        error: ReposyncError | None = None
+        result: SyncResult | None = None
+        try:
+            if scope:
+                result = self._sync(kept, scope)
+        except ReposyncError as raised:
+            error = raised
+        except Exception as raised:
+            report_unexpected()
+            error = ReposyncError(f"internal error: {raised!r}")
+        self._after(kept, scope, result, error, from_events=from_events)
+        with self._engine.changed:
+            kept.running, kept.progress, kept.trouble = None, None, ""
+            if error is None:
+                for flush in flushes:
+                    flush.is_current(kept.repo.name, [asdict(each) for each in result.errors] if result else [])
+                for work in syncs:
+                    assert result is not None  # noqa: S101 - a sync is of the whole tree
+                    work.done(result.to_dict())
+            elif isinstance(error, InterruptedSyncError | WholeTreeNeededError):
+                kept.flushes[:0], kept.syncs[:0] = flushes, syncs
+            else:
+                for work in [*flushes, *syncs]:
+                    work.fail(error)
+        self._engine.last_work = time.monotonic()
+
+    def _sync(self, kept: Kept, scope: Scope) -> SyncResult:
+        if not os.path.isdir(kept.repo.root):
+            raise RootMissingError(f"{kept.repo.root} is not there; its index is kept")
+        self._engine.workspace.move_seal()
+        is_bulk = scope.is_whole
+        self._began = self._ready = time.monotonic()
+        if not is_bulk:
+            return Sync(self._upkeep(kept, is_bulk), full=False).run(scope)
+        if kept.sync is None or kept.read_all:
+            kept.sync = Sync(self._upkeep(kept, is_bulk), full=kept.read_all)
+        result = kept.sync.run()
+        kept.sync, kept.read_all = None, False
+        return result
+
+    def _upkeep(self, kept: Kept, is_bulk: bool) -> Upkeep:
+        def on_progress(progress: Progress) -> None:
+            if progress.phase == "index" and self._ready == self._began:
+                self._ready = time.monotonic()
+            if progress.phase == "index":
+                kept.ready = True  # whatever comes next, a part of the tree can be put before the rest
+                if kept.stored.collection is None:
+                    kept.stored = self.stored(kept, thorough=False)  # what is there by now can be searched
+            kept.progress = progress
+            if progress.trouble and not kept.trouble:
+                kept.trouble_since = time.monotonic()
+            kept.trouble = progress.trouble
+
+        return self._engine.workspace.upkeep(
+            lambda: self._find(kept),
+            lock=lambda: nullcontext(),
+            patience_s=math.inf,
+            on_progress=on_progress,
+            should_stop=partial(self._should_stop_bulk if is_bulk else self._should_stop, kept),
+            tidies=False,
+            pace=self._pace if is_bulk else lambda chunks: None,
+        )
+
+    def _find(self, kept: Kept) -> Repo:
+        """The repo on record; on record again, if the manifest was made anew."""
+        repo = find(self._engine.catalog, kept.repo.root, None)
+        if repo is None:
+            repo = self._engine.catalog.add_repo(kept.repo.name, kept.repo.root, kept.repo.identity)
+            if kept.repo.paused:
+                repo = self._engine.catalog.set_paused(repo, True)
+        kept.repo = repo
+        return repo
+
+    def _should_stop(self, kept: Kept) -> bool:
+        return self._engine.is_stopping or (self._engine.has_commands and bool(kept.trouble))
+
+    def _should_stop_bulk(self, kept: Kept) -> bool:
+        """Whether other work is to be put before a long job."""
+        now = time.monotonic()
+        if self._engine.is_stopping:
+            return True
+        taken_up = max(self._ready - self._began, BULK_AT_LEAST_S)
+        if now < self._last_look + LOOK_S or now < self._ready + BULK_SHARE * taken_up:
+            return False
+        self._last_look = now
+        with self._engine.changed:
+            if not (kept.indexed or self._asked_for) and self._engine.has_to_wait(now):
+                return True
+            return self._engine.has_commands or any(
+                other.next(now, 1.0)[0] <= now and not other.next(now, 1.0)[1].is_whole
+                for other in self._engine.kept.values()
+                if other.is_small or other is not kept
+            )
+
+    def _pace(self, chunks: int) -> None:
+        until = time.monotonic() + self._rate.delay_s(chunks, time.monotonic())
+        while (left := until - time.monotonic()) > 0 and not self._engine.is_stopping:
+            time.sleep(min(left, LOOK_S))
+
+    def _after(
+        self, kept: Kept, scope: Scope, result: SyncResult | None, error: ReposyncError | None, from_events: bool
+    ) -> None:
+        """What is known of the repo, and what is to be done with it, after a job."""
+        now = time.monotonic()
+        try:
+            self._read_back(kept, thorough=scope.is_whole or bool(result and result.errors), is_current=error is None)
+        except StoreError as raised:  # the next job meets it too, and deals with it
+            error = error or raised
+        coverage = self._engine.watching.coverage(kept.repo.root) if scope.is_whole and error is None else kept.coverage
+        with self._engine.changed:
+            kept.coverage = coverage
+            if error is None:
+                kept.failure, kept.missing = "", False
+                if scope:
+                    kept.synced_at = self._engine.now_ns() / 1e9
+                    self._engine.dirty_store = self._engine.dirty_store or (result is not None and not result.is_empty)
+                if scope.is_whole:
+                    kept.last, kept.ready, kept.behind, kept.indexed = result, True, False, True
+                    every = (
+                        self._engine.config.watch.reconcile
+                        if coverage.mode == "inotify"
+                        else self._engine.config.watch.poll
+                    )
+                    kept.whole_due = now + every * (1 + SPREAD * (random.random() - 0.5))  # noqa: S311 - no secret
+                if from_events and result and not (scope.is_whole and result.is_empty):
+                    kept.later.add_all(scope, now)
+            elif isinstance(error, InterruptedSyncError):
+                if scope.is_whole:
+                    kept.whole_due, kept.behind = now, True
+                else:
+                    kept.debounce.add_all(scope, now)
+            elif isinstance(error, WholeTreeNeededError):
+                kept.whole_due, kept.ready, kept.behind = now, False, True
+            elif isinstance(error, RootMissingError):
+                self._is_missing(kept, str(error), now)
+            else:
+                kept.failure, kept.ready, kept.behind = str(error), False, True
+                kept.whole_due = now + RETRY_S
+        if isinstance(error, RootMissingError) or kept.repo.paused:
+            self._engine.watching.drop(kept.repo.root)
+        if kept.sync and error is not None and not isinstance(error, InterruptedSyncError):
+            kept.sync.end(error)
+            kept.sync = None
+
+    def _read_back(self, kept: Kept, *, thorough: bool, is_current: bool) -> None:
+        """What is on record after a job. Raises a StoreError."""
+        self._find(kept)
+        if is_current and kept.repo.missing_s:
+            kept.repo = self._engine.catalog.set_missing(kept.repo, 0.0)
+        stored = self.stored(kept, thorough=thorough)
+        incidents, unchecked = self._engine.catalog.incidents(), self._engine.catalog.unchecked()
+        with self._engine.changed:
+            kept.stored, self._engine.incidents = stored, incidents
+            for other in self._engine.kept.values():
+                # The store was made anew, or somebody else wrote to it.
+                if other.ready and other is not kept and other.repo.root in unchecked:
+                    other.ready, other.behind, other.whole_due = False, True, time.monotonic()
+
+    def _is_missing(self, kept: Kept, why: str, now: float) -> None:
+        if not kept.missing:
+            kept.missing_since = now
+        kept.missing, kept.failure, kept.ready, kept.behind = True, why, False, True
+        kept.debounce.take_all()
+        kept.coverage = Coverage()
+        kept.whole_due = now + MISSING_S
+
+    def stored(self, kept: Kept, *, thorough: bool) -> Stored:
+        """What the index has of a repo; `thorough` looks for quarantined files too. Raises a StoreError."""
+        serving = [each for each in self._engine.catalog.generations(kept.repo) if each.state == "serving"]
+        if not serving:
+            return Stored()
+        [generation] = serving
+        quarantined = kept.stored.quarantined
+        if thorough:
+            quarantined = tuple(self._engine.workspace.manifest(generation).quarantined())
+        usable = generation.fingerprint == self._engine.workspace.fingerprint
+        return Stored(generation.collection if usable else None, generation.files, generation.chunks, quarantined)
+
+    def tidy(self) -> None:
+        """A checkpoint, if one is due. Anything else is put before it."""
+        upkeep = self._engine.workspace.upkeep(
+            lambda: next(iter(self._engine.kept.values())).repo,
+            lock=lambda: nullcontext(),
+            patience_s=0,
+            on_progress=self._on_tidying,
+            should_stop=self._anything_due,
+        )
+        self._engine.workspace.move_seal()
+        try:
+            if upkeep.tidy(upkeep.on_progress):
+                self._engine.workspace.seal()
+        except (StoreError, OSError):
+            report_unexpected()
+        self._engine.activity = ""
+        self._engine.dirty_store = self._anything_due()
+        self._engine.last_work = time.monotonic()
+
+    def _on_tidying(self, progress: Progress) -> None:
+        self._engine.activity = progress.trouble or "tidying the store"
+
+    def _anything_due(self) -> bool:
+        now = time.monotonic()
+        with self._engine.changed:
+            return (
+                self._engine.is_stopping
+                or self._engine.has_commands
+                or any(kept.next(now, 1.0)[0] <= now for kept in self._engine.kept.values())
+            )
+
+
+def report_unexpected() -> None:
+    """What nobody expected, for who reads the log."""
+    traceback.print_exc(file=sys.stderr)
