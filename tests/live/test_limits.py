@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -41,7 +42,7 @@ def lab(tmp_path: Path) -> StoreLab:
         },
     )
     lab.state.mkdir(mode=0o700)
-    lab.write({f"d{number}/f.txt": f"file {number}\n" for number in range(DIRECTORIES)})
+    lab.write({f"d{number}/f.txt": words(number) for number in range(DIRECTORIES)})
     return lab
 
 
@@ -74,9 +75,16 @@ def status(client: Client) -> dict[str, Any]:
     return found
 
 
-def has(client: Client, path: str) -> bool:
-    hits = client.request("POST", "/v1/search", {"query": "changed text", "limit": 500})["hits"]
-    return any(hit["path"] == path and hit["text"].startswith("changed text") for hit in hits)
+def has(lab: StoreLab, client: Client, path: str) -> bool:
+    """Whether the file's text is found. The search is told the text, since its graph of neighbours is approximate."""
+    text = (lab.root / path).read_text()
+    hits = client.request("POST", "/v1/search", {"query": text, "limit": 50})["hits"]
+    return any(hit["path"] == path and hit["text"] == text for hit in hits)
+
+
+def words(number: int) -> str:
+    """A text that is like no other."""
+    return " ".join(hashlib.sha256(f"{number} {place}".encode()).hexdigest()[:6] for place in range(12)) + "\n"
 
 
 def set_limit(process: subprocess.Popen[str], limit: str, number: int) -> None:
@@ -98,18 +106,18 @@ def test_where_watches_are_short_everything_is_found_by_polling_and_it_heals(
         if limit == "max_inotify_watches":
             assert found["watch"]["directories"] + found["watch"]["unwatched"] == DIRECTORIES + 1
         for directory in range(DIRECTORIES):
-            lab.write({f"d{directory}/f.txt": f"changed text {directory}\n"})
-        until(lambda: all(has(client, f"d{n}/f.txt") for n in range(0, DIRECTORIES, 7)), "found by polling")
+            lab.write({f"d{directory}/f.txt": "changed text " + words(1000 + directory)})
+        until(lambda: all(has(lab, client, f"d{n}/f.txt") for n in range(0, DIRECTORIES, 7)), "found by polling")
         lab.write({"d3/flushed.txt": "changed text, flushed\n"})
         client.request("POST", "/v1/flush", {})
-        assert has(client, "d3/flushed.txt")
+        assert has(lab, client, "d3/flushed.txt")
         set_limit(process, limit, 100_000)
         until(lambda: status(client)["watch"]["mode"] == "inotify", "it heals")
         until(lambda: status(client)["state"] == "current", "current")
         assert status(client)["watch"]["directories"] == DIRECTORIES + 1
         lab.write({"d5/f.txt": "changed text, and seen at once\n"})
         client.request("POST", "/v1/flush", {})
-        assert has(client, "d5/f.txt")
+        assert has(lab, client, "d5/f.txt")
     lab.assert_equals_an_index_built_from_scratch()
 
 
@@ -130,16 +138,16 @@ def test_events_lost_while_the_process_was_stopped_are_made_good(
         os.kill(process.pid, 19)
         for number in range(20_000):
             (lab.root / f"d{number % DIRECTORIES}" / f"{number}.tmp").touch()
-        lab.write({f"d{number}/f.txt": f"changed text {number}\n" for number in range(0, DIRECTORIES, 9)})
+        lab.write({f"d{number}/f.txt": "changed text " + words(2000 + number) for number in range(0, DIRECTORIES, 9)})
         lab.write({"many/5/5/new.txt": "changed text in a directory without files\n"})
         os.kill(process.pid, 18)
         client.request("POST", "/v1/flush", {})
         assert client.request("GET", "/v1/status")["daemon"]["events_lost"] > 0
-        assert has(client, "d9/f.txt")
-        assert has(client, "many/5/5/new.txt")
+        assert has(lab, client, "d9/f.txt")
+        assert has(lab, client, "many/5/5/new.txt")
         lab.write({"many/7/7/new.txt": "changed text, and still watched\n"})
         client.request("POST", "/v1/flush", {})
-        assert has(client, "many/7/7/new.txt")
+        assert has(lab, client, "many/7/7/new.txt")
         assert status(client)["watch"]["directories"] == watched
     finally:
         os.kill(process.pid, 18)
