@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +19,11 @@ from tests.crash.faults import StoreLab, end
 from tests.live.service import until
 
 DIRECTORIES = 60
+
+VOCABULARY = (
+    "changed text open close read write file directory index store batch commit event watch reader engine "
+    "path name root tree scan list hash digest chunk vector query result error retry wait lock time"
+)
 
 
 def can_unshare() -> bool:
@@ -83,8 +88,9 @@ def has(lab: StoreLab, client: Client, path: str) -> bool:
 
 
 def words(number: int) -> str:
-    """A text that is like no other."""
-    return " ".join(hashlib.sha256(f"{number} {place}".encode()).hexdigest()[:6] for place in range(12)) + "\n"
+    """A text that is like no other, and somewhat like every other: a graph of neighbours needs that."""
+    chosen = random.Random(number).choices(VOCABULARY.split(), k=12)
+    return f"{number} " + " ".join(chosen) + "\n"
 
 
 def set_limit(process: subprocess.Popen[str], limit: str, number: int) -> None:
