@@ -16,9 +16,10 @@ import pytest
 from reposyncd.daemon import engine as engine_module
 from reposyncd.daemon import jobs as jobs_module
 from reposyncd.daemon import roster
+from reposyncd.daemon.kept import Kept
 from reposyncd.daemon.service import Daemon
 from reposyncd.errors import BusyError, ReposyncError, RootMissingError, UsageError
-from reposyncd.model import Applied, Batch
+from reposyncd.model import Applied, Batch, Scope
 from reposyncd.store.memory import MemoryIndex
 from tests.live.service import FAST, Live, live, many, result_of, until
 from tests.support import memory_index, write
@@ -174,6 +175,60 @@ def test_a_long_index_waits_for_memory_and_saves_do_not(lab: Live, monkeypatch: 
         assert not texts(lab, "other")
         reasons[0] = None
         until(lambda: texts(lab, "other") == ["x = 1\n"], "and the index when it may")
+
+
+def test_a_sync_that_somebody_waits_for_does_not_wait_for_the_battery(
+    lab: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reposyncd.daemon.gentle.Bulk.reason_to_wait", lambda self: "on battery")
+    daemon = lab.start()
+    try:
+        assert result_of(daemon.sync(str(lab.root), "lab", False))["files"]["total"] == 2
+        lab.assert_current()
+    finally:
+        lab.stop()
+
+
+def test_small_work_that_never_ends_does_not_keep_a_first_index_from_being_made(
+    lab: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "STARVED_S", 0.2)
+    with lab.running() as daemon:
+        engine = daemon.engine
+        stopped = threading.Event()
+        bring = engine._jobs.bring
+
+        def busy(kept: Kept, scope: Scope, stretch: float) -> None:
+            """There is something due again as soon as a job has ended."""
+            bring(kept, scope, stretch)
+            if not stopped.is_set():
+                with engine.changed:
+                    engine.kept["lab"].debounce.add("", False, time.monotonic() - 60)
+
+        monkeypatch.setattr(engine._jobs, "bring", busy)
+        lab.write({"a.py": "one = 10\n"})
+        other = lab.root.parent / "other"
+        write(other, {"x.py": "x = 1\n"})
+        result_of(daemon.add(str(other), "other"))
+        until(lambda: texts(lab, "other") == ["x = 1\n"], "it is indexed all the same")
+        stopped.set()
+
+
+def test_what_a_first_index_has_stored_so_far_can_be_searched(tmp_path: Path) -> None:
+    lab = live(tmp_path)
+    lab.index = index = Slow()
+    lab.write({f"f{number}.txt": "word " * 5 + f"n{number}\n" for number in range(1500)})
+    daemon = lab.start()
+    try:
+        daemon.add(str(lab.root), "lab")
+        until(index.began.is_set, "it began")
+        until(lambda: lab.status()["collection"], "its collection is there")
+        assert result_of(daemon.search("word", None, 5)) == {"hits": []}
+        index.may_go_on.set()
+        until(lambda: result_of(daemon.search("word", None, 5))["hits"], "something is found")
+    finally:
+        index.may_go_on.set()
+        lab.stop()
 
 
 def texts(lab: Live, name: str) -> list[str]:

@@ -167,3 +167,26 @@ def test_a_clock_that_jumps_loses_no_change(tmp_path: Path, jump_s: int) -> None
         os.utime(lab.root / "a.py", ns=(stat.st_atime_ns, stat.st_mtime_ns + jump_s * 1_000_000_000))
         lab.assert_current()
         assert lab.text_of("a.py") == "after_ = 9\n"
+
+
+def test_where_others_write_to_the_file_system_it_is_polled_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind: list[str | None] = ["it is on nfs4, where changes by other machines give no event"]
+    monkeypatch.setattr("reposyncd.daemon.watching.blind_spot", lambda root: blind[0])
+    lab = live(tmp_path, REPOSYNCD_WATCH__POLL="1")
+    lab.write({"a.py": "one = 1\n"})
+    with lab.running():
+        found = lab.status()
+        assert (found["state"], found["watch"]["mode"]) == ("degraded", "poll")
+        assert found["reason"] == f"{lab.root}: {blind[0]}"
+        lab.write({"a.py": "one = 2\n"})
+        until(lambda: lab.text_of("a.py") == "one = 2\n", "what is changed here gives an event all the same")
+        (tmp_path / "another machine").hardlink_to(lab.root / "a.py")
+        lab.flush()
+        (tmp_path / "another machine").write_text("one = 333\n")  # gives none
+        until(lambda: lab.text_of("a.py") == "one = 333\n", "found by looking")
+        blind[0] = None
+        until(lambda: lab.status()["watch"]["mode"] == "inotify", "it heals")
+        lab.until_current()
+        lab.assert_current()
