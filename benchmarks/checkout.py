@@ -6,19 +6,21 @@ PATH is a git repository, and is cloned; by default the revisions are its HEAD a
 first index is timed from the request to the answer, the index process's start included, and so is a `flush` from the
 end of each checkout. Each answer means that every change of before is in the index. "embedded" is texts that became
 vectors: what every commit of the daemon says that its batch has embedded, added up by a few lines around the daemon's
-own (its status tells it of looks at the whole tree only, and a checkout need not be one). "changed" is files that
-differ between the revisions. At either end the records, ids and metadata, are compared with those of an index made
-from scratch in another state directory.
+own (its status tells it of looks at the whole tree only, and a checkout need not be one). After each checkout the
+records, ids and metadata, of a copy of the state are compared with those of an index made from scratch in another
+state directory. The index process runs already when a checkout begins.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from benchmarks.daemon import Daemon
@@ -26,7 +28,7 @@ from benchmarks.measure import reposyncd, run
 from reposyncd import config
 from reposyncd.assemble import Workspace
 
-_YEAR = "1 year"
+_YEAR = timedelta(days=365)
 
 _COUNTED = """
 import os, sys
@@ -48,10 +50,10 @@ def _git(root: str, *arguments: str) -> str:
 
 
 def _a_year_before(root: str, revision: str) -> str:
-    date = _git(root, "log", "-1", "--format=%cI", revision)
-    then = _git(root, "log", "-1", "--format=%H", f"--before={date} - {_YEAR}", revision)
+    date = datetime.fromisoformat(_git(root, "log", "-1", "--format=%cI", revision)) - _YEAR
+    then = _git(root, "log", "-1", "--format=%H", f"--before={date.isoformat()}", revision)
     if not then:
-        raise SystemExit(f"the history of {root} does not go back for {_YEAR}; name a revision with --there")
+        raise SystemExit(f"the history of {root} does not go back for a year; name a revision with --there")
     return then
 
 
@@ -68,59 +70,51 @@ def _embedded(counts: Path) -> int:
     return sum(map(int, counts.read_text().split()))
 
 
-def _compare(state: str, root: str, where: str) -> None:
-    with tempfile.TemporaryDirectory() as fresh:
+def _compare(state: str, root: str) -> str:
+    """`state` must not change meanwhile."""
+    with tempfile.TemporaryDirectory() as place:
+        copy, fresh = str(Path(place) / "copy"), str(Path(place) / "fresh")
+        shutil.copytree(state, copy, symlinks=True)
         run(reposyncd("--state-dir", fresh, "sync", root))
-        ours, theirs = _records(state), _records(fresh)
-    verdict = "equal" if ours == theirs else "NOT EQUAL"
+        ours, theirs = _records(copy), _records(fresh)
     differ = sum(ours[id] != theirs[id] for id in ours.keys() & theirs.keys())
-    print(
-        f"{where}: {verdict} to an index from scratch: {len(ours):,} and {len(theirs):,} records, "
-        f"{len(ours.keys() ^ theirs.keys())} in one only, {differ} with other metadata",
-        flush=True,
+    return (
+        f"{'equal' if ours == theirs else 'NOT EQUAL'} to an index from scratch: {len(ours):,} and {len(theirs):,} "
+        f"records, {len(ours.keys() ^ theirs.keys())} in one only, {differ} with other metadata"
     )
 
 
-def _measure(root: str, revisions: tuple[str, str], place: str) -> None:
-    here, there = revisions
+def _measure(root: str, here: str, there: str, place: str) -> None:
     counts = Path(place) / "embedded"
     counts.touch()
-    changed = len(_git(root, "diff", "--name-only", here, there).splitlines())
-    state = ""
     first_s = first = 0.0
     print(
-        f"{'':>10} {'git, s':>8} {'current, s':>11} {'of first':>9} {'embedded':>9} {'of first':>9}"
-        f" {'changed':>8} {'files':>7} {'chunks':>8}",
+        f"{'':>10} {'git, s':>8} {'current, s':>11} {'of first':>9} {'embedded':>9} {'of first':>9} {'files':>7}"
+        f" {'chunks':>8}",
         flush=True,
     )
-    for to in ("first", "there", "back"):
-        with Daemon(place, program=("-c", _COUNTED, str(counts))) as daemon:
-            state = daemon.state
-            if to != "first":
-                daemon.settle()
-            before = _embedded(counts)
-            started = time.perf_counter()
-            git_s = 0.0
-            if to == "first":
-                daemon.index(root)
-            else:
-                _git(root, "checkout", "--quiet", there if to == "there" else here)
-                git_s = time.perf_counter() - started
+    with Daemon(place, program=("-c", _COUNTED, str(counts))) as daemon:
+        for to, revision in (("first", None), ("there", there), ("back", here)):
+            before, began = _embedded(counts), time.perf_counter()
+            if revision:
+                _git(root, "checkout", "--quiet", revision)
+            changed = time.perf_counter()
+            if revision:
                 daemon.flush()
-            current_s = time.perf_counter() - started - git_s
-            embedded = _embedded(counts) - before
-            if to == "first":
-                first_s, first = current_s, embedded
+            else:
+                daemon.index(root)
+            current_s, embedded = time.perf_counter() - changed, _embedded(counts) - before
+            first_s, first = first_s or current_s, first or embedded
             repo = daemon.repo()
             print(
-                f"{to:>10} {git_s:>8.2f} {current_s:>11.2f} {current_s / first_s:>9.2f} {embedded:>9,}"
-                f" {embedded / first:>9.2f} {0 if to == 'first' else changed:>8,} {repo['files']:>7,}"
-                f" {repo['chunks']:>8,}",
+                f"{to:>10} {changed - began:>8.2f} {current_s:>11.2f} {current_s / first_s:>9.2f} {embedded:>9,}"
+                f" {embedded / first:>9.2f} {repo['files']:>7,} {repo['chunks']:>8,}",
                 flush=True,
             )
             daemon.settle()
-        if to != "first":
-            _compare(state, root, to)
+            if revision:
+                print(f"{'':>10} {_compare(daemon.state, root)}", flush=True)
+        print(daemon.log())
 
 
 def main() -> None:
@@ -137,7 +131,8 @@ def main() -> None:
         _git(root, "checkout", "--quiet", "--detach", here)
         for revision in (here, there):
             print(_git(root, "log", "-1", "--format=%h %cs %s", revision))
-        _measure(root, (here, there), place)
+        print(f"{len(_git(root, 'diff', '--name-only', here, there).splitlines()):,} files differ")
+        _measure(root, here, there, place)
 
 
 if __name__ == "__main__":
