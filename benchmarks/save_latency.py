@@ -68,10 +68,9 @@ def _files(root: Path) -> list[Path]:
     sizes: list[tuple[int, Path]] = []
     for directory, names, files in os.walk(root):
         names[:] = [name for name in names if name != ".git"]
-        for path in (Path(directory) / name for name in files):
-            if not path.is_symlink() and _SMALLEST_BYTES <= path.stat().st_size <= _LARGEST_BYTES:
-                sizes.append((path.stat().st_size, path))
-    return [path for _, path in sorted(sizes)]
+        paths = [Path(directory) / name for name in files]
+        sizes += [(path.stat().st_size, path) for path in paths if path.is_file() and not path.is_symlink()]
+    return [path for size, path in sorted(sizes) if _SMALLEST_BYTES <= size <= _LARGEST_BYTES]
 
 
 def _edit(path: Path, root: Path, pick: random.Random) -> _Edit | None:

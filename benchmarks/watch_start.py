@@ -55,12 +55,12 @@ from reposyncd.tree.watch import Watches
 def look(witness):
     rules = IgnoreRules.for_root(root, (), os.environ)
     return scan(root, rules, {}, now_ns=time.time_ns(), max_file_size=1048576, witness=witness)
-def unexpected(*what): raise SystemExit(f"unexpected: {what}")
+def unexpected(*what): print("unexpected:", *what, file=sys.stderr)
 watching = cookies != "-"
 before, started = resident(), time.perf_counter()
 if watching:
-    watches_ = Watches(cookies, on_hint=lambda *hint: None, on_overflow=unexpected, on_death=unexpected)
-    look(Witness(lambda path, fd: watches_.watch(root, path, fd), lambda path, rules: watches_.learn(root, path, rules)))
+    kept = Watches(cookies, on_hint=lambda *hint: None, on_overflow=unexpected, on_death=unexpected)
+    look(Witness(lambda path, fd: kept.watch(root, path, fd), lambda path, rules: kept.learn(root, path, rules)))
 else:
     look(None)
 ended = time.perf_counter()
