@@ -67,10 +67,11 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._stop.wait(SAMPLE_S):
-            self._peak = max(self._peak, sum(map(_pss, _tree(self._pid))))
+            self._peak = max(self._peak, sum(map(_pss, tree(self._pid))))
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
+    """The process, and all below it."""
     found = [pid]
     for parent in found:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
