@@ -111,7 +111,10 @@ def _show_repo(repo: dict[str, Any]) -> None:
     lag = f", {ago(repo['lag_s'])} behind" if (repo.get("lag_s") or 0) >= _LAG_S else ""
     click.echo(f"{repo['name']}: {state}, {repo['files']:,} files, {repo['chunks']:,} chunks{pending}{lag}, {when}")
     click.echo(f"  {printable(repo['root'])}")
-    if progress := repo.get("progress"):
+    progress = repo.get("progress")
+    if progress and not progress["total"]:
+        click.echo("  listing files")
+    elif progress:
         stored = f", {progress['chunks']:,} chunks stored" if "chunks" in progress else ""
         click.echo(f"  {progress['done']:,} of {progress['total']:,} files done{stored}")
     if repo.get("waiting"):

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from reposyncd.daemon.gentle import Rate
+from reposyncd.daemon.gentle import Rate, return_memory
 from reposyncd.daemon.kept import Coverage, Kept, Stored
 from reposyncd.errors import (
     InterruptedSyncError,
@@ -83,6 +83,8 @@ class Jobs:
             report_unexpected()
             error = ReposyncError(f"internal error: {raised!r}")
         self._after(kept, scope, result, error, from_events=from_events)
+        if result and len(scope.trees) and not result.is_empty:
+            return_memory()
         with self._engine.changed:
             kept.running, kept.progress, kept.trouble = None, None, ""
             if error is None:

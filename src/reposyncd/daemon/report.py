@@ -77,7 +77,7 @@ def _repo(engine: Engine, kept: Kept) -> dict[str, Any]:
         "waiting": {"reason": kept.trouble, "for_s": now - kept.trouble_since} if kept.trouble else None,
         "last_sync": None if kept.last is None else kept.last.to_dict(),
         "synced_at": kept.synced_at,
-        "watch": kept.coverage._asdict(),
+        "watch": kept.coverage._replace(directories=engine.watching.count(kept.repo.root))._asdict(),
         "quarantined": list(kept.stored.quarantined),
         "errors": [] if kept.last is None else kept.last.to_dict()["errors"],
     }

@@ -123,6 +123,10 @@ class Watching:
         reason = "; ".join(filter(None, reasons))
         return Coverage("poll" if reason else "inotify", count, len(unwatched), reason)
 
+    def count(self, root: str) -> int:
+        """Directories of the root that are watched by now."""
+        return self._watches.count(root) if self._watches else 0
+
     def total(self) -> int:
         """Directories that are watched, in all."""
         return self._watches.total() if self._watches else 0
