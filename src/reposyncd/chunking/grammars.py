@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
@@ -60,6 +61,18 @@ OPERATIONS_FREE = 100_000
 """A short text may take this many whatever its length: 50 ms at worst."""
 
 
+class _Piece(threading.local):
+    """What is handed to the parser, in one object for each thread: tree-sitter 0.26 never lets go of what its read
+    callback returns (`parser_read_wrapper` in its binding), so that another object for each piece would keep every
+    text that was ever parsed in memory. It is done with a piece when it asks for the next one."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+
+
+_piece = _Piece()
+
+
 @cache
 def _language(name: str) -> Language | None:
     grammar = GRAMMARS.get(name)
@@ -85,8 +98,10 @@ def parse(language: str, source: bytes) -> Tree | None:
     allowed = (OPERATIONS_FREE + OPERATIONS_PER_BYTE * len(source)) // OPERATIONS_PER_CALL
     calls = 0
 
-    def read(offset: int, _point: object) -> bytes:
-        return source[offset : offset + READ_BYTES]
+    def read(offset: int, _point: object) -> bytearray:
+        buffer = _piece.buffer
+        buffer[:] = source[offset : offset + READ_BYTES]
+        return buffer
 
     def over(_offset: int, _error: bool) -> bool:
         nonlocal calls
