@@ -268,6 +268,7 @@ class Jobs:
         except (StoreError, OSError):
             report_unexpected()
         self._engine.activity = ""
+        return_memory()
         self._engine.dirty_store = self._anything_due()
         self._engine.last_work = time.monotonic()
 
