@@ -21,6 +21,8 @@ def command(ctx: click.Context) -> None:
     """Keep every repository that was added current, until SIGTERM or Ctrl-C."""
     config = load_config(ctx)
     if "PYTHONMALLOC" not in os.environ:  # it is read when Python starts
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], _ALLOCATOR | os.environ)
+        os.execve(  # noqa: S606 - the same program
+            sys.executable, [sys.executable, *sys.orig_argv[1:]], _ALLOCATOR | os.environ
+        )
     service = importlib.import_module("reposyncd.daemon.service")  # here, as every other command does without it
     service.run(config, os.environ, lambda line: click.echo(f"reposyncd: {line}", err=True))
