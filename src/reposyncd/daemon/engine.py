@@ -349,8 +349,9 @@ class Engine(threading.Thread):
         with self.changed:
             self.kept.pop(kept.repo.name, None)
             self._by_root.pop(kept.repo.root, None)
-            works = [*kept.flushes, *kept.syncs]
-        for work in works:
+            for flush in kept.flushes:
+                flush.is_current(kept.repo.name)  # there is no index to be behind
+        for work in kept.syncs:
             work.fail(ReposyncError(f'the repository "{kept.repo.name}" was removed'))
         if kept.sync:
             kept.sync.end(InterruptedSyncError("the repository was removed"))

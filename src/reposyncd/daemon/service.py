@@ -17,7 +17,14 @@ from reposyncd.daemon.gentle import lower_priority
 from reposyncd.daemon.report import report
 from reposyncd.daemon.roster import Discovery, Missing, Roots, Roster
 from reposyncd.daemon.tickets import Flush, Work
-from reposyncd.errors import CorruptStoreError, LethalOperationError, ReposyncError, StoreError, UsageError
+from reposyncd.errors import (
+    CorruptStoreError,
+    LethalOperationError,
+    NotFoundError,
+    ReposyncError,
+    StoreError,
+    UsageError,
+)
 from reposyncd.ports import VectorIndex
 from reposyncd.search.query import search
 
@@ -127,7 +134,7 @@ class Daemon:
         with self.engine.changed:
             kept = [each for each in self.engine.kept.values() if repo in (None, each.repo.name, each.repo.root)]
             if repo is not None and not kept:
-                raise UsageError(f'there is no repository "{repo}"')
+                raise NotFoundError(f'there is no repository "{repo}"')
             if repo is None:
                 kept = [each for each in kept if not each.repo.paused and not each.missing]
             elif kept[0].repo.paused:
@@ -146,7 +153,7 @@ class Daemon:
             kept = [each for each in self.engine.kept.values() if repo in (None, each.repo.name, each.repo.root)]
             collections = [each.stored.collection for each in kept if each.stored.collection]
         if repo is not None and not kept:
-            raise UsageError(f'there is no repository "{repo}"')
+            raise NotFoundError(f'there is no repository "{repo}"')
         work = Work(self.engine.progress)
         if not collections:
             work.fail(UsageError("nothing is indexed yet; the first index is still to be made"))

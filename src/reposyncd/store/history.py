@@ -61,8 +61,8 @@ class History:
         return self._db.row("SELECT 1 FROM run WHERE outcome = 'running'") is not None
 
     def progress(self, id: int) -> tuple[int, int]:
-        """(files, chunks) that the run has done."""
-        files_done, chunks_done = self._db.row("SELECT files_done, chunks_done FROM run WHERE id = ?", (id,))
+        """(files, chunks) that the run has done; nothing, if the manifest was made anew since it began."""
+        files_done, chunks_done = self._db.row("SELECT files_done, chunks_done FROM run WHERE id = ?", (id,)) or (0, 0)
         return files_done, chunks_done
 
     def expect(self, id: int, files_total: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from reposyncd.errors import RootMissingError, UsageError
+from reposyncd.errors import NotFoundError, RootMissingError, UsageError
 from reposyncd.model import RootIdentity, signed64
 from reposyncd.store.catalog import Catalog, Repo
 
@@ -76,12 +76,12 @@ def _refuse_overlap(catalog: Catalog, root: str) -> None:
 
 
 def named(catalog: Catalog, repo: str | None) -> list[Repo]:
-    """The repos meant by a name or a path; all for None. Raises UsageError if there is none."""
+    """The repos meant by a name or a path; all for None. Raises NotFoundError if there is none."""
     known = catalog.repos()
     found = [each for each in known if repo in (None, each.name) or os.path.realpath(str(repo)) == each.root]
     if not found:
         names = ", ".join(each.name for each in known)
-        raise UsageError(
+        raise NotFoundError(
             f'there is no repository "{repo}"; there is: {names}'
             if names
             else "nothing is indexed yet; index a directory with: reposyncd sync PATH"
