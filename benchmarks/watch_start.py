@@ -48,19 +48,20 @@ def tell(started, before):
 _OURS = (
     _COMMON
     + """
-from reposyncd.model import WHOLE, Scope
+from reposyncd.daemon.watching import Watching
+from reposyncd.model import WHOLE, RootIdentity
+from reposyncd.store.catalog import Repo
 from reposyncd.tree.ignore import IgnoreRules
-from reposyncd.tree.scan import Witness, scan
-from reposyncd.tree.watch import Watches
+from reposyncd.tree.scan import scan
 def look(witness):
     rules = IgnoreRules.for_root(root, (), os.environ)
     return scan(root, rules, {}, now_ns=time.time_ns(), max_file_size=1048576, witness=witness)
 def unexpected(*what): print("unexpected:", *what, file=sys.stderr)
-watching = cookies != "-"
 before, started = resident(), time.perf_counter()
-if watching:
-    kept = Watches(cookies, on_hint=lambda *hint: None, on_overflow=unexpected, on_death=unexpected)
-    look(Witness(lambda path, fd: kept.watch(root, path, fd), lambda path, rules: kept.learn(root, path, rules)))
+if cookies != "-":
+    watching = Watching(os.path.dirname(cookies), on_hint=lambda *hint: None, on_lost=unexpected)
+    watching.ensure()
+    watching.look(Repo(1, "tree", root, RootIdentity(0, 0)), WHOLE, look)
 else:
     look(None)
 ended = time.perf_counter()

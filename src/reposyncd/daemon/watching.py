@@ -10,6 +10,7 @@ from contextlib import suppress
 from reposyncd.daemon.kept import Coverage
 from reposyncd.model import Scope
 from reposyncd.store.catalog import Repo
+from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.mounts import blind_spot
 from reposyncd.tree.scan import Snapshot, Witness
 from reposyncd.tree.watch import Watches
@@ -85,7 +86,15 @@ class Watching:
             entered.add(path)
             watches.watch(root, path, fd)
 
-        snapshot = scan(Witness(enter, lambda path, rules: watches.learn(root, path, rules)))
+        learnt: dict[bytes, IgnoreRules] = {}
+
+        def learn(path: str, rules: IgnoreRules) -> None:
+            learnt[rules.digest] = rules
+            watches.learn(root, path, rules)
+
+        snapshot = scan(Witness(enter, learn))
+        for rules in learnt.values():
+            rules.drop_compiled()  # an event will need few of them
         tops = scope.trees | {path for path in scope.flat if path not in entered}
         if tops:
             watches.prune(root, tops, entered)

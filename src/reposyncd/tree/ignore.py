@@ -53,13 +53,18 @@ class _Source:
 
     def decides(self, path: bytes) -> bool | None:
         """Whether the path (relative to base, a directory's with DIRECTORY_MARK) is ignored; None: no word."""
-        if self._sets is None:
-            self._sets = self._compile()
-        for patterns, ignores in self._sets:
+        sets = self._sets
+        if sets is None:
+            sets = self._sets = self._compile()
+        for patterns, ignores in sets:
             matches: list[int] | None = patterns.Match(path)
             if matches:
                 return ignores[max(matches)]
         return None
+
+    def drop_compiled(self) -> None:
+        """Keeps the patterns as text only, until a decision needs them again. For any thread."""
+        self._sets = None
 
     def _compile(self) -> tuple[_Set, ...]:
         """The sets, strongest first."""
@@ -162,6 +167,12 @@ class IgnoreRules:
             self._prefix,
             self._environ,
         )
+
+    def drop_compiled(self) -> None:
+        """Keeps what was compiled no longer: a hundred kilobytes for each ignore file. Decisions are the same, and the
+        next one compiles again what it needs. For any thread."""
+        for source in (*self._configured, *self._own, *self._git):
+            source.drop_compiled()
 
     def ignores(self, path: str, is_directory: bool) -> bool:
         """Whether the path (relative to the root; its directory is not ignored) is ignored."""
