@@ -31,6 +31,7 @@ _IN_ONE = 1000
 
 _COMMON = """
 import gc, json, os, sys, time
+from reposyncd.daemon.gentle import return_memory
 root, cookies = sys.argv[1:]
 def resident(): return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmRSS"))
 def watches():
@@ -42,7 +43,9 @@ def watches():
             pass
     return found
 def tell(started, before):
-    print(json.dumps([time.perf_counter() - started, resident() - before, watches()]))
+    seconds = time.perf_counter() - started
+    return_memory()
+    print(json.dumps([seconds, resident() - before, watches()]))
 """
 
 _OURS = (
@@ -100,7 +103,9 @@ class _Cost(NamedTuple):
 
 def _run(script: str, root: str, cookies: str) -> _Cost:
     command = [sys.executable, "-c", script, root, cookies]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    # Memory is what is in use: all of them run with the daemon's allocator, and give back what they can.
+    env = {**os.environ, "PYTHONMALLOC": "malloc", "MALLOC_ARENA_MAX": "2"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
     return _Cost(*json.loads(done.stdout.strip().splitlines()[-1]))
 
 

@@ -83,7 +83,7 @@ class Jobs:
             report_unexpected()
             error = ReposyncError(f"internal error: {raised!r}")
         self._after(kept, scope, result, error, from_events=from_events)
-        if result and len(scope.trees) and not result.is_empty:
+        if scope.is_whole:
             return_memory()
         with self._engine.changed:
             kept.running, kept.progress, kept.trouble = None, None, ""

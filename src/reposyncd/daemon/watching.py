@@ -27,6 +27,9 @@ _INSTANCE_LIMITS = (
     ("user.max_inotify_instances", "/proc/sys/user/max_inotify_instances"),
 )
 
+_COMPILED_AT_MOST = 50
+"""Sets of ignore rules that are kept compiled while a tree is listed: some megabytes."""
+
 _ROUND = 1024
 """A limit that is recommended is a multiple of this."""
 
@@ -86,15 +89,21 @@ class Watching:
             entered.add(path)
             watches.watch(root, path, fd)
 
-        learnt: dict[bytes, IgnoreRules] = {}
+        compiled: dict[bytes, IgnoreRules] = {}
+
+        def drop_compiled() -> None:
+            for rules in compiled.values():
+                rules.drop_compiled()  # an event will need few of them
+            compiled.clear()
 
         def learn(path: str, rules: IgnoreRules) -> None:
-            learnt[rules.digest] = rules
+            if rules.digest not in compiled and len(compiled) >= _COMPILED_AT_MOST:
+                drop_compiled()
+            compiled[rules.digest] = rules
             watches.learn(root, path, rules)
 
         snapshot = scan(Witness(enter, learn))
-        for rules in learnt.values():
-            rules.drop_compiled()  # an event will need few of them
+        drop_compiled()
         tops = scope.trees | {path for path in scope.flat if path not in entered}
         if tops:
             watches.prune(root, tops, entered)
