@@ -79,6 +79,9 @@ class Workspace:
         self._probed: dict[str, int] = {}
         self.look: Look = lambda repo, scope, scan: scan(None)
         """makes every scan of a repo's tree; a service watches the directories meanwhile"""
+        self._owns_index = index is None
+        self.on_index_death: Callable[[str], None] = lambda why: None
+        """told, from another thread, when the index process has died and is started again"""
 
     def __enter__(self) -> Workspace:
         return self
@@ -91,6 +94,24 @@ class Workspace:
         if self._index:
             self._index.close()
         self._state.close()
+
+    def reconfigure(self, config: Config) -> None:
+        """What is done from now on is done as this configuration has it; where the state is does not change."""
+        self._config = config
+        self.__dict__.pop("fingerprint", None)
+        if self._owns_index and self._index:
+            index, self._index = self._index, None
+            index.close()
+
+    def abandon(self) -> None:
+        """Ends the index process at once, whatever it is doing; what it was asked fails. From any thread."""
+        if self._index:
+            self._index.abandon()
+
+    @property
+    def index_stalled_s(self) -> float:
+        """For how long nobody has looked after what the index process was asked; 0 if it was asked nothing."""
+        return self._index.stalled_s if self._index else 0.0
 
     @property
     def index(self) -> VectorIndex:
@@ -122,6 +143,7 @@ class Workspace:
             slack_s=slack_s,
             log_name=log_name,
             environment=thread_limits(self._config.limits.threads),
+            on_death=lambda why: self.on_index_death(why),
         )
 
     @property

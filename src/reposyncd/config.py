@@ -85,6 +85,12 @@ class LimitsConfig(NamedTuple):
     """percent"""
 
 
+class LogConfig(NamedTuple):
+    """[log]: what the service tells its log."""
+
+    level: str = "info"
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The effective configuration.
@@ -103,6 +109,7 @@ class Config:
     watch: WatchConfig
     discover: DiscoverConfig
     limits: LimitsConfig
+    log: LogConfig
 
 
 _SECTIONS: dict[str, Callable[..., Any]] = {
@@ -113,6 +120,7 @@ _SECTIONS: dict[str, Callable[..., Any]] = {
     "watch": WatchConfig,
     "discover": DiscoverConfig,
     "limits": LimitsConfig,
+    "log": LogConfig,
 }
 
 SOCKET = "reposyncd.sock"
@@ -238,6 +246,13 @@ KEYS: tuple[Key, ...] = (
         "A long index waits while something waits for memory more than this share of time; percent, 0: it never does.",
         0,
         100,
+    ),
+    Key(
+        "log",
+        "level",
+        str,
+        'How much the service tells its log; "debug" tells of every change that was taken up.',
+        choices=("debug", "info", "warning", "error"),
     ),
 )
 

@@ -52,6 +52,15 @@ class VectorIndex(Protocol):
         """Lets go of the store's files; the next operation opens them again, wherever they are by then."""
         ...
 
+    @property
+    def stalled_s(self) -> float:
+        """For how long nobody has looked after what is being done, seconds; 0 if nothing is. For any thread."""
+        ...
+
+    def abandon(self) -> None:
+        """As `close`, but at once: what is being done fails. For any thread."""
+        ...
+
     def open(self, collection: str, metadata: Mapping[str, str]) -> int:
         """Makes the collection if it is absent, and returns how many records it has."""
         ...

@@ -16,13 +16,23 @@ allocator gives back whole megabytes only."""
 
 
 @click.command("daemon")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json", "journal"]),
+    default="auto",
+    show_default=True,
+    help="How the log is written to stderr; auto: to the journal under systemd, else text.",
+)
 @click.pass_context
-def command(ctx: click.Context) -> None:
-    """Keep every repository that was added current, until SIGTERM or Ctrl-C."""
+def command(ctx: click.Context, log_format: str) -> None:
+    """Keep every repository that was added current, until SIGTERM or Ctrl-C.
+
+    SIGHUP has it read its configuration again. A second SIGTERM or Ctrl-C ends it at once, which is safe.
+    """
     config = load_config(ctx)
     if "PYTHONMALLOC" not in os.environ:  # it is read when Python starts
         os.execve(  # noqa: S606 - the same program
             sys.executable, [sys.executable, *sys.orig_argv[1:]], _ALLOCATOR | os.environ
         )
-    service = importlib.import_module("reposyncd.daemon.service")  # here, as every other command does without it
-    service.run(config, os.environ, lambda line: click.echo(f"reposyncd: {line}", err=True))
+    service = importlib.import_module("reposyncd.daemon.run")  # here, as every other command does without it
+    service.run(config, os.environ, lambda: load_config(ctx), log_format)

@@ -7,15 +7,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
 
 from reposyncd.assemble import Workspace
 from reposyncd.config import Config
+from reposyncd.daemon.chronicle import Chronicle
 from reposyncd.daemon.gentle import Bulk, Sleep
-from reposyncd.daemon.jobs import RETRY_S, Jobs, report_unexpected
+from reposyncd.daemon.jobs import RETRY_S, Jobs
 from reposyncd.daemon.kept import Kept
+from reposyncd.daemon.notices import DIED, EVENTS_LOST, described, say, say_unexpected
 from reposyncd.daemon.tickets import Work
 from reposyncd.daemon.watching import Watching
 from reposyncd.errors import (
@@ -49,6 +52,10 @@ AGAIN_S = 4.0
 AGAIN_AT_MOST_S = 60.0
 """And at the latest after so long, if changes go on."""
 
+STALL_S = 90.0
+"""An engine that has not come by for so long, although it was to, hangs. Nothing that it does alone takes a tenth of
+that; what the index process does for it is waited for in half seconds, and has its own deadlines."""
+
 
 class Errand(Protocol):
     """Something that the engine does now and then, between jobs."""
@@ -64,7 +71,7 @@ class Engine(threading.Thread):
     """Keeps the repositories of a state directory current until it is told to stop. Holds the state lock for its life.
 
     `ask`, `hint`, `lost`, `stop` and what is read under `changed` are for any thread; everything else is the engine
-    thread's. `on_end` is called once, with what ended it, or None after `stop`.
+    thread's. `on_end` is called once, with what ended it, or None after `stop`; `on_change` when a job begins or ends.
     """
 
     def __init__(
@@ -74,6 +81,7 @@ class Engine(threading.Thread):
         *,
         on_ready: Callable[[], None],
         on_end: Callable[[BaseException | None], None],
+        on_change: Callable[[], None] = lambda: None,
         index: VectorIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -84,15 +92,19 @@ class Engine(threading.Thread):
         self._index = index
         self._on_ready = on_ready
         self._on_end = on_end
+        self.on_change = on_change
+        self._expected = time.monotonic() + STALL_S
+        """when it comes by, at the latest, if all is well"""
         self.changed = threading.Condition(threading.RLock())
         self.kept: dict[str, Kept] = {}
         """by name"""
         self._by_root: dict[str, Kept] = {}
         self._commands: deque[tuple[Callable[[], dict[str, Any]], Work]] = deque()
-        self._stopping = False
+        self._told = self._stopping = False
         self.events_lost = 0
         """times that everything had to be looked at, because events were lost"""
-        self.watching = Watching(config.state_dir, on_hint=self.hint, on_lost=self.lost)
+        self.chronicle = Chronicle(now_ns())
+        self.watching = Watching(config.state_dir, on_hint=self.hint, on_lost=self.lost, on_step=self.beat)
         self.errands: list[Errand] = []
         """what else is to be done now and then"""
         self.activity = ""
@@ -127,6 +139,7 @@ class Engine(threading.Thread):
 
     def lost(self, reason: str) -> None:
         """Events were lost: every tree is to be looked at as a whole."""
+        say(EVENTS_LOST, reason=reason)
         with self.changed:
             self.events_lost += 1
             self.look_everywhere()
@@ -169,6 +182,11 @@ class Engine(threading.Thread):
         return bool(self._commands)
 
     @property
+    def is_told_to_stop(self) -> bool:
+        """Whether `stop` was called, and not only that it has ended."""
+        return self._told
+
+    @property
     def is_stopping(self) -> bool:
         """Whether it was told to stop."""
         return self._stopping
@@ -176,8 +194,28 @@ class Engine(threading.Thread):
     def stop(self) -> None:
         """Ends it after the batches that are under way."""
         with self.changed:
-            self._stopping = True
+            self._told = self._stopping = True
             self.changed.notify_all()
+
+    def abandon(self) -> None:
+        """Cuts off what the index process is doing. Nothing is lost: it is done again."""
+        with suppress(AttributeError):  # it is still opening the state
+            self.workspace.abandon()
+
+    def beat(self) -> None:
+        """The engine makes progress."""
+        self._expected = time.monotonic() + STALL_S
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it came by when it should have."""
+        return time.monotonic() < self._expected
+
+    @property
+    def is_index_well(self) -> bool:
+        """Whether somebody looks after what the index process was asked."""
+        workspace = getattr(self, "workspace", None)
+        return workspace is None or workspace.index_stalled_s < STALL_S
 
     def progress(self) -> dict[str, Any]:
         """What is still to do, as JSON."""
@@ -199,14 +237,17 @@ class Engine(threading.Thread):
         try:
             with Workspace(self.config, self._environ, index=self._index, now_ns=self.now_ns) as self.workspace:
                 self.workspace.look = self.watching.look
+                self.workspace.on_index_death = lambda why: say(DIED, what="the index process", reason=why)
                 with self.workspace.state_lock():
                     self._begin()
                     self._on_ready()
                     while job := self._next():
+                        self.beat()
                         job()
                 self._end()
         except BaseException as error:
             ended = error
+            self._fail(error)
         finally:
             self.watching.close()
             self._refuse_all(ended)
@@ -216,8 +257,17 @@ class Engine(threading.Thread):
         self.watching.ensure()
         self.workspace.open()
         self.incidents = self.catalog.incidents()
+        self.chronicle.incidents(self.incidents)
         for repo in self.catalog.repos():
             self.keep(repo)
+
+    def _fail(self, error: BaseException) -> None:
+        """It is visible that nothing is kept any more."""
+        with self.changed:
+            self.activity = "failed"
+            for kept in self.kept.values():
+                kept.running, kept.progress, kept.trouble = None, None, ""
+                kept.failure = f"the engine has died: {described(error)}"
 
     def _end(self) -> None:
         for kept in self.kept.values():
@@ -246,6 +296,7 @@ class Engine(threading.Thread):
                 job, when = self._choose(now)
                 if job:
                     return job
+                self._expected = when + STALL_S
                 self.changed.wait(max(0.0, when - now))
         return None
 
@@ -303,20 +354,47 @@ class Engine(threading.Thread):
         return self.bulk_waits is not None
 
     def _obey(self, command: Callable[[], dict[str, Any]], work: Work) -> None:
+        self.workspace.index.on_wait = lambda waiting: self.beat()
         try:
             work.done(command())
         except ReposyncError as error:
             work.fail(error)
         except Exception as error:
-            report_unexpected()
-            work.fail(ReposyncError(f"internal error: {error!r}"))
+            say_unexpected("a command", error)
+            work.fail(ReposyncError(f"internal error: {described(error)}"))
 
     def _run(self, errand: Errand) -> None:
+        self.workspace.index.on_wait = lambda waiting: self.beat()
         try:
             errand.run()
-        except Exception:
-            report_unexpected()
+        except Exception as error:
+            say_unexpected(type(errand).__name__.lower(), error)
             errand.due = max(errand.due, time.monotonic() + RETRY_S)
+
+    def reconfigure(self, config: Config) -> dict[str, Any]:
+        """From now on all is as this configuration has it, but for where the state is. A command."""
+        before, self.config = self.config, config
+        self._bulk = Bulk(on_battery=config.limits.on_battery, memory_pressure=config.limits.memory_pressure)
+        self._ask_again = -math.inf
+        self._jobs.reconfigure()
+        # What is true of a tree may be another thing from now on.
+        changed = [name for name in _OF_THE_INDEX if getattr(before, name) != getattr(config, name)]
+        if changed:
+            self.workspace.reconfigure(config)
+        for errand in self.errands:
+            errand.due = min(errand.due, time.monotonic())
+        now = time.monotonic()
+        for kept in self.kept.values():
+            if changed and kept.sync:
+                kept.sync.end(InterruptedSyncError("the configuration was changed; it goes on from there"))
+                kept.sync = None
+            with self.changed:
+                kept.debounce.reconfigure(config.watch.settle, config.watch.max_wait)
+                if not kept.repo.paused:
+                    kept.whole_due = now
+                    if changed:
+                        kept.ready, kept.behind = False, True
+        return {"changed": changed}
 
     # All repos --------------------------------------------------------------------------------------------
 
@@ -349,6 +427,7 @@ class Engine(threading.Thread):
         with self.changed:
             self.kept.pop(kept.repo.name, None)
             self._by_root.pop(kept.repo.root, None)
+            self.chronicle.forget(kept.repo.root)
             for flush in kept.flushes:
                 flush.is_current(kept.repo.name)  # there is no index to be behind
         for work in kept.syncs:
@@ -367,6 +446,9 @@ class Engine(threading.Thread):
             self.workspace.seal()
             self.dirty_store = True
 
+
+_OF_THE_INDEX = ("index", "embedding", "lock", "store", "limits")
+"""Sections of the configuration of which something is held for as long as the state is open."""
 
 _SMALL, _WHOLE, _BULK = 0, 1, 2
 """Ranks of jobs."""

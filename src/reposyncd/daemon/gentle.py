@@ -21,12 +21,22 @@ SUSPENDED_S = 5.0
 
 
 def lower_priority(nice: int) -> None:
-    """Makes this process, and those that it will start, yield to others: at least this niceness, the lowest level of
-    the ordinary I/O class. To be called before there are threads. What is refused, or unknown here, is left out."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
-    if number := _IOPRIO_SET.get(platform.machine()):
-        ctypes.CDLL(None).syscall(number, 1, 0, _BEST_EFFORT)
+    """Makes this process, its threads and those that it will start, yield to others: at least this niceness, the lowest
+    level of the ordinary I/O class. What is refused, or unknown here, is left out."""
+    number = _IOPRIO_SET.get(platform.machine())
+    for thread in _threads():  # Linux has a priority for each of them; a new one inherits it
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, max(nice, os.getpriority(os.PRIO_PROCESS, thread)))
+        if number:
+            ctypes.CDLL(None).syscall(number, 1, thread, _BEST_EFFORT)
+
+
+def _threads() -> list[int]:
+    """Ids of this process's; 0, which is the one that asks, if they cannot be had."""
+    try:
+        return [int(name) for name in os.listdir("/proc/self/task")]
+    except OSError:
+        return [0]
 
 
 def return_memory() -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
-import sys
 import time
-import traceback
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from reposyncd.daemon.gentle import Rate, return_memory
 from reposyncd.daemon.kept import Coverage, Kept, Stored
+from reposyncd.daemon.notices import described, say_unexpected
 from reposyncd.errors import (
     InterruptedSyncError,
     ReposyncError,
@@ -59,6 +58,12 @@ class Jobs:
         """of the job under way: when it began, and when it had found out what there is to do"""
         self._asked_for = False
         """whether somebody waits for the long job that is under way"""
+        self._number: int | None = None
+        """of the last job in the history"""
+
+    def reconfigure(self) -> None:
+        """The engine's configuration was changed."""
+        self._rate = Rate(self._engine.config.limits.rate)
 
     def bring(self, kept: Kept, scope: Scope, stretch: float) -> None:
         """Brings a part of a tree, or all of it, up to date."""
@@ -72,6 +77,7 @@ class Jobs:
             syncs, kept.syncs = (kept.syncs, []) if scope.is_whole else ([], kept.syncs)
             self._asked_for = bool(syncs)
             kept.running, kept.progress = scope, Progress("scan")
+        self._engine.on_change()
         error: ReposyncError | None = None
         result: SyncResult | None = None
         try:
@@ -80,13 +86,16 @@ class Jobs:
         except ReposyncError as raised:
             error = raised
         except Exception as raised:
-            report_unexpected()
-            error = ReposyncError(f"internal error: {raised!r}")
+            say_unexpected(f"the sync of {kept.repo.name}", raised)
+            error = ReposyncError(f"internal error: {described(raised)}")
         self._after(kept, scope, result, error, from_events=from_events)
         if scope.is_whole:
             return_memory()
+        if result is not None:
+            self._engine.chronicle.synced(kept, scope, result, self._number)
         with self._engine.changed:
             kept.running, kept.progress, kept.trouble = None, None, ""
+            self._engine.chronicle.state(kept)
             if error is None:
                 for flush in flushes:
                     flush.is_current(kept.repo.name, [asdict(each) for each in result.errors] if result else [])
@@ -99,23 +108,27 @@ class Jobs:
                 for work in [*flushes, *syncs]:
                     work.fail(error)
         self._engine.last_work = time.monotonic()
+        self._engine.on_change()
 
     def _sync(self, kept: Kept, scope: Scope) -> SyncResult:
         if not os.path.isdir(kept.repo.root):
             raise RootMissingError(f"{kept.repo.root} is not there; its index is kept")
         self._engine.workspace.move_seal()
         is_bulk = scope.is_whole
+        self._number = None
         self._began = self._ready = time.monotonic()
         if not is_bulk:
             return Sync(self._upkeep(kept, is_bulk), full=False).run(scope)
         if kept.sync is None or kept.read_all:
             kept.sync = Sync(self._upkeep(kept, is_bulk), full=kept.read_all)
         result = kept.sync.run()
+        self._number = kept.sync.number
         kept.sync, kept.read_all = None, False
         return result
 
     def _upkeep(self, kept: Kept, is_bulk: bool) -> Upkeep:
         def on_progress(progress: Progress) -> None:
+            self._engine.beat()
             if progress.phase == "index" and self._ready == self._began:
                 self._ready = time.monotonic()
             if progress.phase == "index":
@@ -126,6 +139,9 @@ class Jobs:
             if progress.trouble and not kept.trouble:
                 kept.trouble_since = time.monotonic()
             kept.trouble = progress.trouble
+            if progress.trouble:
+                with self._engine.changed:
+                    self._engine.chronicle.state(kept)
 
         return self._engine.workspace.upkeep(
             lambda: self._find(kept),
@@ -148,11 +164,13 @@ class Jobs:
         return repo
 
     def _should_stop(self, kept: Kept) -> bool:
+        self._engine.beat()
         return self._engine.is_stopping or (self._engine.has_commands and bool(kept.trouble))
 
     def _should_stop_bulk(self, kept: Kept) -> bool:
         """Whether other work is to be put before a long job."""
         now = time.monotonic()
+        self._engine.beat()
         if self._engine.is_stopping:
             return True
         taken_up = max(self._ready - self._began, BULK_AT_LEAST_S)
@@ -171,6 +189,7 @@ class Jobs:
     def _pace(self, chunks: int) -> None:
         until = time.monotonic() + self._rate.delay_s(chunks, time.monotonic())
         while (left := until - time.monotonic()) > 0 and not self._engine.is_stopping:
+            self._engine.beat()
             time.sleep(min(left, LOOK_S))
 
     def _after(
@@ -226,6 +245,7 @@ class Jobs:
         stored = self.stored(kept, thorough=thorough)
         incidents, unchecked = self._engine.catalog.incidents(), self._engine.catalog.unchecked()
         with self._engine.changed:
+            self._engine.chronicle.incidents(incidents)
             kept.stored, self._engine.incidents = stored, incidents
             for other in self._engine.kept.values():
                 # The store was made anew, or somebody else wrote to it.
@@ -265,8 +285,8 @@ class Jobs:
         try:
             if upkeep.tidy(upkeep.on_progress):
                 self._engine.workspace.seal()
-        except (StoreError, OSError):
-            report_unexpected()
+        except (StoreError, OSError) as error:
+            say_unexpected("tidying the store", error)
         self._engine.activity = ""
         return_memory()
         self._engine.dirty_store = self._anything_due()
@@ -277,14 +297,10 @@ class Jobs:
 
     def _anything_due(self) -> bool:
         now = time.monotonic()
+        self._engine.beat()
         with self._engine.changed:
             return (
                 self._engine.is_stopping
                 or self._engine.has_commands
                 or any(kept.next(now, 1.0)[0] <= now for kept in self._engine.kept.values())
             )
-
-
-def report_unexpected() -> None:
-    """What nobody expected, for who reads the log."""
-    traceback.print_exc(file=sys.stderr)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from reposyncd.daemon.engine import Engine
 from reposyncd.daemon.jobs import RETRY_S
 from reposyncd.daemon.kept import Coverage, Kept
+from reposyncd.daemon.notices import ADDED, DISCOVERY, PAUSED, REMOVED, RESUMED, say
 from reposyncd.errors import ReposyncError, StoreError, UsageError
 from reposyncd.store.catalog import Repo
 from reposyncd.sync.repos import add, find, identity_of, moved, named, root_of
@@ -51,7 +51,10 @@ class Roster:
             repo = add(catalog, root, name)
             if repo.id in before:  # it was moved here
                 self._engine.let_go(self._engine.kept[repo.name])
-        return self._engine.kept.get(repo.name) or self._engine.keep(repo)
+        if repo.name in self._engine.kept:
+            return self._engine.kept[repo.name]
+        say(ADDED, repo=repo.name, path=repo.root)
+        return self._engine.keep(repo)
 
     def remove(self, name: str, *, decline: bool = True) -> dict[str, Any]:
         """Keeps the repo no longer, and drops its index."""
@@ -60,6 +63,7 @@ class Roster:
             self._engine.let_go(self._engine.kept[repo.name])
         self._engine.catalog.remove(repo, decline=decline)
         self.removed.due = time.monotonic()
+        say(REMOVED, repo=repo.name, path=repo.root)
         return {"name": repo.name, "root": repo.root}
 
     def set_paused(self, name: str | None, paused: bool) -> dict[str, Any]:
@@ -75,6 +79,7 @@ class Roster:
                 kept.whole_due = math.inf if paused else time.monotonic()
                 if paused:
                     kept.coverage = Coverage()
+            say(PAUSED if paused else RESUMED, repo=repo.name, path=repo.root)
             if paused:
                 self._engine.watching.drop(repo.root)
         return {"repos": [repo.name for repo in repos]}
@@ -131,8 +136,9 @@ class Discovery:
                     self._keep(root)
                 except ReposyncError as error:
                     problems.append(str(error))
-        if problems and tuple(problems) != self.problems:
-            print("\n".join(f"discovery: {problem}" for problem in problems), file=sys.stderr, flush=True)  # noqa: T201
+        for problem in problems:
+            if problem not in self.problems:
+                say(DISCOVERY, reason=problem)
         self.problems = tuple(problems)
 
     def _keep(self, root: str) -> None:

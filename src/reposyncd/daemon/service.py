@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any
 
 from reposyncd.config import Config
 from reposyncd.daemon.api import Api
 from reposyncd.daemon.engine import Engine
-from reposyncd.daemon.gentle import lower_priority
+from reposyncd.daemon.notices import DIED, described, say
 from reposyncd.daemon.report import report
 from reposyncd.daemon.roster import Discovery, Missing, Roots, Roster
+from reposyncd.daemon.summary import summary
+from reposyncd.daemon.supervise import Vital
 from reposyncd.daemon.tickets import Flush, Work
 from reposyncd.errors import (
     CorruptStoreError,
@@ -32,11 +32,22 @@ SETTLE_S = 10.0
 """How long the watches may take to see what was before a flush. Then the trees are looked at instead."""
 
 STOP_S = 30.0
-"""How long the batches that are under way may take at the end."""
+"""How long the batches that are under way may take at the end, where nobody is in a hurry."""
+
+AGAIN_S = 1.0
+"""An engine that has died is started again after so long, and after twice that the next time."""
+
+AGAIN_AT_MOST = 5
+"""Times that this is tried within AGAIN_WITHIN_S. Then the whole service ends, and systemd starts it, or gives up."""
+
+AGAIN_WITHIN_S = 600.0
 
 
 class Daemon:
-    """A `ports.Service` over an engine. `start` returns when the repositories are known and the API answers."""
+    """A `ports.Service` over an engine, which is started again when it dies.
+
+    `on_change` is called, from any thread, when `mend` may have something to do, and when a job begins or ends.
+    """
 
     def __init__(
         self,
@@ -45,58 +56,160 @@ class Daemon:
         *,
         index: VectorIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
+        self._environ = environ
+        self._index = index
+        self._now_ns = now_ns
+        self._on_change = on_change
         self._started = time.monotonic()
+        self.error: BaseException | None = None
+        """what the engine ended of, if it has ended badly"""
+        self._troubles: list[str] = []
+        """what has died since the start"""
+        self._deaths: deque[float] = deque(maxlen=AGAIN_AT_MOST)
+        """of engines, on the monotonic clock"""
+        self._again: float | None = None
+        """when the engine is started again"""
+        self._api: Api | None = None
+        self._assemble()
+
+    def _assemble(self) -> None:
+        """An engine, with its errands."""
         self._ready = threading.Event()
         self._ended = threading.Event()
-        self.error: BaseException | None = None
-        self.engine = Engine(config, environ, on_ready=self._ready.set, on_end=self._on_end, index=index, now_ns=now_ns)
+        self.engine = Engine(
+            self._config,
+            self._environ,
+            on_ready=self._on_ready,
+            on_end=self._on_end,
+            on_change=self._on_change,
+            index=self._index,
+            now_ns=self._now_ns,
+        )
         self._roster = Roster(self.engine)
         self._discovery = Discovery(self.engine, self._roster)
         self.engine.errands += [self._discovery, Missing(self.engine, self._roster), Roots(self.engine)]
         self.engine.errands.append(self._roster.removed)
-        self._api: Api | None = None
+
+    # Its life, in the main thread -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Raises what keeps it from starting: BusyError, if another process writes to the state."""
+        """Returns when the repositories are known and the API answers. Raises what keeps it from starting: BusyError,
+        if another process writes to the state."""
+        self.begin()
+        self._ready.wait()
+        self.serve()
+
+    def begin(self) -> None:
+        """Starts the engine; `is_ready` when the repositories are known, or `has_ended`."""
         self.engine.start()
-        while not self._ready.wait(0.1):
-            if self._ended.is_set():
-                break
-        if self.error:
-            raise self.error
+
+    def serve(self) -> None:
+        """Answers from now on. Raises what ended the engine, if it has ended."""
         try:
+            if self.error:
+                raise self.error
             self._api = Api(self, self._config.socket, state_dir=self._config.state_dir)
         except BaseException:
             self.stop()
             raise
 
-    def wait(self) -> None:
-        """Returns when the engine has ended."""
-        self._ended.wait()
+    @property
+    def is_ready(self) -> bool:
+        """Whether the repositories are known and watched; or the engine has ended before."""
+        return self._ready.is_set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the engine has ended."""
+        return self._ended.is_set()
+
+    def mend(self, now: float) -> float | None:
+        """Starts again what has died; returns when there will be more to do, on the monotonic clock. Raises what the
+        engine died of when it has died too often."""
+        if not self._ended.is_set() or self.engine.is_told_to_stop:
+            return None
+        if self._again is None:
+            if (
+                len(self._deaths) == AGAIN_AT_MOST
+                and now - self._deaths[0] < AGAIN_AT_MOST * AGAIN_S * 2**AGAIN_AT_MOST
+            ):
+                assert self.error  # noqa: S101 - it was not told to end
+                raise self.error
+            self._deaths.append(now)
+            recent = sum(now - each < AGAIN_WITHIN_S for each in self._deaths)
+            self._again = now + AGAIN_S * 2 ** (recent - 1)
+            why = described(self.error) if self.error else "nobody knows"
+            self._troubles.append(f"the engine has died, and was started again: {why}")
+            say(DIED, what="the engine", reason=why)
+        if now < self._again:
+            return self._again
+        self._again, self.error = None, None
+        self._assemble()
+        self.engine.start()
+        return None
+
+    def reconfigure(self, config: Config) -> Work:
+        """Done when all is as this configuration has it, but for the places of state and socket."""
+        self._config = config
+        return self.engine.ask(lambda: self.engine.reconfigure(config))
 
     def ask_to_stop(self) -> None:
-        """Returns at once; `wait` returns when it is done."""
+        """Returns at once; `has_ended` when it is done."""
         self.engine.stop()
+
+    def abandon(self) -> None:
+        """What is under way is cut off: it is done again at the next start."""
+        self.engine.abandon()
 
     def stop(self) -> None:
         """Ends everything, and returns when it has."""
         self.ask_to_stop()
         self._ended.wait(STOP_S)
+        self.close()
+
+    def close(self) -> None:
+        """Answers no more."""
         if self._api:
             self._api.close()
+
+    @property
+    def vitals(self) -> list[Vital]:
+        """What has to make progress."""
+        return [
+            Vital("the engine", lambda: self.engine.is_well),
+            Vital("the watcher", lambda: self.engine.watching.is_well),
+            Vital("the index process", lambda: self.engine.is_index_well),
+        ]
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is under way."""
+        with self.engine.changed:
+            return any(kept.running is not None for kept in self.engine.kept.values())
+
+    @property
+    def summary(self) -> str:
+        """What it is doing, on one line."""
+        return summary(self.status())
+
+    def _on_ready(self) -> None:
+        self._ready.set()
+        self._on_change()
 
     def _on_end(self, error: BaseException | None) -> None:
         self.error = error
         self._ended.set()
         self._ready.set()
+        self._on_change()
 
     # ports.Service ----------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
         """What is kept, and how current it is."""
-        return report(self.engine, self._started, self._discovery.problems)
+        return report(self.engine, self._started, (*self._troubles, *self._discovery.problems))
 
     def add(self, path: str, name: str | None) -> Work:
         """Keeps a tree from now on."""
@@ -202,24 +315,3 @@ class _Chained(Work):
         except ReposyncError:
             return True
         return False
-
-
-def run(config: Config, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """The service in the foreground, until SIGTERM or SIGINT. Raises what it ended of."""
-    lower_priority(config.limits.nice)
-    daemon = Daemon(config, environ)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if daemon.engine.is_stopping:
-            os._exit(128 + number)  # nothing is lost: what is under way is done again
-        daemon.ask_to_stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    daemon.start()
-    say(f"serving on {config.socket}, index in {config.state_dir}")
-    daemon.wait()
-    daemon.stop()
-    if daemon.error:
-        raise daemon.error
-    say("stopped")

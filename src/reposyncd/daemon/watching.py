@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from reposyncd.daemon.kept import Coverage
+from reposyncd.daemon.notices import DIED, say
 from reposyncd.model import Scope
 from reposyncd.store.catalog import Repo
 from reposyncd.tree.ignore import IgnoreRules
@@ -30,6 +31,9 @@ _INSTANCE_LIMITS = (
 _COMPILED_AT_MOST = 50
 """Sets of ignore rules that are kept compiled while a tree is listed: some megabytes."""
 
+STALL_S = 60.0
+"""A reader that is at what one read gave it for so long hangs: it takes milliseconds."""
+
 _ROUND = 1024
 """A limit that is recommended is a multiple of this."""
 
@@ -38,15 +42,21 @@ class Watching:
     """Watches that are there as far as the machine lets us. `ensure`, `look` and `drop` are the engine thread's.
 
     `on_hint` (root, path, recursive) and `on_lost` (all events for a while: an overflow, or a reader that died) are
-    called from the reader's thread.
+    called from the reader's thread; `on_step` from the engine's, before each directory that is listed.
     """
 
     def __init__(
-        self, state_dir: str, *, on_hint: Callable[[str, str, bool], None], on_lost: Callable[[str], None]
+        self,
+        state_dir: str,
+        *,
+        on_hint: Callable[[str, str, bool], None],
+        on_lost: Callable[[str], None],
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._cookies = os.path.join(state_dir, _COOKIES)
         self._on_hint = on_hint
         self._on_lost = on_lost
+        self._on_step = on_step
         self._watches: Watches | None = None
         self._dead: str | None = None
         self._refused = ""
@@ -74,6 +84,7 @@ class Watching:
 
     def _on_death(self, reason: str) -> None:
         self._dead = reason
+        say(DIED, what="the thread that reads file events", reason=reason)
         self._on_lost(f"the thread that reads events ended: {reason}")
 
     def look(self, repo: Repo, scope: Scope, scan: Callable[[Witness | None], Snapshot]) -> Snapshot:
@@ -81,11 +92,12 @@ class Watching:
         watched no longer."""
         watches = self._watches
         if watches is None:
-            return scan(None)
+            return scan(Witness(lambda path, fd: self._on_step(), lambda path, rules: None))
         root = repo.root
         entered: set[str] = set()
 
         def enter(path: str, fd: int) -> None:
+            self._on_step()
             entered.add(path)
             watches.watch(root, path, fd)
 
@@ -148,6 +160,11 @@ class Watching:
     def total(self) -> int:
         """Directories that are watched, in all."""
         return self._watches.total() if self._watches else 0
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the reader, if there is one, reads what there is; one that has died is replaced by the next look."""
+        return self._watches is None or self._watches.busy_s < STALL_S
 
     def close(self) -> None:
         """Ends the reader."""

@@ -35,7 +35,7 @@ _ENTRY = "reposyncd.child"
 _LAST_WORDS = 2000
 """Characters of the log in which its last line is looked for."""
 
-_LEAVE_S = 2.0
+LEAVE_S = 2.0
 """How long the child may take to leave by itself when asked to."""
 
 Message = tuple[int, str, tuple[Any, ...]]
@@ -84,14 +84,14 @@ class Life:
         """The next answer. Raises EOFError or OSError when the child is gone."""
         return self._connection.recv()
 
-    def end(self) -> None:
-        """Lets the child leave, and kills it if it does not."""
+    def end(self, leave_s: float = LEAVE_S) -> None:
+        """Lets the child leave, and kills it if it has not after so long."""
         self._outgoing.put(None)
         # Not close: the thread that receives is waiting on it, and buries the child when it sees the end.
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         try:
-            self._process.wait(_LEAVE_S)
+            self._process.wait(leave_s)
         except subprocess.TimeoutExpired:
             self._kill()
 
@@ -149,9 +149,14 @@ class Life:
             failed.pop_all()
 
     def _send_all(self) -> None:
-        with suppress(OSError):  # it died; the thread that receives sees that too, and acts
+        try:
             while message := self._outgoing.get():
                 self._connection.send(message)
+        except OSError:
+            return  # it died; the thread that receives sees that too, and acts
+        except BaseException:
+            self._socket.shutdown(socket.SHUT_RDWR)  # what cannot be sent would be waited for for ever
+            raise
 
     def _kill(self) -> None:
         # While the child is not waited for, its number is its own.

@@ -31,6 +31,13 @@ class MemoryIndex:
     def start(self) -> None:
         """Always ready."""
 
+    @property
+    def stalled_s(self) -> float:
+        return 0.0
+
+    def abandon(self) -> None:
+        return None
+
     def open(self, collection: str, metadata: Mapping[str, str]) -> int:
         self._metadata[collection] = dict(metadata)
         return len(self._collections.setdefault(collection, {}))

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from reposyncd.errors import LethalOperationError, StoreBusyError, TransientStoreError
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
 from reposyncd.ports import Outcome
-from reposyncd.store.life import Life
+from reposyncd.store.life import LEAVE_S, Life
 from reposyncd.store.place import translated
 
 T = TypeVar("T")
@@ -61,7 +62,8 @@ class IndexProcess:
     Chroma's client is of no use any more, and everything that waits fails with that error. A lock that another
     program holds fails one operation only.
 
-    `environment` is what the child gets beside the little that it inherits.
+    `environment` is what the child gets beside the little that it inherits. `on_death` is told, from a thread of its
+    own, why a child has died or was killed that was not asked to leave.
 
     Operations may be called from any thread. `close` ends the child; it also ends when this process does.
     """
@@ -78,6 +80,7 @@ class IndexProcess:
         slack_s: Callable[[], float] = lambda: 0.0,
         log_name: str = "index-process.log",
         environment: Mapping[str, str] = MappingProxyType({}),
+        on_death: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._environment = environment
         self._state_dir = state_dir
@@ -93,6 +96,9 @@ class IndexProcess:
         self._waiting: Waiting | None = None
         self._closed = False
         self._lives = 0
+        self._on_death = on_death
+        self._looked = 0.0
+        """when the thread that receives last came by, monotonic"""
         self.opened: tuple[str, str] | None = None
         """the store's seals before and after it was opened"""
         self.on_wait: Callable[[Waiting | None], None] = lambda waiting: None
@@ -168,14 +174,26 @@ class IndexProcess:
         with self._lock:
             self._ensure_child()
 
-    def release(self) -> None:
+    @property
+    def stalled_s(self) -> float:
+        """For how long the thread that enforces deadlines has not come by; 0 if there is nothing that it waits for."""
+        with self._lock:
+            return time.monotonic() - self._looked if self._life and self._requests else 0.0
+
+    def abandon(self) -> None:
+        """As `close`, but the child is killed without being asked to leave."""
+        with self._lock:
+            self._closed = True
+        self.release(0.0)
+
+    def release(self, leave_s: float = LEAVE_S) -> None:
         """Ends the child. What it has not answered fails; the next operation starts another."""
         with self._lock:
             life, self._life = self._life, None
             requests, self._requests = list(self._requests), deque()
             self._waiting = None
         if life:
-            life.end()
+            life.end(leave_s)
         for request in requests:
             request.future.set_exception(TransientStoreError("the index process was closed"))
 
@@ -217,13 +235,24 @@ class IndexProcess:
                     os.mkdir(place, 0o700)
             life = Life(self._state_dir, self._log_name, [place, *self._arguments], self._slack_s(), self._environment)
             try:
-                threading.Thread(target=self._receive, args=(life,), name="index-replies", daemon=True).start()
+                threading.Thread(target=self._attend, args=(life,), name="index-replies", daemon=True).start()
             except RuntimeError as error:
                 life.bury()
                 raise TransientStoreError(f"the index process could not be started: {error}") from error
             self._life = life
             self._lives += 1
+            self._looked = time.monotonic()
         return self._life
+
+    def _attend(self, life: Life) -> None:
+        """The thread that receives. Whatever becomes of it, nobody is left waiting."""
+        try:
+            self._receive(life)
+        except BaseException as error:
+            self._on_death(f"the thread that receives its answers has died: {type(error).__name__}")
+            with suppress(OSError):
+                life.bury()
+            self._fail_all(life, TransientStoreError("the index process was lost"))
 
     def _receive(self, life: Life) -> None:
         """Resolves futures until the child is dead; then starts the next one with what is left."""
@@ -233,6 +262,7 @@ class IndexProcess:
             try:
                 busy, since = False, time.monotonic()
                 while not life.poll(_POLL_S):
+                    self._looked = time.monotonic()
                     with self._lock:
                         if self._life is not life:
                             raise EOFError
@@ -246,6 +276,7 @@ class IndexProcess:
                             self._life = None
                             raise EOFError
                 number, succeeded, value = life.receive()
+                self._looked = time.monotonic()
             except Exception:
                 break  # its end, or an answer that cannot be read: either way it is replaced, and asked again
             if number is None:
@@ -287,6 +318,7 @@ class IndexProcess:
                 return
             self._life = None
             self._waiting = None
+            self._on_death(cause)
             lethal: _Request | None = None
             if self._requests:
                 # The first unanswered request is what it was doing; the others only waited behind it.

@@ -38,6 +38,11 @@ class Debounce:
         self._at_most = at_most
         self._dirty: dict[str, _Part] = {}
 
+    def reconfigure(self, settle_s: float, max_wait_s: float) -> None:
+        """Other times count from now on, for what is dirty already too."""
+        self._settle_s = settle_s
+        self._max_wait_s = max_wait_s
+
     def __len__(self) -> int:
         return len(self._dirty)
 

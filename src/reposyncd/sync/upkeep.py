@@ -124,6 +124,11 @@ class Sync:
         self._done: SyncResult | None = None
         self._patience = Patience(upkeep.patience_s, on_trouble=self._on_trouble, should_stop=upkeep.should_stop)
 
+    @property
+    def number(self) -> int | None:
+        """Of its row in the history, if it has one by now."""
+        return self._run
+
     def run(self, scope: Scope = WHOLE) -> SyncResult:
         """Makes the index true as far as it is in the scope. Raises InterruptedSyncError when asked to stop; what it
         raises else, and that it is not to be run again, is for the caller to tell `end`."""

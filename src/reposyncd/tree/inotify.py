@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -68,6 +69,7 @@ class Inotify(InotifyFD):
         os.set_inheritable(self._inotify_fd, False)
         self.name = "inotify"
         self._is_reading = False  # until it does, `close` has nobody to leave the closing to
+        self._busy_since: float | None = None
         self._on_events = on_events
         self._on_death = on_death
 
@@ -90,11 +92,19 @@ class Inotify(InotifyFD):
         with self._lock:
             return not self._closed and inotify_rm_watch(self._inotify_fd, WatchDescriptor(wd)) == 0
 
+    @property
+    def busy_s(self) -> float:
+        """For how long `on_events` has been at what it was given last; 0 if it is at nothing."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def run(self) -> None:
         """The thread."""
         try:
             while buffer := self._read_event_buffer(_BUFFER_BYTES):
+                self._busy_since = time.monotonic()
                 self._on_events(buffer)
+                self._busy_since = None
             if not self._closed:
                 raise OSError(errno.EBADF, "somebody else has closed the inotify descriptor")
         except BaseException as error:

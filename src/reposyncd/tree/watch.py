@@ -204,6 +204,11 @@ class Watches:
                 return False
             # The queue has overflowed, and the cookie with it: another one.
 
+    @property
+    def busy_s(self) -> float:
+        """For how long the reader has been at the events that it read last; 0 while it waits for some."""
+        return self._inotify.busy_s
+
     def close(self) -> None:
         """Ends the reader; idempotent; also fine when the reader is dead. No hint comes after it.
 

@@ -1,0 +1,198 @@
+"""The process of the service: its signals, its supervision, its word to systemd, and its end."""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+from reposyncd.config import Config
+from reposyncd.daemon.bell import Bell
+from reposyncd.daemon.gentle import lower_priority
+from reposyncd.daemon.log import Log, is_journal, logging_to, set_level, writer
+from reposyncd.daemon.notices import (
+    ABANDONED,
+    NO_SYSTEMD,
+    READY,
+    REFUSED,
+    RELOADED,
+    STOPPED,
+    STOPPING,
+    say,
+)
+from reposyncd.daemon.service import Daemon
+from reposyncd.daemon.supervise import Watchdog
+from reposyncd.daemon.systemd import Notifier, available
+from reposyncd.daemon.tickets import Work
+from reposyncd.errors import ConfigError, ReposyncError
+
+BATCH_S = 2.0
+"""How long the batch that is under way may take when the service is told to stop. Then the index process is killed."""
+
+STOP_S = 4.3
+"""When it ends in any case, after it was told to stop: 5 s were promised, and an interpreter takes its time to end."""
+
+STATUS_S = 5.0
+"""Between two words to systemd while something is going on."""
+
+START_S = 30.0
+"""By so much the start is extended while it goes on: a damaged manifest is learnt anew from the store."""
+
+START_AT_MOST_S = 900.0
+"""A start that takes longer hangs."""
+
+_LOOK_S = 0.2
+"""Between two looks at whether a configuration has been taken up."""
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(config: Config, environ: Mapping[str, str], load: Callable[[], Config], log_format: str) -> None:
+    """The service in the foreground, until SIGTERM or SIGINT. Raises what it ended of.
+
+    `load` reads the configuration again, on SIGHUP; raises ConfigError. `log_format` is one of `log.FORMATS`.
+    """
+    faulthandler.enable()  # systemd's watchdog sends SIGABRT: what hung is in the log
+    lower_priority(config.limits.nice)
+    with Bell((*_STOPS, signal.SIGHUP)) as bell:
+        log = Log(writer(log_format, environ, sys.stderr), on_counted=bell.ring)
+        with logging_to(log, config.log.level):
+            is_systemd = bool(environ.get("NOTIFY_SOCKET")) or is_journal(environ, sys.stderr)
+            if is_systemd and not available():
+                say(NO_SYSTEMD)
+            _Process(config, environ, load, bell, log).run()
+
+
+class _Process:
+    """The main thread."""
+
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], load: Callable[[], Config], bell: Bell, log: Log
+    ) -> None:
+        self._config = config
+        self._load = load
+        self._bell = bell
+        self._log = log
+        self._systemd = Notifier(environ)
+        self._daemon = Daemon(config, environ, on_change=bell.ring)
+        self._watchdog = Watchdog(self._daemon.vitals, self._systemd.feed, self._systemd.watchdog_s)
+        self._reload: Work | None = None
+        self._status_due = 0.0
+
+    def run(self) -> None:
+        stop = self._start()
+        while stop is None:
+            stop = self._attend()
+        self._stop(stop)
+        if self._daemon.error:
+            raise self._daemon.error
+
+    def _start(self) -> signal.Signals | None:
+        """Until it serves; or the signal that ends it."""
+        began = time.monotonic()
+        self._daemon.begin()
+        self._systemd.status("opening the index")
+        while not self._daemon.is_ready:
+            if time.monotonic() - began < START_AT_MOST_S:
+                self._systemd.extend_start(START_S)
+            for each in self._bell.wait(STATUS_S):
+                if each in _STOPS:
+                    return each
+        self._daemon.serve()
+        say(READY, socket=self._config.socket, place=self._config.state_dir)
+        self._systemd.ready()
+        return None
+
+    def _attend(self) -> signal.Signals | None:
+        """Waits for something to do, and does it; or the signal that ends it."""
+        now = time.monotonic()
+        moments = [self._daemon.mend(now), self._watchdog.due(now), self._log.next_due]
+        if self._systemd.is_wanted and (due := self._tell(now)):
+            moments.append(due)
+        if self._reload:
+            moments.append(now + _LOOK_S)
+        due = min((each for each in moments if each is not None), default=math.inf)
+        for each in self._bell.wait(due - now):
+            if each in _STOPS:
+                return each
+            self._begin_reload()
+        self._watchdog.look(time.monotonic())
+        self._log.say_counted()
+        if self._reload and self._reload.wait(0):
+            self._end_reload(self._reload)
+        return None
+
+    def _tell(self, now: float) -> float | None:
+        """Has systemd know what is going on; returns when it is to be told more, if something is."""
+        if now < self._status_due:
+            return self._status_due
+        self._systemd.status(self._daemon.summary)
+        if self._daemon.is_busy:
+            self._status_due = now + STATUS_S
+            return self._status_due
+        return None
+
+    # A new configuration ----------------------------------------------------------------------------------
+
+    def _begin_reload(self) -> None:
+        self._systemd.reloading()
+        try:
+            new = self._load()
+        except ConfigError as error:
+            say(REFUSED, reason=str(error))
+            self._systemd.ready()
+            return
+        set_level(new.log.level)
+        lower_priority(new.limits.nice)
+        self._reload = self._daemon.reconfigure(new)
+        self._new = new
+
+    def _end_reload(self, reload: Work) -> None:
+        self._reload = None
+        try:
+            reload.result()
+        except ReposyncError as error:
+            say(REFUSED, reason=str(error))
+        else:
+            say(RELOADED, reason=_difference(self._config, self._new))
+            self._config = self._new
+        self._systemd.ready()
+
+    # The end ----------------------------------------------------------------------------------------------
+
+    def _stop(self, why: signal.Signals) -> None:
+        """Within STOP_S. A second signal ends it at once: nothing is lost, what is under way is done again."""
+        began = time.monotonic()
+        self._systemd.stopping()
+        say(STOPPING, reason=why.name)
+        self._daemon.ask_to_stop()
+        is_abandoned = False
+        while not self._daemon.has_ended:
+            elapsed = time.monotonic() - began
+            if elapsed >= STOP_S:
+                say(STOPPED)
+                self._log.say_counted(math.inf)
+                os._exit(0)
+            if elapsed >= BATCH_S and not is_abandoned:
+                is_abandoned = True
+                say(ABANDONED)
+                self._daemon.abandon()
+            if self._bell.wait((STOP_S if is_abandoned else BATCH_S) - elapsed):
+                os._exit(128 + why)
+        self._daemon.close()
+        say(STOPPED)
+
+
+def _difference(before: Config, after: Config) -> str:
+    """What is another value now, by name."""
+    names = [
+        f"{section}.{name}"
+        for section in ("index", "embedding", "lock", "store", "watch", "discover", "limits", "log")
+        for name, value in getattr(after, section)._asdict().items()
+        if getattr(before, section)._asdict()[name] != value
+    ]
+    return ", ".join(names) or "nothing has changed"

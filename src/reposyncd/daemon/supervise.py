@@ -1,0 +1,50 @@
+"""Whether every part of the service makes progress: what systemd's watchdog is fed for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from reposyncd.daemon.notices import STALLED, say
+
+FEEDS = 2
+"""Times that the watchdog is fed within its time: the recommendation of sd_watchdog_enabled(3)."""
+
+
+class Vital(NamedTuple):
+    """A part without which the service is none."""
+
+    what: str
+    is_well: Callable[[], bool]
+    """whether it makes progress, or has nothing to do; takes some seconds at most"""
+
+
+class Watchdog:
+    """Feeds while all is well. `limit_s`: how long systemd waits; None: there is nobody to be fed."""
+
+    def __init__(self, vitals: Sequence[Vital], feed: Callable[[], None], limit_s: float | None) -> None:
+        self._vitals = vitals
+        self._feed = feed
+        self._every_s = None if limit_s is None else limit_s / FEEDS
+        self._due: float | None = None
+        self.stalled: tuple[str, ...] = ()
+        """what made no progress when it was looked at"""
+
+    def due(self, now: float) -> float | None:
+        """When `look` is to be called, on the monotonic clock; None: never."""
+        if self._every_s is not None and self._due is None:
+            self._due = now
+        return self._due
+
+    def look(self, now: float) -> None:
+        """Feeds if it is time to, and all is well; says what is not."""
+        if self._every_s is None or (self._due is not None and now < self._due):
+            return
+        self._due = now + self._every_s
+        stalled = tuple(each.what for each in self._vitals if not each.is_well())
+        for what in stalled:
+            if what not in self.stalled:
+                say(STALLED, what=what)
+        self.stalled = stalled
+        if not stalled:
+            self._feed()
