@@ -23,6 +23,7 @@ from reposyncd.daemon.tickets import Work
 from reposyncd.daemon.watching import Watching
 from reposyncd.errors import (
     InterruptedSyncError,
+    OverloadedError,
     ReposyncError,
 )
 from reposyncd.model import Progress, Scope
@@ -53,8 +54,8 @@ AGAIN_AT_MOST_S = 60.0
 """And at the latest after so long, if changes go on."""
 
 STALL_S = 90.0
-"""An engine that has not come by for so long, although it was to, hangs. Nothing that it does alone takes a tenth of
-that; what the index process does for it is waited for in half seconds, and has its own deadlines."""
+"""A part that has not come by for so long, although it was to, hangs. Nothing that the engine does alone takes a tenth
+of that; what the index process does for it is waited for in half seconds, and has its own deadlines."""
 
 
 class Errand(Protocol):
@@ -84,6 +85,7 @@ class Engine(threading.Thread):
         on_change: Callable[[], None] = lambda: None,
         index: VectorIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        stall_s: float = STALL_S,
     ) -> None:
         super().__init__(name="engine", daemon=True)
         self.now_ns = now_ns
@@ -93,7 +95,8 @@ class Engine(threading.Thread):
         self._on_ready = on_ready
         self._on_end = on_end
         self.on_change = on_change
-        self._expected = time.monotonic() + STALL_S
+        self._stall_s = stall_s
+        self._expected = time.monotonic() + stall_s
         """when it comes by, at the latest, if all is well"""
         self.changed = threading.Condition(threading.RLock())
         self.kept: dict[str, Kept] = {}
@@ -156,12 +159,21 @@ class Engine(threading.Thread):
         """Has the engine do something between two jobs."""
         work = Work(self.progress)
         with self.changed:
-            if self._stopping:
-                work.fail(ReposyncError("the service is stopping"))
+            try:
+                self.check_alive()
+            except ReposyncError as error:
+                work.fail(error)
             else:
                 self._commands.append((command, work))
                 self.changed.notify_all()
         return work
+
+    def check_alive(self) -> None:
+        """Raises ReposyncError if nothing that is asked will be done. Under the lock."""
+        if self._told:
+            raise ReposyncError("the service is stopping")
+        if self._stopping:
+            raise OverloadedError("the engine has died, and is started again; ask again in some seconds")
 
     def distrust_store(self) -> Work:
         """Somebody found the store damaged: it is to be looked at, and mended."""
@@ -204,7 +216,7 @@ class Engine(threading.Thread):
 
     def beat(self) -> None:
         """The engine makes progress."""
-        self._expected = time.monotonic() + STALL_S
+        self._expected = time.monotonic() + self._stall_s
 
     @property
     def is_well(self) -> bool:
@@ -212,10 +224,15 @@ class Engine(threading.Thread):
         return time.monotonic() < self._expected
 
     @property
+    def is_watcher_well(self) -> bool:
+        """Whether the thread that reads file events takes up what there is."""
+        return self.watching.busy_s < self._stall_s
+
+    @property
     def is_index_well(self) -> bool:
         """Whether somebody looks after what the index process was asked."""
         workspace = getattr(self, "workspace", None)
-        return workspace is None or workspace.index_stalled_s < STALL_S
+        return workspace is None or workspace.index_stalled_s < self._stall_s
 
     def progress(self) -> dict[str, Any]:
         """What is still to do, as JSON."""
@@ -296,7 +313,7 @@ class Engine(threading.Thread):
                 job, when = self._choose(now)
                 if job:
                     return job
-                self._expected = when + STALL_S
+                self._expected = when + self._stall_s
                 self.changed.wait(max(0.0, when - now))
         return None
 

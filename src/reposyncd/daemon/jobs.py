@@ -88,6 +88,10 @@ class Jobs:
         except Exception as raised:
             say_unexpected(f"the sync of {kept.repo.name}", raised)
             error = ReposyncError(f"internal error: {described(raised)}")
+        except BaseException:  # the engine ends, and tells those who wait
+            with self._engine.changed:
+                kept.flushes[:0], kept.syncs[:0] = flushes, syncs
+            raise
         self._after(kept, scope, result, error, from_events=from_events)
         if scope.is_whole:
             return_memory()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from reposyncd.config import Config
 from reposyncd.daemon.bell import Bell
+from reposyncd.daemon.engine import STALL_S
 from reposyncd.daemon.gentle import lower_priority
 from reposyncd.daemon.log import Log, is_journal, logging_to, set_level, writer
 from reposyncd.daemon.notices import (
@@ -44,6 +45,9 @@ START_S = 30.0
 
 START_AT_MOST_S = 900.0
 """A start that takes longer hangs."""
+
+_STALLS = 0.5
+"""Share of the watchdog's time after which what does not come by is taken to hang, if that time is short."""
 
 _LOOK_S = 0.2
 """Between two looks at whether a configuration has been taken up."""
@@ -78,7 +82,8 @@ class _Process:
         self._bell = bell
         self._log = log
         self._systemd = Notifier(environ)
-        self._daemon = Daemon(config, environ, on_change=bell.ring)
+        patience_s = self._systemd.watchdog_s or math.inf
+        self._daemon = Daemon(config, environ, on_change=bell.ring, stall_s=min(STALL_S, patience_s * _STALLS))
         self._watchdog = Watchdog(self._daemon.vitals, self._systemd.feed, self._systemd.watchdog_s)
         self._reload: Work | None = None
         self._status_due = 0.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from reposyncd.config import Config
 from reposyncd.daemon.api import Api
-from reposyncd.daemon.engine import Engine
+from reposyncd.daemon.engine import STALL_S, Engine
 from reposyncd.daemon.notices import DIED, described, say
 from reposyncd.daemon.report import report
 from reposyncd.daemon.roster import Discovery, Missing, Roots, Roster
@@ -34,6 +34,9 @@ SETTLE_S = 10.0
 STOP_S = 30.0
 """How long the batches that are under way may take at the end, where nobody is in a hurry."""
 
+_PATIENCE_S = 1.0
+"""How long a look at the state waits for the engine, which holds its lock for microseconds."""
+
 AGAIN_S = 1.0
 """An engine that has died is started again after so long, and after twice that the next time."""
 
@@ -47,6 +50,7 @@ class Daemon:
     """A `ports.Service` over an engine, which is started again when it dies.
 
     `on_change` is called, from any thread, when `mend` may have something to do, and when a job begins or ends.
+    A part that has made no progress for `stall_s`, although it had something to do, is not well.
     """
 
     def __init__(
@@ -57,7 +61,9 @@ class Daemon:
         index: VectorIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         on_change: Callable[[], None] = lambda: None,
+        stall_s: float = STALL_S,
     ) -> None:
+        self._stall_s = stall_s
         self._config = config
         self._environ = environ
         self._index = index
@@ -74,6 +80,8 @@ class Daemon:
         """when the engine is started again"""
         self._api: Api | None = None
         self._assemble()
+        self._reported: dict[str, Any] = {}
+        """the last report"""
 
     def _assemble(self) -> None:
         """An engine, with its errands."""
@@ -87,6 +95,7 @@ class Daemon:
             on_change=self._on_change,
             index=self._index,
             now_ns=self._now_ns,
+            stall_s=self._stall_s,
         )
         self._roster = Roster(self.engine)
         self._discovery = Discovery(self.engine, self._roster)
@@ -111,6 +120,7 @@ class Daemon:
         try:
             if self.error:
                 raise self.error
+            self.status()
             self._api = Api(self, self._config.socket, state_dir=self._config.state_dir)
         except BaseException:
             self.stop()
@@ -180,7 +190,7 @@ class Daemon:
         """What has to make progress."""
         return [
             Vital("the engine", lambda: self.engine.is_well),
-            Vital("the watcher", lambda: self.engine.watching.is_well),
+            Vital("the watcher", lambda: self.engine.is_watcher_well),
             Vital("the index process", lambda: self.engine.is_index_well),
         ]
 
@@ -208,8 +218,18 @@ class Daemon:
     # ports.Service ----------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """What is kept, and how current it is."""
-        return report(self.engine, self._started, (*self._troubles, *self._discovery.problems))
+        """What is kept, and how current it is. An engine that hangs keeps nobody from asking: it says so, and what was
+        true before."""
+        problems = (*self._troubles, *self._discovery.problems)
+        if self.engine.changed.acquire(timeout=_PATIENCE_S):
+            try:
+                self._reported = report(self.engine, self._started, problems)
+            finally:
+                self.engine.changed.release()
+        found = self._reported
+        if not self.engine.is_well:
+            found = {**found, "daemon": {**found["daemon"], "state": "the engine makes no progress"}}
+        return found
 
     def add(self, path: str, name: str | None) -> Work:
         """Keeps a tree from now on."""
@@ -245,6 +265,7 @@ class Daemon:
         """Done when every change of before is in the index."""
         settled = self.engine.watching.settle(SETTLE_S)
         with self.engine.changed:
+            self.engine.check_alive()
             kept = [each for each in self.engine.kept.values() if repo in (None, each.repo.name, each.repo.root)]
             if repo is not None and not kept:
                 raise NotFoundError(f'there is no repository "{repo}"')

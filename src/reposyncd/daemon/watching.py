@@ -31,9 +31,6 @@ _INSTANCE_LIMITS = (
 _COMPILED_AT_MOST = 50
 """Sets of ignore rules that are kept compiled while a tree is listed: some megabytes."""
 
-STALL_S = 60.0
-"""A reader that is at what one read gave it for so long hangs: it takes milliseconds."""
-
 _ROUND = 1024
 """A limit that is recommended is a multiple of this."""
 
@@ -162,9 +159,10 @@ class Watching:
         return self._watches.total() if self._watches else 0
 
     @property
-    def is_well(self) -> bool:
-        """Whether the reader, if there is one, reads what there is; one that has died is replaced by the next look."""
-        return self._watches is None or self._watches.busy_s < STALL_S
+    def busy_s(self) -> float:
+        """For how long the reader has been at the events that it read last; milliseconds, if all is well. One that has
+        died is replaced by the next look."""
+        return self._watches.busy_s if self._watches else 0.0
 
     def close(self) -> None:
         """Ends the reader."""

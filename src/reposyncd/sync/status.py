@@ -122,7 +122,10 @@ def _quarantined(state: State, catalog: Catalog, repo: Repo) -> list[str]:
 
 def disk_trouble(path: str) -> str:
     """Why nothing can be written to the disk of the path; "" if nothing speaks against it."""
-    found = os.statvfs(path)
+    try:
+        found = os.statvfs(path)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
     if found.f_flag & os.ST_RDONLY:
         return f"the disk of {path} is read-only"
     if found.f_bavail * found.f_frsize < RESERVE_BYTES:

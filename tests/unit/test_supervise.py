@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import io
+import json
+import signal
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reposyncd.daemon.bell import Bell
+from reposyncd.daemon.log import Log, logging_to, writer
+from reposyncd.daemon.summary import summary
+from reposyncd.daemon.supervise import Vital, Watchdog
+
+
+class Part:
+    def __init__(self) -> None:
+        self.is_well = True
+
+    def vital(self, what: str) -> Vital:
+        return Vital(what, lambda: self.is_well)
+
+
+def test_the_watchdog_is_fed_twice_in_its_time_and_not_more_often() -> None:
+    fed: list[float] = []
+    watchdog = Watchdog([], lambda: fed.append(now), 10.0)
+    for tenth in range(400):
+        now = tenth / 10
+        due = watchdog.due(now)
+        assert due is not None
+        watchdog.look(now)
+    assert fed == [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0]
+
+
+def test_where_no_watchdog_waits_nothing_is_ever_due() -> None:
+    watchdog = Watchdog([], lambda: None, None)
+    assert watchdog.due(5.0) is None
+    watchdog.look(6.0)
+    assert watchdog.due(7.0) is None
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), max_size=20))
+def test_it_is_fed_only_while_every_part_is_well(rounds: list[list[bool]]) -> None:
+    parts = [Part(), Part(), Part()]
+    fed: list[float] = []
+    watchdog = Watchdog([part.vital(str(n)) for n, part in enumerate(parts)], lambda: fed.append(now), 2.0)
+    expected = []
+    for number, states in enumerate(rounds):
+        now = float(number)
+        for part, is_well in zip(parts, states, strict=True):
+            part.is_well = is_well
+        watchdog.look(now)
+        if all(states):
+            expected.append(now)
+        assert watchdog.stalled == tuple(str(n) for n, is_well in enumerate(states) if not is_well)
+    assert fed == expected
+
+
+def test_a_part_that_hangs_is_named_in_the_log_once() -> None:
+    stream, part = io.StringIO(), Part()
+    watchdog = Watchdog([part.vital("the engine")], lambda: None, 2.0)
+    with logging_to(Log(writer("json", {}, stream)), "info"):
+        part.is_well = False
+        for now in range(5):
+            watchdog.look(float(now))
+    [line] = [json.loads(each) for each in stream.getvalue().splitlines()]
+    assert line["event"] == "stalled" and line["what"] == "the engine"
+
+
+def test_a_signal_and_a_ring_from_another_thread_wake_the_main_thread() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with Bell([signal.SIGUSR1]) as bell:
+        thread = threading.Thread(target=bell.ring)
+        thread.start()
+        assert bell.wait() == []
+        thread.join()
+        for _ in range(100_000):  # more than a pipe holds
+            bell.ring()
+        assert bell.wait() == [] and bell.wait(0.0) == []
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+        assert bell.wait() == [signal.SIGUSR1, signal.SIGUSR1]
+        assert bell.wait(0.0) == []
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def repo(name: str, state: str, done: int = 0, total: int = 0) -> dict[str, object]:
+    return {"name": name, "state": state, "progress": {"done": done, "total": total} if total else None}
+
+
+def test_the_summary_names_what_is_worst_first_and_how_far_it_is() -> None:
+    store = {"healthy": True, "reason": ""}
+    report = {"repos": [repo("a", "current"), repo("b\x1b", "syncing", 340, 2100), repo("c", "failed")], "store": store}
+    assert summary(report) == (r"3 repositories: 1 failed, 1 syncing, 1 current; b\x1b: 340 of 2,100 files (16 %)")
+    assert "add a directory" in summary({"repos": [], "store": store})
+    sick = {"repos": [repo("a", "current")], "store": {"healthy": False, "reason": "the disk is full"}}
+    assert summary(sick) == "1 repository: 1 current; the disk is full"
