@@ -16,7 +16,7 @@ run: $(READY)  ## Index REPO (default: this checkout) and search it for QUERY.
 	@echo "\n\$$ reposyncd search -n 3 $(QUERY)"
 	@$(BIN)/reposyncd --state-dir $(STATE) search -n 3 "$(QUERY)"
 
-test: $(READY) .packages  ## Run every test.
+test: $(READY) .packages .machine  ## Run every test.
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: $(READY)
@@ -38,18 +38,36 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) --no-print-directory .apt PACKAGES=python3-venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(MAKE) --no-print-directory .systemd
 	@touch $@
+
+# systemd-python is compiled against libsystemd. Nothing else needs it: where it cannot be had, it is left out.
+.PHONY: .systemd
+.systemd:
+	@if command -v gcc >/dev/null && pkg-config --exists libsystemd 2>/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		$(MAKE) --no-print-directory .apt PACKAGES="gcc pkg-config libsystemd-dev"; \
+	fi
+	@if command -v gcc >/dev/null && pkg-config --exists libsystemd 2>/dev/null; then \
+		$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[systemd]'; \
+	else \
+		echo "Without gcc, pkg-config and libsystemd-dev there is no systemd-python: systemd is told nothing." >&2; \
+	fi
 
 # Programs that the tests compare with or run. Installed where that is possible, else named. Tests that mount file
 # systems or inject errors are for root: where they would be skipped, nothing is asked for.
-.PHONY: .packages .apt
+.PHONY: .packages .machine .apt
 .packages:
 	@missing=""; wanted="git:git"; \
-	[ "$$(id -u)" != 0 ] || wanted="$$wanted strace:strace mkfs.ext4:e2fsprogs"; \
+	[ "$$(id -u)" != 0 ] || wanted="$$wanted strace:strace mkfs.ext4:e2fsprogs nsenter:util-linux"; \
 	for program in $$wanted; do \
 		command -v "$${program%%:*}" >/dev/null || missing="$$missing $${program##*:}"; \
 	done; \
 	[ -z "$$missing" ] || $(MAKE) --no-print-directory .apt PACKAGES="$$missing"
+
+# What the tests of the service boot, made once: 900 MB in the cache directory. See tests/system/rootfs.sh.
+.machine:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then tests/system/rootfs.sh >/dev/null; fi
 
 .apt:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -123,6 +123,9 @@ _SECTIONS: dict[str, Callable[..., Any]] = {
     "log": LogConfig,
 }
 
+SYSTEM_STATE = "/var/lib/reposyncd"
+"""Where the unit reposyncd@.service keeps the state of each user, in a directory of the user's name."""
+
 SOCKET = "reposyncd.sock"
 """The daemon's socket, in its directory."""
 
@@ -306,7 +309,20 @@ def _state_dir(environ: Mapping[str, str], given: str | None) -> str:
     systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if chosen := given or environ.get("REPOSYNCD_STATE_DIR") or systemd:
         return _absolute(environ, chosen)
+    if os.path.isdir(SYSTEM_STATE) and (ours := _system_state()):
+        return ours
     return os.path.join(_xdg(environ, "XDG_STATE_HOME", ".local/state"), "reposyncd")
+
+
+def _system_state() -> str | None:
+    """The state directory that a unit of the system has made for this user."""
+    import pwd
+
+    try:
+        place = os.path.join(SYSTEM_STATE, pwd.getpwuid(os.getuid()).pw_name)
+        return place if os.stat(place).st_uid == os.getuid() else None
+    except (KeyError, OSError):
+        return None
 
 
 def socket_path(environ: Mapping[str, str], state_dir: str) -> str:
@@ -317,6 +333,8 @@ def socket_path(environ: Mapping[str, str], state_dir: str) -> str:
     # As with the state directory, systemd may name several; a base directory that is relative is ignored.
     if systemd := environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
         directory = _absolute(environ, systemd)
+    elif os.path.dirname(state_dir) == SYSTEM_STATE:
+        pass  # its service runs without the user's session
     elif os.path.isabs(runtime := environ.get("XDG_RUNTIME_DIR", "")):
         directory = os.path.join(runtime, "reposyncd")
     return os.path.join(directory, SOCKET)

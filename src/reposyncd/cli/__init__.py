@@ -26,6 +26,7 @@ _COMMANDS = {
     "pause": "Leave an index as it is for a while.",
     "resume": "Go on after a pause.",
     "history": "Show the last syncs.",
+    "service": "Have systemd run the service.",
     "verify": "Compare the index with the files, record by record.",
 }
 

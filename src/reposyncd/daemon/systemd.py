@@ -3,6 +3,7 @@ optional: without it nothing is told."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Mapping
@@ -19,10 +20,9 @@ _MICROSECONDS = 1_000_000
 def _library() -> tuple[Any, Any] | None:
     """(systemd.daemon, systemd.journal), or None. Imported when it is asked for: it costs a few milliseconds."""
     try:
-        from systemd import daemon, journal
+        return importlib.import_module("systemd.daemon"), importlib.import_module("systemd.journal")
     except ImportError:
         return None
-    return daemon, journal
 
 
 def available() -> bool:

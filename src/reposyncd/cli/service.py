@@ -1,0 +1,264 @@
+"""`reposyncd service`: systemd runs the daemon."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from reposyncd import __version__
+from reposyncd.cli import load_config
+from reposyncd.cli.ask import client_of
+from reposyncd.config import Config, config_path
+from reposyncd.errors import ReposyncError
+from reposyncd.text import printable
+
+UNIT = "reposyncd.service"
+
+_MARK = "# Written by `reposyncd service install`, "
+"""Begins the last line of a unit that was; a digest of what is above follows."""
+
+_CARRIED = ("XDG_CONFIG_HOME", "XDG_STATE_HOME")
+"""Variables that decide which files are ours, beside those that begin with REPOSYNCD_."""
+
+_PATIENCE_S = 120.0
+"""How long systemctl may take: a start is waited for, and may take a minute."""
+
+_OURS = (
+    "api-token",
+    "checkpoint.log",
+    "chroma",
+    "cookies",
+    "index-process.log",
+    "manifest.db*",
+    "quarantine",
+    "reposyncd.lock",
+    "reposyncd.sock",
+    "store-*",
+    "vectors.db*",
+)
+"""What reposyncd makes in the state directory, which may be one that others use too."""
+
+
+@click.group("service")
+def command() -> None:
+    """Have systemd run the service for you.
+
+    It starts with your session, is started again when it fails, and yields to everything else on the machine. It needs
+    no root. For a machine that you do not log in to see docs/systemd.md: reposyncd@.service.
+    """
+
+
+@command.command("install")
+@click.option("--no-start", is_flag=True, help="Put the unit in place and enable it, and start it another time.")
+@click.option("--force", is_flag=True, help="Overwrite a unit that was edited, or that somebody else wrote.")
+@click.option("--print", "only_print", is_flag=True, help="Print the unit, and change nothing.")
+@click.pass_context
+def install(ctx: click.Context, no_start: bool, force: bool, only_print: bool) -> None:
+    """Put the unit in place, enable it and start it. Again after an upgrade: it is started anew.
+
+    REPOSYNCD_ variables, and --state-dir, hold for the service too, as they are now.
+    """
+    config = load_config(ctx)
+    text = unit_text(os.environ, state_dir=config.state_dir if ctx.obj else None)
+    if only_print:
+        click.echo(text, nl=False)
+        return
+    _check_manager()
+    path = _unit_path(os.environ)
+    _check_free(path, force)
+    _check_alone(config)
+    _write(path, text)
+    _systemctl("daemon-reload")
+    _systemctl("enable", "--quiet", UNIT)
+    click.echo(f"{printable(str(path))} is in place, and starts with your session")
+    if "Type=exec" in text:
+        click.echo(
+            "systemd-python is not installed, so systemd cannot see when the service is up, nor that it is alive; "
+            "install it and call this again: pip install 'reposyncd[systemd]'"
+        )
+    if no_start:
+        click.echo(f"start it with: systemctl --user start {UNIT}")
+    else:
+        _systemctl("restart", UNIT)
+        click.echo("the service is running")
+    click.echo("  how it is      systemctl --user status reposyncd    or: reposyncd status")
+    click.echo("  what it says   journalctl --user -u reposyncd")
+    if not _lingers():
+        click.echo("  it ends when you log out; to keep it: loginctl enable-linger")
+
+
+@command.command("uninstall")
+@click.option("--purge", is_flag=True, help="Delete the index too. The configuration stays.")
+@click.pass_context
+def uninstall(ctx: click.Context, purge: bool) -> None:
+    """Stop the service and remove its unit. Your files, the index and the configuration stay where they are."""
+    config = load_config(ctx)
+    _check_manager()
+    path = _unit_path(os.environ)
+    if path.exists():
+        _systemctl("disable", "--now", "--quiet", UNIT)
+        path.unlink()
+        _systemctl("daemon-reload")
+        subprocess.run(["systemctl", "--user", "reset-failed", UNIT], capture_output=True, check=False)
+        click.echo(f"the service is stopped, and {printable(str(path))} is removed")
+    else:
+        click.echo(f"there is no {printable(str(path))}; nothing was installed")
+    if purge:
+        _check_alone(config)
+        _purge(Path(config.state_dir))
+        click.echo(f"the index in {printable(config.state_dir)} is deleted")
+    elif os.path.isdir(config.state_dir):
+        click.echo(
+            f"the index stays in {printable(config.state_dir)}; delete it with: reposyncd service uninstall --purge"
+        )
+    if os.path.exists(configuration := config_path(os.environ)):
+        click.echo(f"the configuration stays in {printable(configuration)}")
+
+
+def unit_text(environ: Mapping[str, str], *, state_dir: str | None, notifies: bool | None = None) -> str:
+    """The unit for this installation. `notifies`: whether systemd-python is there (None: look)."""
+    text = _template()
+    carried = {name: value for name, value in environ.items() if name.startswith("REPOSYNCD_") or name in _CARRIED}
+    if state_dir:
+        carried["REPOSYNCD_STATE_DIR"] = state_dir
+    program = " ".join(_quoted(word).replace("$", "$$") for word in _program())
+    lines = [f"ExecStart={program} daemon"]
+    lines += [f"Environment={_quoted(f'{name}={value}')}" for name, value in sorted(carried.items())]
+    text = text.replace("ExecStart=reposyncd daemon\n", "\n".join(lines) + "\n")
+    if not (_has_systemd_python() if notifies is None else notifies):
+        text = text.replace("Type=notify\n", "Type=exec\n").replace("NotifyAccess=main\n", "")
+        text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("WatchdogSec="))
+    return text + f"{_MARK}{__version__}, sha256 {_digest(text)}\n"
+
+
+def is_untouched(text: str) -> bool:
+    """Whether a unit is as `unit_text` made it, in this version or another."""
+    *_, last = text.splitlines(keepends=True) or [""]
+    return last.startswith(_MARK) and last.strip().endswith(_digest(text.removesuffix(last)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _template() -> str:
+    """The unit as it is in the package, or, in a checkout, beside the sources."""
+    import reposyncd
+
+    package = Path(reposyncd.__file__).parent
+    for place in (package / "units", package.parents[1] / "systemd"):
+        with suppress(FileNotFoundError):
+            return (place / UNIT).read_text()
+    raise ReposyncError(f"the unit {UNIT} is missing from this installation; install reposyncd again")
+
+
+def _program() -> list[str]:
+    """This installation's program, absolute."""
+    script = Path(sys.executable).with_name("reposyncd")
+    return [str(script)] if os.access(script, os.X_OK) else [sys.executable, "-P", "-m", "reposyncd"]
+
+
+def _quoted(text: str) -> str:
+    """As one word of a unit file (systemd.syntax(7)): % is itself."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    escaped = escaped.replace("\n", "\\n").replace("\t", "\\t")
+    return escaped if escaped.isascii() and not set(escaped) & set(" '\\\"") else f'"{escaped}"'
+
+
+def _has_systemd_python() -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec("systemd.daemon") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _unit_path(environ: Mapping[str, str]) -> Path:
+    """Where the user's systemd looks for units that the user wrote."""
+    base = environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".config") / "systemd" / "user" / UNIT
+
+
+def _check_manager() -> None:
+    if shutil.which("systemctl") is None:
+        raise ReposyncError("there is no systemd on this machine; run the service with: reposyncd daemon")
+    found = subprocess.run(
+        ["systemctl", "--user", "show", "--property=Version"], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        raise ReposyncError(
+            f"your systemd cannot be reached ({printable(found.stderr.strip())}). In a shell without a session of its "
+            "own, as after su or sudo, log in properly (machinectl shell, ssh), or, after loginctl enable-linger, set "
+            "XDG_RUNTIME_DIR=/run/user/$(id -u). Without systemd run: reposyncd daemon"
+        )
+
+
+def _check_free(path: Path, force: bool) -> None:
+    with suppress(FileNotFoundError):
+        if not force and not is_untouched(path.read_text(errors="replace")):
+            raise ReposyncError(
+                f"{path} was edited, or is somebody else's; keep what you need of it in a drop-in (systemctl --user "
+                "edit reposyncd), then call this again with --force"
+            )
+
+
+def _check_alone(config: Config) -> None:
+    """Nobody but the unit may run the daemon."""
+    active = subprocess.run(["systemctl", "--user", "--quiet", "is-active", UNIT], check=False).returncode == 0
+    if not active and client_of(config).running():
+        raise ReposyncError(f"a daemon that systemd did not start answers at {config.socket}; stop it first")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{UNIT}.new")
+        new.write_text(text)
+        new.replace(path)
+    except OSError as error:
+        raise ReposyncError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _systemctl(*arguments: str) -> None:
+    try:
+        done = subprocess.run(
+            ["systemctl", "--user", *arguments], capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ReposyncError(f"systemctl --user {arguments[0]} has not ended after {_PATIENCE_S:g} s") from error
+    if done.returncode:
+        raise ReposyncError(
+            f"systemctl --user {' '.join(arguments)} failed: {printable(done.stderr.strip())}\n"
+            "what the service said: journalctl --user -u reposyncd -n 20"
+        )
+
+
+def _lingers() -> bool:
+    """Whether the user's services go on without a session."""
+    with suppress(OSError):
+        user = str(os.getuid())
+        found = subprocess.run(
+            ["loginctl", "show-user", user, "--property=Linger", "--value"], capture_output=True, text=True, check=False
+        )
+        return found.stdout.strip() == "yes"
+    return False
+
+
+def _purge(state: Path) -> None:
+    for pattern in _OURS:
+        for path in state.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    with suppress(OSError):  # something in it is somebody else's
+        state.rmdir()
