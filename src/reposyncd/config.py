@@ -297,6 +297,29 @@ def load(environ: Mapping[str, str], *, state_dir: str | None = None) -> Config:
     return Config(state_dir=state, socket=socket_path(environ, state), **sections)
 
 
+def sources(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where each key's value comes from, by its path: "default", a variable, or file and line. Of a configuration that
+    `load` accepts."""
+    import tomllib
+
+    path = config_path(environ)
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    document = tomllib.loads(text)
+    found: dict[str, str] = {}
+    for key in KEYS:
+        if key.variable in environ:
+            found[key.path] = key.variable
+        elif key.name in document.get(key.section, {}):
+            found[key.path] = _place(path, text, key.section, key.name)
+        else:
+            found[key.path] = "default"
+    return found
+
+
 def config_path(environ: Mapping[str, str]) -> str:
     """Where the configuration file is looked for, absolute."""
     if given := environ.get("REPOSYNCD_CONFIG"):

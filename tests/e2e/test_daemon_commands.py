@@ -162,15 +162,19 @@ def test_a_search_is_answered_by_the_daemon(tmp_path: Path, tree: Path, shelf: S
 def test_status_is_the_daemons_and_current_is_what_check_wants(tmp_path: Path, tree: Path, shelf: Shelf) -> None:
     shelf.roots = {"lab": str(tree), "other": str(tmp_path)}
     out = run(tmp_path, "status", "--check")
-    assert out.returncode == 0
-    first, second, *_ = out.stdout.splitlines()
-    assert first == f"daemon: running (pid {os.getpid()}) for 2 h, watching 10,024 directories"
-    assert second == "lab: current, 2 files, 0 chunks, never synced"
+    assert (out.returncode, out.stdout) == (0, "")
+    first, heads, second, third = run(tmp_path, "status").stdout.splitlines()
+    assert first == f"daemon: running, pid {os.getpid()}, up 2 h"
+    assert heads.split()[:4] == ["NAME", "STATE", "FILES", "CHUNKS"]
+    assert second.split() == ["lab", "current", "2", "0", "never", "5,012", "dirs", str(tree)]
+    assert third.index("current") == second.index("current") == heads.index("STATE")
     shelf.dirty, shelf.states = {"lab": ["door.py"]}, {"lab": "pending"}
     out = run(tmp_path, "status", "lab", "--check")
     assert out.returncode == 1
-    assert "lab: pending, 2 files, 0 chunks, 1 pending, 4 s behind" in out.stdout
-    assert "other" not in out.stdout
+    assert out.stdout == "lab: somebody made it pending\n"
+    shown = run(tmp_path, "status", "lab").stdout
+    assert f"{tree}; 1 pending; 4 s behind\n" in shown
+    assert "other" not in shown
     [repo] = json.loads(run(tmp_path, "status", "./tree", "--json").stdout)["repos"]
     assert (repo["pending"], repo["watch"]["mode"]) == (1, "inotify")
 
@@ -181,7 +185,7 @@ def test_status_is_the_daemons_and_current_is_what_check_wants(tmp_path: Path, t
     [
         (
             {"mode": "poll", "directories": 0, "unwatched": 3, "reason": "it is on NFS"},
-            "  it is on NFS\n  what no event tells of is looked for now and then instead\n",
+            "  lab: it is on NFS\n  lab: what no event tells of is looked for now and then instead\n",
         ),
         ({"mode": "none", "directories": 0, "unwatched": 0, "reason": ""}, "tree\n"),
     ],
@@ -212,7 +216,10 @@ def test_without_a_daemon_the_rest_is_done_by_the_command(tmp_path: Path, tree: 
     assert 'contains the repository "lab"' in run(tmp_path, "repo", "add", str(tmp_path)).stderr
     assert "lab: 2 files" in run(tmp_path, "sync", "tree").stdout
     out = run(tmp_path, "status")
-    assert out.stdout.startswith("daemon: not running; this is what was true at the last sync\nlab: current")
+    assert out.stdout.startswith("daemon: not running; this is what was true at the last sync. Start it with: ")
+    assert "current" in out.stdout
+    check = run(tmp_path, "status", "--check")
+    assert (check.returncode, check.stdout) == (3, "the daemon is not running\n")
     assert "http.py" in run(tmp_path, "search", "listen port").stdout
 
 

@@ -176,16 +176,16 @@ def test_the_command_tells_a_person_and_a_script(lab: Lab, tmp_path: Path) -> No
     assert "nothing is indexed yet" in run("status").stdout
     lab.sync()
     shown = run("status").stdout
-    assert "lab: current, 2 files, 2 chunks, synced" in shown
-    assert run("status", "--check").returncode == 0
+    assert "lab   current      2       2  0 s ago  -" in shown
+    assert run("status", "--check").returncode == 3
     assert json.loads(run("status", "--json").stdout)["repos"][0]["name"] == "lab"
     assert run("status", "nothing").returncode == 2
     assert "sync done, 2 of 2 files, 2 chunks added" in run("history").stdout
     assert json.loads(run("history", "--json").stdout)[0]["outcome"] == "done"
     with lab.workspace() as workspace:
         workspace._state.db.run("UPDATE run SET outcome = 'failed', error = 'it went wrong'")
-    assert run("status", "--check").returncode == 1
-    assert "it went wrong" in run("status").stdout
+    assert "lab: it went wrong" in run("status", "--check").stdout
+    assert "  lab: it went wrong" in run("status").stdout
 
 
 def test_it_imports_neither_chroma_nor_numpy(lab: Lab) -> None:

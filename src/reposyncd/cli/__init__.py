@@ -26,6 +26,8 @@ _COMMANDS = {
     "pause": "Leave an index as it is for a while.",
     "resume": "Go on after a pause.",
     "history": "Show the last syncs.",
+    "config": "Show the configuration, or write a file to begin with.",
+    "completion": "Print what a shell needs to complete commands.",
     "service": "Have systemd run the service.",
     "verify": "Compare the index with the files, record by record.",
 }
@@ -57,7 +59,17 @@ class _Commands(click.Group):
 )
 @click.pass_context
 def _group(ctx: click.Context, state_dir: str | None) -> None:
-    """Keeps a vector index of your code repositories equal to the files on disk."""
+    """Keeps a vector index of your code repositories equal to the files on disk.
+
+    \b
+      reposyncd service install      have systemd run it from now on
+      reposyncd repo add ~/src/app   keep a directory indexed
+      reposyncd search where are retries configured
+      reposyncd status
+
+    Exit codes: 0 done; 1 failed, or something is wrong; 2 usage; 3 the daemon is not running; 75 busy, try again; 78
+    the configuration is wrong; 130 stopped.
+    """
     ctx.obj = state_dir
 
 

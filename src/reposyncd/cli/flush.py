@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from reposyncd.cli import load_config
-from reposyncd.cli.ask import client_of, meant
+from reposyncd.cli.ask import client_of, complete_repo, meant
 from reposyncd.cli.text import printable
 from reposyncd.errors import TimedOutError
 
@@ -19,7 +19,7 @@ _ERRORS_SHOWN = 10
 
 
 @click.command("flush")
-@click.argument("repo", required=False)
+@click.argument("repo", required=False, shell_complete=complete_repo)
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 86_400),

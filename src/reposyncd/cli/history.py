@@ -9,11 +9,12 @@ import click
 
 from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
+from reposyncd.cli.ask import complete_repo
 from reposyncd.cli.text import printable
 
 
 @click.command("history")
-@click.argument("repo", required=False)
+@click.argument("repo", required=False, shell_complete=complete_repo)
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="Runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON.")
 @click.pass_context

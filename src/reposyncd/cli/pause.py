@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from reposyncd.cli import load_config
-from reposyncd.cli.ask import client_of, meant
+from reposyncd.cli.ask import client_of, complete_repo, meant
 
 
 @click.command("pause")
-@click.argument("repo", required=False)
+@click.argument("repo", required=False, shell_complete=complete_repo)
 @click.option("--json", "as_json", is_flag=True, help="Print the names of the repositories as JSON.")
 @click.pass_context
 def command(ctx: click.Context, repo: str | None, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import click
 
 from reposyncd import __version__
 from reposyncd.cli import load_config
-from reposyncd.cli.ask import client_of, meant
+from reposyncd.cli.ask import client_of, complete_repo, meant
 from reposyncd.cli.text import printable
 from reposyncd.errors import DaemonNotRunningError, StoreError
 
@@ -23,7 +23,7 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("path")
+@click.argument("path", type=click.Path())
 @click.option("--name", help="The repository's name in the index  [default: the directory's]")
 @click.option("--json", "as_json", is_flag=True, help="Print name and root as JSON.")
 @click.pass_context
@@ -46,7 +46,7 @@ def add(ctx: click.Context, path: str, name: str | None, as_json: bool) -> None:
 
 
 @command.command("remove")
-@click.argument("repo")
+@click.argument("repo", shell_complete=complete_repo)
 @click.option("--json", "as_json", is_flag=True, help="Print name and root as JSON.")
 @click.pass_context
 def remove(ctx: click.Context, repo: str, as_json: bool) -> None:

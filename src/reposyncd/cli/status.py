@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,49 +11,110 @@ import click
 
 from reposyncd import __version__
 from reposyncd.cli import load_config
-from reposyncd.cli.ask import client_of, meant
-from reposyncd.cli.text import ago, printable
+from reposyncd.cli.ask import client_of, complete_repo, meant
+from reposyncd.cli.overview import Line, overview, troubles
 from reposyncd.errors import BusyError, DaemonLostError, DaemonNotRunningError
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
 
-_COLOURS = {"current": "green", "syncing": "cyan", "pending": "yellow", "missing": "yellow", "paused": "yellow"}
-
 _PATIENCE_S = 5.0
 """How long the daemon may take to answer; it answers in milliseconds."""
 
-_LAG_S = 1.0
-"""A shorter lag is that of any change, and not worth a word."""
+_REDRAW_S = 0.5
+"""Between two looks of --watch."""
+
+_NOBODY = 3
+"""Exit code of --check where no daemon runs: nothing is current that nobody keeps current."""
+
+_CLEAR = "\x1b[H\x1b[J"
+"""The cursor to the top left, and nothing below it (ECMA-48)."""
 
 
 @click.command("status")
-@click.argument("repo", required=False)
-@click.option("--check", is_flag=True, help="Exit with 1 unless everything is current.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.argument("repo", required=False, shell_complete=complete_repo)
+@click.option("--watch", is_flag=True, help="Go on showing it until Ctrl-C; on a pipe, whenever it changes.")
+@click.option(
+    "--check", is_flag=True, help="Print only what is wrong; exit with 1 unless all is current, 3 without a daemon."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; docs/interface.md has its form.")
 @click.pass_context
-def command(ctx: click.Context, repo: str | None, check: bool, as_json: bool) -> None:
+def command(ctx: click.Context, repo: str | None, watch: bool, check: bool, as_json: bool) -> None:
     """Say what is indexed, how current it is, and what is wrong.
 
     The daemon answers, or what is on the disk where none runs: what was true at the last sync. Starts nothing.
+
+    \b
+      reposyncd status                      a line for each repository
+      reposyncd status app --watch          one of them, live
+      reposyncd status --check || echo stale
     """
-    report = _report(load_config(ctx))
-    if repo is not None:
-        known = (repo, meant(repo))
-        report["repos"] = [each for each in report["repos"] if each["name"] in known or each["root"] in known]
-        if not report["repos"]:
-            raise click.UsageError(f'there is no repository "{repo}"')
+    if watch and (check or as_json):
+        raise click.UsageError("--watch goes with neither --check nor --json")
+    config = load_config(ctx)
+    if watch:
+        _watch(config, repo)
+        return
+    report = _report(config, repo)
     if as_json:
         import json
 
         click.echo(json.dumps(report))
-    else:
-        _show(report)
-    if check and not (report["store"]["healthy"] and all(each["state"] == "current" for each in report["repos"])):
-        sys.exit(1)
+    elif not check:
+        _show(overview(report, time.time()))
+    if check:
+        sys.exit(_verdict(report, quiet=as_json))
 
 
-def _report(config: Config) -> dict[str, Any]:
+def _verdict(report: dict[str, Any], quiet: bool) -> int:
+    """The exit code of --check; says why it is not 0."""
+    stale = [each for each in report["repos"] if each["state"] != "current"]
+    reasons = troubles(report, time.time())
+    named = {reason.partition(":")[0] for reason in reasons}
+    reasons += [f"{each['name']}: {each['state']}" for each in stale if each["name"] not in named]
+    if not report["daemon"]["running"]:
+        reasons.insert(0, "the daemon is not running")
+    is_well = report["daemon"]["running"] and report["store"]["healthy"] and not stale
+    if not is_well and not quiet:
+        click.echo("\n".join(reasons))
+    if not report["daemon"]["running"]:
+        return _NOBODY
+    return 0 if is_well else 1
+
+
+def _watch(config: Config, repo: str | None) -> None:
+    import shutil  # here, since it takes as long as the rest of the command
+
+    is_terminal = sys.stdout.isatty()
+    shown: list[Line] = []
+    try:
+        while True:
+            lines = overview(_report(config, repo), time.time())
+            if is_terminal:
+                width, height = shutil.get_terminal_size()
+                click.echo(_CLEAR, nl=False)
+                _show([line._replace(text=line.text[:width]) for line in lines[: height - 1]])
+            elif lines != shown:
+                _show([line for line in lines if line not in shown])
+                sys.stdout.flush()
+            shown = lines
+            time.sleep(_REDRAW_S)
+    except KeyboardInterrupt:
+        return
+
+
+def _report(config: Config, repo: str | None) -> dict[str, Any]:
+    """Of one repo, or of all."""
+    report = _ask(config)
+    if repo is not None:
+        known = (repo, meant(repo))
+        report["repos"] = [each for each in report["repos"] if each["name"] in known or each["root"] in known]
+        if not report["repos"]:
+            raise click.UsageError(f'there is no repository "{repo}"; see: reposyncd repo list')
+    return report
+
+
+def _ask(config: Config) -> dict[str, Any]:
     try:
         return client_of(config).request("GET", "/v1/status", timeout_s=_PATIENCE_S)
     except DaemonNotRunningError:
@@ -67,64 +129,9 @@ def _report(config: Config) -> dict[str, Any]:
     return report
 
 
-def _daemon(report: dict[str, Any]) -> str:
-    daemon = report["daemon"]
-    if not daemon["running"]:
-        why = "not running" if daemon["state"] == "not running" else printable(daemon["state"])
-        return f"daemon: {why}; this is what was true at the last sync"
-    watched = sum((each.get("watch") or {}).get("directories", 0) for each in report["repos"])
-    state = "" if daemon.get("state") in (None, "", "running") else f" ({daemon['state']})"
-    return (
-        f"daemon: running (pid {daemon['pid']}) for {ago(daemon['uptime_s'] or 0)}, watching {watched:,} directories"
-        f"{printable(state)}"
-    )
-
-
-def _show(report: dict[str, Any]) -> None:
-    click.echo(_daemon(report))
-    if not report["repos"] and report["store"]["healthy"]:
-        click.echo("nothing is indexed yet; index a directory with: reposyncd sync PATH")
-    for repo in report["repos"]:
-        _show_repo(repo)
-    store = report["store"]
-    if not store["healthy"]:
-        click.echo(f"{click.style('degraded', fg='red')}: {printable(store['reason'])}")
-    if store.get("lock", {}).get("held") and store["lock"]["waits"]:
-        click.echo(f"the store is locked by process {store['lock']['holder']}")
-    daemon = report["daemon"]
-    if daemon.get("waits_for"):
-        click.echo(f"first indexes wait: {printable(daemon['waits_for'])}")
-    for problem in daemon.get("problems", []):
-        click.echo(f"discovery: {printable(problem)}")
-    for incident in report.get("incidents", []):
-        click.echo(
-            f"{ago(time.time() - incident['at'])} ago the {incident['what']} was found damaged "
-            f"({printable(incident['reason'])}). It was made anew; the damaged one is kept in "
-            f"{printable(incident['place'])}, and can be deleted"
-        )
-
-
-def _show_repo(repo: dict[str, Any]) -> None:
-    state = click.style(repo["state"], fg=_COLOURS.get(repo["state"], "red"))
-    when = "never synced" if repo.get("synced_at") is None else f"synced {ago(time.time() - repo['synced_at'])} ago"
-    pending = f", {repo['pending']:,} pending" if repo.get("pending") else ""
-    lag = f", {ago(repo['lag_s'])} behind" if (repo.get("lag_s") or 0) >= _LAG_S else ""
-    click.echo(f"{repo['name']}: {state}, {repo['files']:,} files, {repo['chunks']:,} chunks{pending}{lag}, {when}")
-    click.echo(f"  {printable(repo['root'])}")
-    progress = repo.get("progress")
-    if progress and not progress["total"]:
-        click.echo("  listing files")
-    elif progress:
-        stored = f", {progress['chunks']:,} chunks stored" if "chunks" in progress else ""
-        click.echo(f"  {progress['done']:,} of {progress['total']:,} files done{stored}")
-    if repo.get("waiting"):
-        click.echo(f"  waiting for {ago(repo['waiting']['for_s'])}: {printable(repo['waiting']['reason'])}")
-    elif repo.get("reason") and repo["state"] != "current":
-        click.echo(f"  {printable(repo['reason'])}")
-    watch = repo.get("watch") or {}
-    if watch.get("mode") == "poll":
-        if watch["reason"] != repo.get("reason"):
-            click.echo(f"  {printable(watch['reason'])}")
-        click.echo("  what no event tells of is looked for now and then instead")
-    for path in repo.get("quarantined", []):
-        click.echo(f"  quarantined until it changes: {printable(path)}")
+def _show(lines: list[Line]) -> None:
+    for line in lines:
+        text = line.text
+        if line.colour and line.end <= len(text):
+            text = text[: line.start] + click.style(text[line.start : line.end], fg=line.colour) + text[line.end :]
+        click.echo(text, color=False if os.environ.get("NO_COLOR") else None)

@@ -24,7 +24,7 @@ _ERRORS_SHOWN = 10
 
 
 @click.command("sync")
-@click.argument("path", default=".")
+@click.argument("path", default=".", type=click.Path())
 @click.option("--name", help="The repository's name in the index  [default: the directory's]")
 @click.option("--full", is_flag=True, help="Read every file and compare every record, trusting nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

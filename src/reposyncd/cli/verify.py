@@ -9,7 +9,7 @@ import click
 
 from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
-from reposyncd.cli.ask import client_of
+from reposyncd.cli.ask import client_of, complete_repo
 from reposyncd.cli.progress import Reporter
 from reposyncd.cli.stop import Stop
 from reposyncd.cli.text import printable
@@ -29,7 +29,7 @@ _MEANING = {
 
 
 @click.command("verify")
-@click.argument("repo", required=False)
+@click.argument("repo", required=False, shell_complete=complete_repo)
 @click.option("--repair", is_flag=True, help="Make right what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @click.pass_context

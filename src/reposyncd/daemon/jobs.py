@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from reposyncd.daemon.gentle import Rate, return_memory
-from reposyncd.daemon.kept import Coverage, Kept, Stored
+from reposyncd.daemon.kept import Coverage, Kept, Pace, Stored
 from reposyncd.daemon.notices import described, say_unexpected
 from reposyncd.errors import (
     InterruptedSyncError,
@@ -76,7 +76,7 @@ class Jobs:
             flushes, kept.flushes = kept.flushes, []
             syncs, kept.syncs = (kept.syncs, []) if scope.is_whole else ([], kept.syncs)
             self._asked_for = bool(syncs)
-            kept.running, kept.progress = scope, Progress("scan")
+            kept.running, kept.progress, kept.pace = scope, Progress("scan"), None
         self._engine.on_change()
         error: ReposyncError | None = None
         result: SyncResult | None = None
@@ -135,6 +135,10 @@ class Jobs:
             self._engine.beat()
             if progress.phase == "index" and self._ready == self._began:
                 self._ready = time.monotonic()
+            if progress.phase != "index":
+                kept.pace = None
+            elif kept.pace is None:
+                kept.pace = Pace(time.monotonic(), progress.files_done, progress.chunks_done)
             if progress.phase == "index":
                 kept.ready = True  # whatever comes next, a part of the tree can be put before the rest
                 if kept.stored.collection is None:

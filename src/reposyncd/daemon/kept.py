@@ -12,6 +12,9 @@ from reposyncd.store.catalog import Repo
 from reposyncd.sync.debounce import Debounce
 from reposyncd.sync.upkeep import Sync
 
+PACED_S = 1.0
+"""Before that nothing is said of how long it will take."""
+
 
 class Coverage(NamedTuple):
     """How much of a tree is watched."""
@@ -23,6 +26,24 @@ class Coverage(NamedTuple):
     unwatched: int = 0
     reason: str = ""
     """why not everything is watched, and what to do about it"""
+
+
+class Pace(NamedTuple):
+    """Where a job stood when it began to index; what came before tells nothing of how long the rest takes."""
+
+    since: float
+    """monotonic seconds"""
+    files: int
+    chunks: int
+
+
+def estimate(pace: Pace, progress: Progress, now: float) -> tuple[float | None, float | None]:
+    """(chunks per second, seconds left) as far as it can be said. Pure."""
+    elapsed, files = now - pace.since, progress.files_done - pace.files
+    if elapsed < PACED_S or files <= 0:
+        return None, None
+    left = max(0, progress.files_total - progress.files_done)
+    return max(0, progress.chunks_done - pace.chunks) / elapsed, left * elapsed / files
 
 
 class Stored(NamedTuple):
@@ -53,6 +74,8 @@ class Kept:
     running: Scope | None = None
     """what is being brought up to date"""
     progress: Progress | None = None
+    pace: Pace | None = None
+    """of the job under way"""
     trouble: str = ""
     """what the store waits for"""
     trouble_since: float = 0.0

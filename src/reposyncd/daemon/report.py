@@ -8,7 +8,8 @@ from typing import Any
 
 from reposyncd import __version__
 from reposyncd.daemon.engine import Engine
-from reposyncd.daemon.kept import Kept
+from reposyncd.daemon.kept import Kept, estimate
+from reposyncd.store.locks import CHROMA_LOCK, holder
 from reposyncd.sync.status import disk_trouble
 
 
@@ -40,7 +41,7 @@ def report(engine: Engine, started: float, problems: tuple[str, ...]) -> dict[st
             "location": os.path.join(engine.config.state_dir, "chroma"),
             "healthy": not trouble,
             "reason": trouble,
-            "lock": {"held": False, "holder": None, "waits": len(waits), "wait_s_max": 0.0},
+            "lock": _lock(engine, waits),
         },
         "incidents": [
             {"at": each.at_ns / 1e9, "what": each.what, "reason": each.reason, "place": each.place}
@@ -51,11 +52,22 @@ def report(engine: Engine, started: float, problems: tuple[str, ...]) -> dict[st
     }
 
 
+def _lock(engine: Engine, waits: list[Kept]) -> dict[str, Any]:
+    """Who holds Chroma's lock, how many repositories wait for the store, and for how long."""
+    holding = holder(os.path.join(engine.config.state_dir, "chroma", CHROMA_LOCK))
+    now = time.monotonic()
+    return {
+        "held": holding is not None,
+        "holder": holding,
+        "waits": len(waits),
+        "wait_s_max": max((now - kept.trouble_since for kept in waits), default=0.0),
+    }
+
+
 def _repo(engine: Engine, kept: Kept) -> dict[str, Any]:
     now = time.monotonic()
     state, reason = kept.state
     since = kept.debounce.since
-    progress = kept.progress
     return {
         "name": kept.repo.name,
         "root": kept.repo.root,
@@ -66,18 +78,26 @@ def _repo(engine: Engine, kept: Kept) -> dict[str, Any]:
         "chunks": kept.stored.chunks,
         "pending": len(kept.debounce),
         "lag_s": 0.0 if since is None else now - since,
-        "progress": None
-        if progress is None
-        else {
-            "phase": progress.phase,
-            "done": progress.files_done,
-            "total": progress.files_total,
-            "chunks": progress.chunks_done,
-        },
+        "progress": _progress(kept, now),
         "waiting": {"reason": kept.trouble, "for_s": now - kept.trouble_since} if kept.trouble else None,
         "last_sync": None if kept.last is None else kept.last.to_dict(),
         "synced_at": kept.synced_at,
         "watch": kept.coverage._replace(directories=engine.watching.count(kept.repo.root))._asdict(),
         "quarantined": list(kept.stored.quarantined),
         "errors": [] if kept.last is None else kept.last.to_dict()["errors"],
+    }
+
+
+def _progress(kept: Kept, now: float) -> dict[str, Any] | None:
+    progress, pace = kept.progress, kept.pace
+    if progress is None:
+        return None
+    rate, left_s = (None, None) if pace is None else estimate(pace, progress, now)
+    return {
+        "phase": progress.phase,
+        "done": progress.files_done,
+        "total": progress.files_total,
+        "chunks": progress.chunks_done,
+        "rate_chunks_s": rate,
+        "left_s": left_s,
     }

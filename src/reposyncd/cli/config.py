@@ -1,0 +1,114 @@
+"""`reposyncd config`: the effective configuration, and a file to begin with."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from reposyncd.cli import load_config
+from reposyncd.cli.text import printable
+from reposyncd.config import KEYS, config_path, sources
+from reposyncd.errors import ReposyncError
+
+
+@click.group("config")
+def command() -> None:
+    """Show the configuration, or write a file to begin with.
+
+    None is needed. A key comes from the environment, else from the file, else it has its default.
+    """
+
+
+@command.command("show")
+@click.option("--json", "as_json", is_flag=True, help="Print {key: {value, from}} as JSON.")
+@click.pass_context
+def show(ctx: click.Context, as_json: bool) -> None:
+    """Show every key, its value, and where that comes from.
+
+    A running daemon has what it read at its start, or when it was told to read it again: systemctl --user reload
+    reposyncd.
+    """
+    config = load_config(ctx)
+    places = sources(os.environ)
+    rows = {key.path: (getattr(getattr(config, key.section), key.name), places[key.path]) for key in KEYS}
+    if as_json:
+        click.echo(json.dumps({path: {"value": value, "from": place} for path, (value, place) in rows.items()}))
+        return
+    click.echo(f"state   {printable(config.state_dir)}\nsocket  {printable(config.socket)}\n")
+    width = max(map(len, rows))
+    for path, (value, place) in rows.items():
+        click.echo(f"{path:<{width}}  {printable(toml(value))}  ({printable(place)})")
+
+
+@command.command("path")
+def path() -> None:
+    """Print where the configuration file is looked for, whether it is there or not."""
+    click.echo(config_path(os.environ))
+
+
+@command.command("init")
+def init() -> None:
+    """Write a configuration file with every key, its default and what it is for, all commented out."""
+    place = config_path(os.environ)
+    try:
+        os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise ReposyncError(f"{place} is there already, and stays as it is") from None
+    except OSError as error:
+        raise ReposyncError(f"{place} cannot be written: {error.strerror}") from error
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(template())
+    click.echo(f"{printable(place)} is written; nothing in it counts until its # is removed")
+
+
+def template() -> str:
+    """A configuration file in which every key has its default, commented out."""
+    lines = ["# reposyncd. Remove the # of what you change; docs/configuration.md says more.", ""]
+    section = ""
+    for key in KEYS:
+        if key.section != section:
+            section = key.section
+            lines += [f"[{section}]", ""]
+        lines += [f"# {key.doc}", f"# Allowed: {key.allowed}.", f"# {key.name} = {toml(key.default)}", ""]
+    return "\n".join(lines)
+
+
+def reference() -> str:
+    """docs/configuration.md."""
+    lines = [_HEAD]
+    section = ""
+    for key in KEYS:
+        if key.section != section:
+            section = key.section
+            lines += [
+                f"\n## [{section}]\n",
+                "| key | default | allowed | variable | |",
+                "| --- | --- | --- | --- | --- |",
+            ]
+        cells = (f"`{key.name}`", f"`{toml(key.default)}`", key.allowed, f"`{key.variable}`", key.doc)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+_HEAD = """\
+# Configuration
+
+None is needed. A key is taken from the environment, else from the file, else it has its default. The file is
+`$REPOSYNCD_CONFIG`, else `~/.config/reposyncd/config.toml`; `reposyncd config init` writes one to begin with, and
+`reposyncd config show` says what counts and where it comes from. The service reads it at its start, and again on SIGHUP
+(`systemctl --user reload reposyncd`): a file with a mistake is refused then, and what was before stays.
+
+Made from `reposyncd.config.KEYS`: `python -c "import reposyncd.cli.config as c; print(c.reference(), end='')"`."""
+
+
+def toml(value: Any) -> str:
+    """A value as the file has it."""
+    if isinstance(value, tuple):
+        return json.dumps(list(value), ensure_ascii=False)
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return json.dumps(value, ensure_ascii=False)

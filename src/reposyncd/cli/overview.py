@@ -1,0 +1,142 @@
+"""The status report as a person reads it: a line for each repository, and below what is wrong and what to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from reposyncd.cli.text import ago, printable
+
+_LAG_S = 1.0
+"""A shorter lag is that of any change, and not worth a word."""
+
+_RIGHT = (2, 3)
+"""Columns of numbers."""
+
+_GAP = "  "
+
+_COLOURS = {"current": "green", "syncing": "cyan", "pending": "yellow", "missing": "yellow", "paused": "yellow"}
+"""Of a state; any other is red."""
+
+
+class Line(NamedTuple):
+    """A line, and where in it (from, to) which colour is, if any is."""
+
+    text: str
+    start: int = 0
+    end: int = 0
+    colour: str = ""
+
+
+def overview(report: dict[str, Any], now: float) -> list[Line]:
+    """`report` is as in docs/interface; `now` seconds since the epoch."""
+    lines = [Line(_daemon(report))]
+    lines += _table(report["repos"], now)
+    if not report["repos"] and report["store"]["healthy"]:
+        lines.append(Line("nothing is indexed yet; index a directory with: reposyncd sync PATH"))
+    lines += [Line(f"  {text}") for text in troubles(report, now)]
+    return lines
+
+
+def troubles(report: dict[str, Any], now: float) -> list[str]:
+    """What is wrong, and what to do about it; nothing, if all is well."""
+    found: list[str] = []
+    store, daemon = report["store"], report["daemon"]
+    if not store["healthy"]:
+        found.append(f"store: {store['reason']}")
+    if store.get("lock", {}).get("held") and store["lock"].get("waits"):
+        found.append(f"store: locked by process {store['lock']['holder']}")
+    if daemon.get("waits_for"):
+        found.append(f"first indexes wait: {daemon['waits_for']}")
+    found += [f"daemon: {problem}" for problem in daemon.get("problems", [])]
+    for repo in report["repos"]:
+        found += [f"{repo['name']}: {text}" for text in _troubles_of(repo)]
+    for incident in report.get("incidents", []):
+        found.append(
+            f"{ago(now - incident['at'])} ago the {incident['what']} was found damaged ({incident['reason']}). It was "
+            f"made anew; the damaged one is kept in {incident['place']}, and can be deleted"
+        )
+    return [printable(each) for each in found]
+
+
+def _troubles_of(repo: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    if repo.get("waiting"):
+        found.append(f"waiting for {ago(repo['waiting']['for_s'])}: {repo['waiting']['reason']}")
+    elif repo.get("reason") and repo["state"] != "current":
+        found.append(repo["reason"])
+    watch = repo.get("watch") or {}
+    if watch.get("mode") == "poll":
+        if watch["reason"] != repo.get("reason"):
+            found.append(watch["reason"])
+        found.append("what no event tells of is looked for now and then instead")
+    found += [f"quarantined until it changes: {path}" for path in repo.get("quarantined", [])]
+    return found
+
+
+def _daemon(report: dict[str, Any]) -> str:
+    daemon = report["daemon"]
+    if not daemon["running"]:
+        why = "not running" if daemon["state"] == "not running" else printable(daemon["state"])
+        return (
+            f"daemon: {why}; this is what was true at the last sync. "
+            "Start it with: reposyncd service install, or: reposyncd daemon"
+        )
+    state = printable(daemon.get("state") or "")
+    return f"daemon: {state or 'running'}, pid {daemon['pid']}, up {ago(daemon['uptime_s'] or 0)}"
+
+
+def _table(repos: Sequence[dict[str, Any]], now: float) -> list[Line]:
+    if not repos:
+        return []
+    rows: list[tuple[str, ...]] = [
+        ("NAME", "STATE", "FILES", "CHUNKS", "SYNCED", "WATCHED", "ROOT, AND WHAT IS GOING ON")
+    ]
+    rows += [_row(repo, now) for repo in repos]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [
+            cell.rjust(width) if column in _RIGHT else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        text = _GAP.join([*cells, row[-1]]).rstrip()
+        start = widths[0] + len(_GAP)
+        colour = "" if number == 0 else _COLOURS.get(repos[number - 1]["state"], "red")
+        lines.append(Line(text, start, start + len(row[1]), colour))
+    return lines
+
+
+def _row(repo: dict[str, Any], now: float) -> tuple[str, ...]:
+    watch = repo.get("watch") or {}
+    directories = f"{watch['directories']:,} dirs" if watch.get("directories") else "-"
+    if watch.get("unwatched"):
+        directories += f", not {watch['unwatched']:,}"
+    return (
+        printable(repo["name"]),
+        repo["state"],
+        f"{repo['files']:,}",
+        f"{repo['chunks']:,}",
+        "never" if repo.get("synced_at") is None else f"{ago(now - repo['synced_at'])} ago",
+        directories,
+        "; ".join([printable(repo["root"]), *_activity(repo)]),
+    )
+
+
+def _activity(repo: dict[str, Any]) -> list[str]:
+    """What is going on: progress and time left, changes that are not taken up yet."""
+    found: list[str] = []
+    progress = repo.get("progress")
+    if progress and not progress["total"]:
+        found.append("listing files")
+    elif progress:
+        found.append(f"{progress['done']:,} of {progress['total']:,} files, {progress['chunks']:,} chunks stored")
+        if progress.get("rate_chunks_s") is not None:
+            found.append(f"{progress['rate_chunks_s']:,.0f} chunks/s")
+        if progress.get("left_s") is not None:
+            found.append(f"{ago(progress['left_s'])} left")
+    if repo.get("pending"):
+        found.append(f"{repo['pending']:,} pending")
+    if (repo.get("lag_s") or 0) >= _LAG_S:
+        found.append(f"{ago(repo['lag_s'])} behind")
+    return found

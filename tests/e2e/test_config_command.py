@@ -1,0 +1,153 @@
+"""What the commands about commands say: configuration, completion, help."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import click
+import pytest
+
+from reposyncd.cli import _group
+from reposyncd.cli.config import reference, template
+from reposyncd.config import KEYS, load
+from reposyncd.daemon.api import Api
+from tests.live.service import until
+from tests.served import Shelf
+
+PROGRAM = [sys.executable, "-m", "reposyncd"]
+
+
+def environ(place: Path, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("REPOSYNCD_", "XDG_"))}
+    return {**kept, "HOME": str(place), "REPOSYNCD_STATE_DIR": str(place / "state"), **more}
+
+
+def run(place: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAM, *arguments], env=environ(place, **more), capture_output=True, text=True, cwd=place)
+
+
+def test_every_key_is_shown_with_its_value_and_where_it_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[watch]\n\nsettle = 0.5\n[index]\nexclude = ["a|b"]\n')
+    more = {"REPOSYNCD_CONFIG": str(tmp_path / "c.toml"), "REPOSYNCD_LIMITS__NICE": "3"}
+    shown = json.loads(run(tmp_path, "config", "show", "--json", **more).stdout)
+    assert set(shown) == {key.path for key in KEYS}
+    assert shown["watch.settle"] == {"value": 0.5, "from": f"{tmp_path}/c.toml, line 3"}
+    assert shown["limits.nice"] == {"value": 3, "from": "REPOSYNCD_LIMITS__NICE"}
+    assert shown["watch.poll"] == {"value": 60.0, "from": "default"}
+    text = run(tmp_path, "config", "show", **more).stdout
+    assert 'index.exclude           ["a|b"]' in text
+
+
+def test_a_file_to_begin_with_changes_nothing_and_is_never_overwritten(tmp_path: Path) -> None:
+    place = tmp_path / ".config" / "reposyncd" / "config.toml"
+    assert run(tmp_path, "config", "path").stdout == f"{place}\n"
+    assert run(tmp_path, "config", "init").returncode == 0
+    assert place.stat().st_mode & 0o777 == 0o600 and place.parent.stat().st_mode & 0o777 == 0o700
+    assert load(environ(tmp_path)) == load({**environ(tmp_path), "REPOSYNCD_CONFIG": os.devnull})
+    place.write_text("[watch]\nsettle = 1\n")
+    again = run(tmp_path, "config", "init")
+    assert again.returncode == 1 and "stays as it is" in again.stderr
+    assert "settle = 1" in place.read_text()
+
+
+def test_every_line_of_that_file_is_right_when_its_comment_sign_is_removed(tmp_path: Path) -> None:
+    names = {key.name for key in KEYS}
+    lines = [
+        line[2:] if line.startswith("# ") and line[2:].split(" = ")[0] in names else line
+        for line in template().splitlines()
+    ]
+    (tmp_path / "c.toml").write_text("\n".join(lines))
+    given = {**environ(tmp_path), "REPOSYNCD_CONFIG": str(tmp_path / "c.toml")}
+    assert load(given) == load({**given, "REPOSYNCD_CONFIG": os.devnull})
+    assert sum(" = " in line and not line.startswith("#") for line in lines) == len(KEYS)
+
+
+def test_the_page_of_all_keys_is_what_the_code_says() -> None:
+    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+    assert page.read_text() == reference()
+
+
+def commands(group: click.Group, path: str = "reposyncd") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found
+        yield f"{path} {name}", found
+        if isinstance(found, click.Group):
+            yield from commands(found, f"{path} {name}")
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(_group)))
+def test_every_command_and_option_says_what_it_is_for(path: str, command: click.Command) -> None:
+    assert command.help, path
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{path} {parameter.name}"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for path, command in commands(_group):
+        if not isinstance(command, click.Group):
+            name = path.split()[1]
+            assert f"reposyncd {name}" in readme or f"`{name} [" in readme, path
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes_commands_and_repositories(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    shelf = Shelf()
+    shelf.roots = {"application": str(tmp_path / "app"), "other": str(tmp_path)}
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "reposyncd"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m reposyncd "$@"\n')
+    program.chmod(0o755)
+
+    def complete(*words: str) -> list[str]:
+        script = (
+            f'eval "$(reposyncd completion bash)"; COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1};'
+            '_reposyncd_completion reposyncd; printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        env = environ(tmp_path, PATH=f"{tmp_path}/bin:{os.environ['PATH']}", REPOSYNCD_SOCKET=str(tmp_path / "s"))
+        return subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True).stdout.split()
+
+    assert complete("reposyncd", "st") == ["status"]
+    assert complete("reposyncd", "flush", "app") == []  # nobody to ask
+    with Api(shelf, str(tmp_path / "s"), state_dir=str(tmp_path / "state")):
+        assert complete("reposyncd", "flush", "app") == ["application"]
+        assert complete("reposyncd", "repo", "remove", "''") == ["application", "other"]
+
+
+def test_a_live_status_shows_what_changes_outlives_the_daemon_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    shelf = Shelf()
+    shelf.roots = {"lab": str(tmp_path / "tree")}
+    ours, theirs = pty.openpty()
+    env = environ(tmp_path, REPOSYNCD_SOCKET=str(tmp_path / "s"), TERM="xterm")
+    seen = bytearray()
+
+    def sees(text: bytes) -> bool:
+        os.set_blocking(ours, False)
+        with suppress(BlockingIOError):
+            seen.extend(os.read(ours, 65_536))
+        return text in seen
+
+    with Api(shelf, str(tmp_path / "s"), state_dir=str(tmp_path / "state")):
+        process = subprocess.Popen([*PROGRAM, "status", "--watch"], env=env, stdin=theirs, stdout=theirs, stderr=theirs)
+        until(lambda: sees(b"current"), "it is shown")
+        shelf.states["lab"] = "pending"
+        until(lambda: sees(b"somebody made it pending"), "the change is shown")
+    until(lambda: sees(b"not running"), "that the daemon is gone is shown")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    os.close(ours)
+    os.close(theirs)

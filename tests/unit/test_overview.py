@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reposyncd.cli.overview import overview, troubles
+from reposyncd.daemon.kept import PACED_S, Pace, estimate
+from reposyncd.model import Progress
+
+NOW = 1_000_000.0
+
+
+def repo(name: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "root": f"/srv/{name}",
+        "state": "current",
+        "reason": "",
+        "files": 1200,
+        "chunks": 21_500,
+        "pending": 0,
+        "lag_s": 0.0,
+        "progress": None,
+        "waiting": None,
+        "synced_at": NOW - 200,
+        "watch": {"mode": "inotify", "directories": 1204, "unwatched": 0, "reason": ""},
+        "quarantined": [],
+        **fields,
+    }
+
+
+def report(*repos: dict[str, Any], **daemon: Any) -> dict[str, Any]:
+    return {
+        "daemon": {"running": True, "pid": 7, "uptime_s": 90.0, "state": "idle", **daemon},
+        "store": {"healthy": True, "reason": "", "lock": {"held": False, "holder": None, "waits": 0}},
+        "incidents": [],
+        "repos": list(repos),
+    }
+
+
+def shown(found: dict[str, Any]) -> list[str]:
+    return [line.text for line in overview(found, NOW)]
+
+
+def test_each_repository_is_one_line_whose_columns_are_aligned() -> None:
+    progress = {"phase": "index", "done": 340, "total": 2100, "chunks": 900, "rate_chunks_s": 812.3, "left_s": 42.0}
+    found = shown(
+        report(repo("app"), repo("a-long-name", state="syncing", chunks=900, synced_at=None, progress=progress))
+    )
+    assert found == [
+        "daemon: idle, pid 7, up 2 min",
+        "NAME         STATE    FILES  CHUNKS  SYNCED     WATCHED     ROOT, AND WHAT IS GOING ON",
+        "app          current  1,200  21,500  3 min ago  1,204 dirs  /srv/app",
+        "a-long-name  syncing  1,200     900  never      1,204 dirs  /srv/a-long-name; 340 of 2,100 files, "
+        "900 chunks stored; 812 chunks/s; 42 s left",
+    ]
+
+
+def test_the_state_is_what_is_coloured() -> None:
+    lines = overview(report(repo("app"), repo("b", state="failed", reason="no room")), NOW)
+    assert [(line.text[line.start : line.end], line.colour) for line in lines if line.colour] == [
+        ("current", "green"),
+        ("failed", "red"),
+    ]
+
+
+def test_what_is_wrong_stands_below_with_its_remedy() -> None:
+    poll = {"mode": "poll", "directories": 3, "unwatched": 9, "reason": "raise it with: sudo sysctl x=1"}
+    found = report(
+        repo("a", state="failed", reason="no \x1broom"),
+        repo("b", watch=poll, quarantined=["c/d.py"]),
+        problems=["the engine has died"],
+    )
+    assert troubles(found, NOW) == [
+        "daemon: the engine has died",
+        r"a: no \x1broom",
+        "b: raise it with: sudo sysctl x=1",
+        "b: what no event tells of is looked for now and then instead",
+        "b: quarantined until it changes: c/d.py",
+    ]
+    assert shown(found)[-1] == "  b: quarantined until it changes: c/d.py"
+    assert troubles(report(repo("a")), NOW) == []
+
+
+def test_without_a_daemon_it_says_so_and_how_to_start_it() -> None:
+    found = report(repo("a", watch=None), running=False, state="not running")
+    assert "reposyncd service install" in shown(found)[0]
+
+
+@given(st.integers(0, 5000), st.integers(1, 5000), st.floats(PACED_S, 10_000), st.integers(0, 5000))
+def test_an_even_pace_is_told_exactly(done: int, more: int, elapsed: float, left: int) -> None:
+    progress = Progress("index", done + more, done + more + left, 10 * (done + more))
+    rate, left_s = estimate(Pace(100.0, done, 10 * done), progress, 100.0 + elapsed)
+    assert rate is not None and left_s is not None
+    assert abs(rate - 10 * more / elapsed) <= 1e-6 * rate + 1e-9
+    assert abs(left_s - left * elapsed / more) <= 1e-6 * left_s + 1e-9
+
+
+@given(st.floats(0, 100), st.integers(0, 100))
+def test_nothing_is_said_before_there_is_a_pace(elapsed: float, done: int) -> None:
+    known = estimate(Pace(0.0, 0, 0), Progress("index", done, 100, done), elapsed)
+    assert (known == (None, None)) == (elapsed < PACED_S or done == 0)
