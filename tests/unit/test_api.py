@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from reposyncd.client import Client, connect, running
-from reposyncd.daemon.api import BODY_BYTES, Api
+from reposyncd.daemon.api import ASKING, BODY_BYTES, Api
 from reposyncd.daemon.ledger import KEPT_S, Ledger
 from reposyncd.daemon.ports import Service
 from reposyncd.daemon.server import CONNECTIONS
@@ -35,7 +35,7 @@ from reposyncd.errors import (
     TransientStoreError,
     UsageError,
 )
-from tests.served import Shelf
+from tests.served import Shelf, Work
 
 LONG_S = 60.0
 """A time-out that only a test which is about to fail reaches."""
@@ -284,6 +284,38 @@ def test_status_and_tickets_are_answered_while_everybody_waits(shelf: Shelf, api
         assert ask(path, "GET", f"/v1/tickets/{number}?wait_s=0")[0] == 202
         shelf.gate.set()
         assert [receive(each)[0] for each in waiting] == [200] * len(waiting)
+
+
+def test_status_and_tickets_are_answered_while_the_service_is_slow_to_take_on_work(
+    path: str, tmp_path: Path, tree: Path
+) -> None:
+    asked, may_go_on = threading.Semaphore(0), threading.Event()
+
+    class Slow(Shelf):
+        def search(self, query: str, repo: str | None, limit: int) -> Work:
+            asked.release()
+            may_go_on.wait()
+            return super().search(query, repo, limit)
+
+    shelf = Slow()
+    shelf.roots = {"a": str(tree)}
+    with Api(shelf, path, state_dir=str(tmp_path)), ExitStack() as stack:
+        shelf.gate.clear()
+        number = ask(path, "POST", "/v1/flush", {"wait_s": 0})[1]["ticket"]
+        shelf.gate.set()
+        searching = [stack.enter_context(connect(path)) for _ in range(2 * ASKING)]
+        for each in searching:
+            each.settimeout(LONG_S)
+            each.sendall(b'POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{"query": "x"}')
+        for _ in range(ASKING):
+            assert asked.acquire(timeout=LONG_S)
+        assert ask(path, "GET", "/v1/status")[0] == 200
+        assert ask(path, "GET", "/v1/health")[0] == 200
+        assert ask(path, "GET", f"/v1/tickets/{number}")[0] == 200
+        assert not asked.acquire(blocking=False)
+        may_go_on.set()
+        assert {receive(each)[0] for each in searching} == {200}
+    shelf.close()
 
 
 def test_a_client_that_goes_while_it_waits_frees_its_place_and_its_ticket(shelf: Shelf, api: Api, path: str) -> None:
