@@ -24,6 +24,10 @@ class Work:
     def wait(self, timeout_s: float) -> bool:
         return bool(wait_for([self._future], timeout_s).done)
 
+    def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self._future.add_done_callback(lambda _: callback())
+        return lambda: None
+
     def result(self) -> dict[str, Any]:
         return self._future.result(0)
 

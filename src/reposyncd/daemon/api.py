@@ -6,23 +6,29 @@ and a ticket, which `GET /v1/tickets/{ticket}` redeems. Errors are `{"error": {"
 
 from __future__ import annotations
 
-import io
+import asyncio
 import json
 import os
-import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote_to_bytes
+
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from reposyncd.client import STATE_HEADER
 from reposyncd.daemon.ledger import Ledger
 from reposyncd.daemon.ports import Service, Ticket
-from reposyncd.daemon.unix_socket import CONNECTIONS, GRACE_S, UnixSocket
+from reposyncd.daemon.server import GRACE_S, HEAD_BYTES, Server
+from reposyncd.daemon.unix_socket import listen
 from reposyncd.errors import (
     BusyError,
     DaemonNotRunningError,
@@ -45,6 +51,12 @@ WAIT_S = 20.0
 """How long a request waits for the work, unless it says otherwise. Clients tend to give up after 30 s."""
 
 WAIT_MAX_S = 25.0
+
+ASKING = 8
+"""Requests that are asked of the service at once, a thread each: a search or a flush may take seconds there."""
+
+LOOKING = 4
+"""The same for those that only look, so that they never wait for the others."""
 
 HITS = 1000
 """The most results of one search."""
@@ -100,24 +112,32 @@ class _RefusedError(Exception):
         self.answer = Answer(status, {"error": {"code": code, "message": message}}, headers)
 
 
-class _GoneError(Exception):
-    """Raised when the client is gone."""
-
-
 class Api:
     """Serves `service` at the socket `path`, from when it is made until it is closed; a context manager.
 
     A client that names another state directory than `state_dir` is refused. Raises BusyError if another daemon listens
-    there, and ReposyncError if the place cannot be used. `request_s` is for tests.
+    there, and ReposyncError if the place cannot be used. `on_death` is called, from the thread that serves, if that
+    ends by itself. `request_s` is for tests.
     """
 
-    def __init__(self, service: Service, path: str, *, state_dir: str, request_s: float = REQUEST_S) -> None:
+    def __init__(
+        self,
+        service: Service,
+        path: str,
+        *,
+        state_dir: str,
+        request_s: float = REQUEST_S,
+        on_death: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
         self._service = service
+        self._path = path
         self._state_dir = os.path.realpath(state_dir)
-        self._request_s = request_s
         self._ledger = Ledger(time.monotonic)
-        full = OverloadedError(f"{CONNECTIONS} requests are being answered; try again when some are done")
-        self._socket = UnixSocket(path, self._converse, refusal=_http(_failure(full)))
+        self._asking = CapacityLimiter(ASKING)
+        self._looking = CapacityLimiter(LOOKING)
+        self._closing = threading.Lock()
+        listening, self._inode = listen(path)
+        self._server = Server(self._serve, listening, request_s=request_s, refuse=_refused, on_death=on_death)
 
     def __enter__(self) -> Api:
         return self
@@ -125,72 +145,105 @@ class Api:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def connections(self) -> int:
+        """Clients that are connected."""
+        return self._server.connections
+
+    def ping(self, timeout_s: float) -> bool:
+        """Whether the thread that serves comes by within that time. For any other thread."""
+        return self._server.ping(timeout_s)
+
     def close(self, grace_s: float = GRACE_S) -> None:
         """Listens no more, at once; requests that are being answered have `grace_s` to end, and are cut off then.
 
-        Tickets that the service fails before this are answered with their error. May be called again.
+        Tickets that the service fails before this are answered with their error. May be called again. The socket's file
+        is removed if it still is this one.
         """
-        self._socket.close(grace_s)
-
-    def _converse(self, connection: socket.socket) -> None:
-        """One request and its answer. Raises OSError if the client goes away, or takes too long to read."""
-        request = _Request(connection, self._request_s)
-        try:
-            answer, content = self._answer(request)
-        except _GoneError:
+        if not self._closing.acquire(blocking=False):
             return
-        connection.settimeout(self._request_s)  # for sendall that is the time for all of it
-        connection.sendall(content)
+        with suppress(OSError):  # while this still listens, nobody takes the place for free
+            if os.lstat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
+        self._server.close(grace_s)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request and its answer; an ASGI application."""
+        request = Request(scope, receive)
+        try:
+            answer, content = await self._answer(request)
+        except ClientDisconnect:
+            return
+        await Response(content, answer.status, {**answer.headers}, "application/json")(scope, receive, send)
         if answer.redeems:
             self._ledger.forget(answer.redeems)
 
-    def _answer(self, request: _Request) -> tuple[Answer, bytes]:
-        """The answer, and as it is sent."""
-        head_only = request.command == "HEAD"
+    async def _answer(self, request: Request) -> tuple[Answer, bytes]:
+        """The answer, and its body as it is sent."""
         try:
             try:
-                answer = request.refusal or self._route(request)
+                answer = await self._route(request)
             except _RefusedError as refused:
                 answer = refused.answer
             except ReposyncError as error:
                 answer = _failure(error)
-            return answer, _http(answer, head_only)
-        except _GoneError:
+            return answer, _json_of(answer)
+        except ClientDisconnect:
             raise
         except Exception:  # the border: whatever the service did wrong, the next request is served
             traceback.print_exc(file=sys.stderr)
             message = "something went wrong inside the daemon that should not; its log has the details"
             answer = _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message).answer
-            return answer, _http(answer, head_only)
+            return answer, _json_of(answer)
 
-    def _route(self, request: _Request) -> Answer:
+    async def _route(self, request: Request) -> Answer:
+        path, query = request.scope["raw_path"].decode("ascii"), request.scope["query_string"].decode("latin-1")
+        if not path.startswith("/"):
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, "bad_http", "the path does not begin with /")
+        if len(path) + len(query) > HEAD_BYTES:  # h11 counts only a head that arrives in parts
+            raise _RefusedError(HTTPStatus.REQUEST_URI_TOO_LONG, "bad_http", "the path is too long")
+        if sum(len(name) + len(value) for name, value in request.headers.raw) > HEAD_BYTES:
+            raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "bad_http", "the headers are too long")
+        if request.scope["http_version"] not in ("1.0", "1.1"):
+            raise _RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "bad_http", "this is HTTP/1.1")
         self._check_state(request.headers.get(STATE_HEADER))
-        path, _, query = request.path.partition("?")
         segments = tuple(path.split("/")[1:])
         if segments[:2] == ("v1", "tickets") and len(segments) == 3:
-            if request.command != "GET":
-                raise _wrong_method(request.command, path, ["GET"])
+            if request.method != "GET":
+                raise _wrong_method(request.method, path, ["GET"])
             wait_s = _values({}, _query(query)).pop("wait_s")
-            return self._wait(segments[2], self._ledger.find(segments[2]), wait_s)
+            return await self._wait(request, segments[2], self._ledger.find(segments[2]), wait_s)
         methods, name = _find(segments, path)
-        route = methods.get(request.command)
+        route = methods.get(request.method)
         if route is None:
-            raise _wrong_method(request.command, path, methods)
+            raise _wrong_method(request.method, path, methods)
         if route.answer:
             if query:
                 raise UsageError(f"{path} takes no query string")
-            return route.answer(self._service)
-        values = _values(route.fields, {**_query(query), **_json(request.body())})
+            return await to_thread.run_sync(route.answer, self._service, limiter=self._looking)
+        values = _values(route.fields, {**_query(query), **_json(await _body(request))})
         wait_s = values.pop("wait_s")
         if name is not None:
             values["repo"] = name
         ask = cast(Callable[[Service, dict[str, Any]], Ticket], route.ask)
-        number, ticket = self._ledger.add(lambda: ask(self._service, values))
-        return self._wait(number, ticket, wait_s)
 
-    def _wait(self, number: str, ticket: Ticket, wait_s: float) -> Answer:
-        if not ticket.wait(wait_s):
-            return Answer(HTTPStatus.ACCEPTED, {"ticket": number, "progress": ticket.progress()})
+        def asked() -> tuple[str, Ticket]:
+            return self._ledger.add(lambda: ask(self._service, values))
+
+        number, ticket = await to_thread.run_sync(asked, limiter=self._asking)
+        try:
+            return await self._wait(request, number, ticket, wait_s)
+        except ClientDisconnect:
+            self._ledger.forget(number)  # nobody was told the number
+            raise
+
+    async def _wait(self, request: Request, number: str, ticket: Ticket, wait_s: float) -> Answer:
+        """Waits without a thread. Raises ClientDisconnect."""
+        await _body(request)  # what follows it is the end of the connection
+        await _ended(request, ticket, wait_s)
+        if not ticket.wait(0):
+            progress = await to_thread.run_sync(ticket.progress, limiter=self._looking)
+            return Answer(HTTPStatus.ACCEPTED, {"ticket": number, "progress": progress})
         try:
             return Answer(HTTPStatus.OK, ticket.result(), redeems=number)
         except ReposyncError as error:
@@ -205,122 +258,70 @@ class Api:
             )
 
 
-class _Request(BaseHTTPRequestHandler):
-    """A request as far as its head; the body is read when it is asked for. `refusal` is set if it is none."""
+async def _body(request: Request) -> bytes:
+    """The body. Raises _RefusedError if it is too large, and ClientDisconnect."""
+    too_large = _RefusedError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"the body has more than {BODY_BYTES:,} bytes"
+    )
+    if int(request.headers.get("Content-Length", "0")[:_DIGITS]) > BODY_BYTES:
+        raise too_large
+    if not hasattr(request.state, "body"):
+        content = bytearray()
+        async for part in request.stream():
+            content += part
+            if len(content) > BODY_BYTES:
+                raise too_large
+        request.state.body = bytes(content)
+    return cast(bytes, request.state.body)
 
-    default_request_version = "HTTP/1.1"  # whoever sends garbage gets an answer with a head
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, connection: socket.socket, limit_s: float) -> None:
-        self.connection = connection
-        self.refusal: Answer | None = None
-        self.command = ""
-        self._limit_s = limit_s
-        # send_error is ours, so there is no wfile. Whatever is no HTTP is seen by http.server.
-        self.rfile = io.BufferedReader(_Stream(connection, time.monotonic() + limit_s))
-        try:
-            self._read_head()
-        except TimeoutError:
-            self.refusal = _too_slow(limit_s).answer
-        except _RefusedError as refused:
-            self.refusal = refused.answer
-
-    def _read_head(self) -> None:
-        self.raw_requestline = self.rfile.readline(_LINE_BYTES + 1)
-        if not self.raw_requestline:
-            raise ConnectionResetError
-        if len(self.raw_requestline) > _LINE_BYTES:
-            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
-        elif not self.parse_request():
-            if self.refusal is None:
-                self.send_error(HTTPStatus.BAD_REQUEST)
-        elif not self.path.startswith("/"):
-            self.send_error(HTTPStatus.BAD_REQUEST, "the path does not begin with /")
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Called for what is no HTTP."""
-        status = HTTPStatus(code)
-        self.refusal = _RefusedError(status, "bad_http", explain or message or status.phrase).answer
-
-    def handle_expect_100(self) -> bool:
-        """Whether the client may send its body; it is told so. One that is too large is not even asked for."""
-        self._length()
-        self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return True
-
-    def body(self) -> bytes:
-        """The body. Raises _RefusedError if it is too large, too slow or shorter than promised."""
-        length = self._length()
-        try:
-            content = self.rfile.read(length)
-        except TimeoutError:
-            raise _too_slow(self._limit_s) from None
-        except OSError:
-            raise _GoneError from None
-        if len(content) < length:
-            raise _GoneError
-        return content
-
-    def _length(self) -> int:
-        if "Transfer-Encoding" in self.headers:
-            raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "bad_http", "a body needs a Content-Length")
-        given = self.headers.get("Content-Length", "0").strip()
-        if not (given.isascii() and given.isdigit()):
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "bad_http", "Content-Length is no number")
-        length = int(given[:_DIGITS])
-        if length > BODY_BYTES:
-            message = f"the body has more than {BODY_BYTES:,} bytes"
-            raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
-        return length
-
-
-_LINE_BYTES = 65_536
-"""Of the request line, as of every header in http.client."""
 
 _DIGITS = 12
 """Of a length that are looked at: that many are too large in any case."""
 
 
-class _Stream(io.RawIOBase):
-    """Reads from a connection until a moment (monotonic seconds), however slowly the bytes arrive."""
+async def _ended(request: Request, ticket: Ticket, wait_s: float) -> None:
+    """Returns when the ticket has ended, or after that time. Raises ClientDisconnect."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
 
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
-        self._connection = connection
-        self._deadline = deadline
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(ended.set)
 
-    def readable(self) -> bool:
-        return True
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
 
-    def readinto(self, buffer: Any) -> int:
-        left_s = self._deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        self._connection.settimeout(left_s)
-        return self._connection.recv_into(buffer)
+    take_back = ticket.on_end(wake)
+    waits = [asyncio.create_task(ended.wait()), asyncio.create_task(gone())]
+    try:
+        done, _ = await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if waits[1] in done:
+            raise ClientDisconnect
+    finally:
+        take_back()
+        for each in waits:
+            each.cancel()
 
 
-def _http(answer: Answer, head_only: bool = False) -> bytes:
-    """The answer as it is sent. Raises ValueError if it is no JSON."""
-    body = json.dumps(answer.content, allow_nan=False).encode() + b"\n"
-    headers = {
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)),
-        "Connection": "close",
-        **answer.headers,
-    }
-    head = f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
-    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
-    return head.encode("latin-1") + (b"" if head_only else body)
+def _json_of(answer: Answer) -> bytes:
+    """The body as it is sent. Raises ValueError if it is no JSON."""
+    return json.dumps(answer.content, allow_nan=False).encode() + b"\n"
+
+
+def _refused(status: int, message: str) -> bytes:
+    """The whole of the answer to what never gets to the application."""
+    code = {408: "too_slow", 503: OverloadedError.code}.get(status, "bad_http")
+    body = _json_of(Answer(HTTPStatus(status), {"error": {"code": code, "message": message}}))
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    ).encode("latin-1") + body
 
 
 def _failure(error: ReposyncError) -> Answer:
     status = next(_STATUS[each] for each in type(error).__mro__ if each in _STATUS)
     return Answer(status, {"error": {"code": error.code, "message": str(error)}})
-
-
-def _too_slow(limit_s: float) -> _RefusedError:
-    message = f"the request was not there after {limit_s:g} s"
-    return _RefusedError(HTTPStatus.REQUEST_TIMEOUT, "too_slow", message)
 
 
 def _wrong_method(method: str, path: str, allowed: Any) -> _RefusedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -10,6 +11,10 @@ class Ticket(Protocol):
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it is done, or has failed, within that time."""
+
+    def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Has it called once, when this ends, from any thread; at once, if it has ended. It returns at once, and raises
+        nothing. What is returned takes that back."""
 
     def result(self) -> dict[str, Any]:
         """JSON. Raises the ReposyncError that it failed with. Only when it is done."""
@@ -20,7 +25,9 @@ class Ticket(Protocol):
 
 
 class Service(Protocol):
-    """What the API serves. Every method is thread-safe and returns at once; may raise ReposyncError.
+    """What the API serves. Every method is thread-safe and may raise ReposyncError.
+
+    `status` returns at once; `search` and `flush` may take seconds, the others wait for nothing but a lock.
 
     A repo is meant by its name or by the absolute path of its root; None means all.
     """

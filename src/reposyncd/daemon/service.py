@@ -45,6 +45,9 @@ AGAIN_AT_MOST = 5
 
 AGAIN_WITHIN_S = 600.0
 
+PING_S = 2.0
+"""How long the API's event loop may take to come by: nothing that it does itself takes a hundredth of that."""
+
 
 class Daemon:
     """A `ports.Service` over an engine, which is started again when it dies.
@@ -79,6 +82,8 @@ class Daemon:
         self._again: float | None = None
         """when the engine is started again"""
         self._api: Api | None = None
+        self._api_error: BaseException | None = None
+        """what the API's thread died of, until it is started again"""
         self._assemble()
         self._reported: dict[str, Any] = {}
         """the last report"""
@@ -121,10 +126,17 @@ class Daemon:
             if self.error:
                 raise self.error
             self.status()
-            self._api = Api(self, self._config.socket, state_dir=self._config.state_dir)
+            self._api = self._answering()
         except BaseException:
             self.stop()
             raise
+
+    def _answering(self) -> Api:
+        return Api(self, self._config.socket, state_dir=self._config.state_dir, on_death=self._on_api_death)
+
+    def _on_api_death(self, error: BaseException) -> None:
+        self._api_error = error
+        self._on_change()
 
     @property
     def is_ready(self) -> bool:
@@ -138,7 +150,14 @@ class Daemon:
 
     def mend(self, now: float) -> float | None:
         """Starts again what has died; returns when there will be more to do, on the monotonic clock. Raises what the
-        engine died of when it has died too often."""
+        engine died of when it has died too often, and what keeps the API from answering again."""
+        if self._api_error and self._api and not self.engine.is_told_to_stop:
+            why = described(self._api_error)
+            self._api_error = None
+            self._troubles.append(f"the API has died, and was started again: {why}")
+            say(DIED, what="the API", reason=why)
+            self._api.close()
+            self._api = self._answering()
         if not self._ended.is_set() or self.engine.is_told_to_stop:
             return None
         if self._again is None:
@@ -192,6 +211,7 @@ class Daemon:
             Vital("the engine", lambda: self.engine.is_well),
             Vital("the watcher", lambda: self.engine.is_watcher_well),
             Vital("the index process", lambda: self.engine.is_index_well),
+            Vital("the API", lambda: self._api is None or self._api.ping(PING_S)),
         ]
 
     @property
@@ -259,7 +279,15 @@ class Daemon:
             return {}
 
         asked = self.engine.ask(ask)
-        return _Chained(asked, work)
+
+        def give_up() -> None:
+            try:
+                asked.result()
+            except ReposyncError as error:
+                work.fail(error)
+
+        asked.on_end(give_up)
+        return work
 
     def flush(self, repo: str | None) -> Work:
         """Done when every change of before is in the index."""
@@ -309,30 +337,3 @@ class Daemon:
 
             work.done({"hits": [asdict(hit) for hit in hits]})
         return work
-
-
-class _Chained(Work):
-    """Work that begins when the asking for it is done; fails if that does."""
-
-    def __init__(self, asked: Work, work: Work) -> None:
-        super().__init__(work.progress)
-        self._asked = asked
-        self._work = work
-
-    def wait(self, timeout_s: float) -> bool:
-        until = time.monotonic() + timeout_s
-        if not self._asked.wait(timeout_s):
-            return False
-        return self._failed or self._work.wait(max(0.0, until - time.monotonic()))
-
-    def result(self) -> dict[str, Any]:
-        self._asked.result()
-        return self._work.result()
-
-    @property
-    def _failed(self) -> bool:
-        try:
-            self._asked.result()
-        except ReposyncError:
-            return True
-        return False

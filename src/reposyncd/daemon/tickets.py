@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from reposyncd.errors import ReposyncError
@@ -15,12 +16,24 @@ class Work:
     def __init__(self, progress: Callable[[], dict[str, Any]]) -> None:
         self._progress = progress
         self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
         self._result: dict[str, Any] = {}
         self._error: ReposyncError | None = None
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it has ended within that time."""
         return self._ended.wait(timeout_s)
+
+    def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Has it called once, when this ends, in the thread that ends it; at once, if it has ended. It returns at once,
+        and raises nothing. What is returned takes that back."""
+        with self._lock:
+            if not self._ended.is_set():
+                self._listeners.append(callback)
+                return lambda: self._drop(callback)
+        callback()
+        return lambda: None
 
     def result(self) -> dict[str, Any]:
         """What came of it, as JSON. Raises what it failed with."""
@@ -33,14 +46,26 @@ class Work:
         return self._progress()
 
     def done(self, result: dict[str, Any]) -> None:
-        """It has ended well."""
-        self._result = result
-        self._ended.set()
+        """It has ended well. What has ended does not end again."""
+        self._end(result, None)
 
     def fail(self, error: ReposyncError) -> None:
         """It has ended badly."""
-        self._error = error
-        self._ended.set()
+        self._end({}, error)
+
+    def _end(self, result: dict[str, Any], error: ReposyncError | None) -> None:
+        with self._lock:
+            if self._ended.is_set():
+                return
+            self._result, self._error = result, error
+            self._ended.set()
+            listeners, self._listeners = self._listeners, []
+        for callback in listeners:
+            callback()
+
+    def _drop(self, callback: Callable[[], None]) -> None:
+        with self._lock, suppress(ValueError):
+            self._listeners.remove(callback)
 
 
 class Flush(Work):
