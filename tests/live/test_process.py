@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from reposyncd.client import Client
-from reposyncd.daemon.service import AGAIN_AT_MOST
+from reposyncd.daemon.supervise import AGAIN_AT_MOST
 from reposyncd.errors import DaemonNotRunningError, OverloadedError, ReposyncError
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reposyncd.daemon.bell import Bell
 from reposyncd.daemon.log import Log, logging_to, writer
 from reposyncd.daemon.summary import summary
-from reposyncd.daemon.supervise import Vital, Watchdog
+from reposyncd.daemon.supervise import AGAIN_AT_MOST, AGAIN_S, AGAIN_WITHIN_S, Deaths, Vital, Watchdog
 
 
 class Part:
@@ -55,6 +55,19 @@ def test_it_is_fed_only_while_every_part_is_well(rounds: list[list[bool]]) -> No
             expected.append(now)
         assert watchdog.stalled == tuple(str(n) for n, is_well in enumerate(states) if not is_well)
     assert fed == expected
+
+
+def test_what_dies_is_started_again_ever_later_and_given_up_when_it_dies_too_often() -> None:
+    deaths = Deaths()
+    now, waits = 0.0, []
+    for _ in range(AGAIN_AT_MOST):
+        again = deaths.again(now)
+        assert again is not None
+        waits.append(again - now)
+        now = again
+    assert waits == [AGAIN_S * 2**number for number in range(AGAIN_AT_MOST)]
+    assert deaths.again(now) is None
+    assert deaths.again(now + AGAIN_WITHIN_S) == now + AGAIN_WITHIN_S + AGAIN_S
 
 
 def test_a_part_that_hangs_is_named_in_the_log_once() -> None:

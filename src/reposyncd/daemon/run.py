@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -51,6 +52,9 @@ _STALLS = 0.5
 
 _LOOK_S = 0.2
 """Between two looks at whether a configuration has been taken up."""
+
+_GOODBYE_S = 0.3
+"""How long those who waited for something may take to read that it ended."""
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -188,8 +192,18 @@ class _Process:
                 self._daemon.abandon()
             if self._bell.wait((STOP_S if is_abandoned else BATCH_S) - elapsed):
                 os._exit(128 + why)
-        self._daemon.close()
+        self._daemon.close(_GOODBYE_S)
         say(STOPPED)
+        if self._are_left(began + STOP_S):
+            self._log.say_counted(math.inf)
+            os._exit(0)
+
+    def _are_left(self, until: float) -> bool:
+        """Whether threads go on that the interpreter would wait for: a search that hangs, for example."""
+        others = [each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon]
+        for each in others:
+            each.join(max(0.0, until - time.monotonic()))
+        return any(each.is_alive() for each in others)
 
 
 def _difference(before: Config, after: Config) -> str:

@@ -33,7 +33,7 @@ HEAD_BYTES = 65_536
 GRACE_S = 1.0
 """How long a request that is being answered may go on after the close."""
 
-_END_S = 5.0
+_END_S = 0.5
 """How long the thread may take to end after everything was cut off; it is left then, and ends with the process."""
 
 Refuse = Callable[[int, str], bytes]

@@ -14,8 +14,9 @@ from reposyncd.daemon.engine import STALL_S, Engine
 from reposyncd.daemon.notices import DIED, described, say
 from reposyncd.daemon.report import report
 from reposyncd.daemon.roster import Discovery, Missing, Roots, Roster
+from reposyncd.daemon.server import GRACE_S
 from reposyncd.daemon.summary import summary
-from reposyncd.daemon.supervise import Vital
+from reposyncd.daemon.supervise import Deaths, Vital
 from reposyncd.daemon.tickets import Flush, Work
 from reposyncd.errors import (
     CorruptStoreError,
@@ -37,16 +38,11 @@ STOP_S = 30.0
 _PATIENCE_S = 1.0
 """How long a look at the state waits for the engine, which holds its lock for microseconds."""
 
-AGAIN_S = 1.0
-"""An engine that has died is started again after so long, and after twice that the next time."""
-
-AGAIN_AT_MOST = 5
-"""Times that this is tried within AGAIN_WITHIN_S. Then the whole service ends, and systemd starts it, or gives up."""
-
-AGAIN_WITHIN_S = 600.0
-
 PING_S = 2.0
-"""How long the API's event loop may take to come by: nothing that it does itself takes a hundredth of that."""
+"""How long the API's thread may take to come by; it takes a millisecond."""
+
+_TROUBLES = 10
+"""Deaths that status tells of: the last ones."""
 
 
 class Daemon:
@@ -75,10 +71,9 @@ class Daemon:
         self._started = time.monotonic()
         self.error: BaseException | None = None
         """what the engine ended of, if it has ended badly"""
-        self._troubles: list[str] = []
+        self._troubles: deque[str] = deque(maxlen=_TROUBLES)
         """what has died since the start"""
-        self._deaths: deque[float] = deque(maxlen=AGAIN_AT_MOST)
-        """of engines, on the monotonic clock"""
+        self._deaths, self._api_deaths = Deaths(), Deaths()
         self._again: float | None = None
         """when the engine is started again"""
         self._api: Api | None = None
@@ -149,36 +144,35 @@ class Daemon:
         return self._ended.is_set()
 
     def mend(self, now: float) -> float | None:
-        """Starts again what has died; returns when there will be more to do, on the monotonic clock. Raises what the
-        engine died of when it has died too often, and what keeps the API from answering again."""
-        if self._api_error and self._api and not self.engine.is_told_to_stop:
-            why = described(self._api_error)
-            self._api_error = None
-            self._troubles.append(f"the API has died, and was started again: {why}")
-            say(DIED, what="the API", reason=why)
+        """Starts again what has died; returns when there will be more to do, on the monotonic clock. Raises what it
+        died of, when it dies too often, and what keeps the API from answering again."""
+        if self.engine.is_told_to_stop:
+            return None
+        if self._api and self._api_error:
+            error, self._api_error = self._api_error, None
+            if self._note_death("the API", error, self._api_deaths, now) is None:
+                raise error
             self._api.close()
             self._api = self._answering()
-        if not self._ended.is_set() or self.engine.is_told_to_stop:
+        if not self._ended.is_set():
             return None
         if self._again is None:
-            if (
-                len(self._deaths) == AGAIN_AT_MOST
-                and now - self._deaths[0] < AGAIN_AT_MOST * AGAIN_S * 2**AGAIN_AT_MOST
-            ):
-                assert self.error  # noqa: S101 - it was not told to end
-                raise self.error
-            self._deaths.append(now)
-            recent = sum(now - each < AGAIN_WITHIN_S for each in self._deaths)
-            self._again = now + AGAIN_S * 2 ** (recent - 1)
-            why = described(self.error) if self.error else "nobody knows"
-            self._troubles.append(f"the engine has died, and was started again: {why}")
-            say(DIED, what="the engine", reason=why)
+            error = self.error or RuntimeError("the engine has ended, and nobody told it to")
+            self._again = self._note_death("the engine", error, self._deaths, now)
+            if self._again is None:
+                raise error
         if now < self._again:
             return self._again
         self._again, self.error = None, None
         self._assemble()
         self.engine.start()
         return None
+
+    def _note_death(self, what: str, error: BaseException, deaths: Deaths, now: float) -> float | None:
+        why = described(error)
+        self._troubles.append(f"{what} has died, and was started again: {why}")
+        say(DIED, what=what, reason=why)
+        return deaths.again(now)
 
     def reconfigure(self, config: Config) -> Work:
         """Done when all is as this configuration has it, but for the places of state and socket."""
@@ -199,10 +193,10 @@ class Daemon:
         self._ended.wait(STOP_S)
         self.close()
 
-    def close(self) -> None:
-        """Answers no more."""
+    def close(self, grace_s: float = GRACE_S) -> None:
+        """Answers no more; those who are being answered have `grace_s` to read it."""
         if self._api:
-            self._api.close()
+            self._api.close(grace_s)
 
     @property
     def vitals(self) -> list[Vital]:

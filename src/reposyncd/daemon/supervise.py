@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,28 @@ from reposyncd.daemon.notices import STALLED, say
 
 FEEDS = 2
 """Times that the watchdog is fed within its time: the recommendation of sd_watchdog_enabled(3)."""
+
+
+AGAIN_S = 1.0
+"""What has died is started again after so long, and after twice that the next time."""
+
+AGAIN_AT_MOST = 5
+"""Times that this is tried within AGAIN_WITHIN_S. Then the whole service ends, and systemd starts it, or gives up."""
+
+AGAIN_WITHIN_S = 600.0
+
+
+class Deaths:
+    """Of one part: when it is to be started again. Pure: the clock (monotonic seconds) is an argument."""
+
+    def __init__(self) -> None:
+        self._at: deque[float] = deque(maxlen=AGAIN_AT_MOST)
+
+    def again(self, now: float) -> float | None:
+        """It has died: when to start it again. None: it dies too often."""
+        recent = sum(now - each < AGAIN_WITHIN_S for each in self._at)
+        self._at.append(now)
+        return None if recent == AGAIN_AT_MOST else now + AGAIN_S * 2**recent
 
 
 class Vital(NamedTuple):
