@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -175,3 +176,9 @@ def test_the_text_for_people_has_the_time_and_the_level() -> None:
     text = as_text(line_of(record))
     assert text.endswith(" error: it failed") and text[4] == "-"
     assert json.loads(as_json(line_of(record)))["logger"] == "library"
+
+
+def test_the_table_of_events_in_the_documentation_is_complete() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "systemd.md").read_text()
+    for each in NOTICES:
+        assert f"| {each.name} | {each.id} | {each.text.splitlines()[0]} |\n" in page
