@@ -49,7 +49,8 @@ def _spent(pid: int) -> _Spent:
     return _Spent(time.monotonic(), (utime + stime) / _TICKS_PER_S, switches)
 
 
-def _weigh(pid: int, what: str) -> None:
+def weigh(pid: int, what: str) -> None:
+    """Prints its memory, beside the aim."""
     kb = dict.fromkeys(("Rss", "Pss", "Private"), 0)
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value = line.split()[:2]
@@ -95,22 +96,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         environ = {"REPOSYNCD_STORE__IDLE": str(_IDLE_S)}
         with Daemon(place, environ) as daemon:
-            _weigh(daemon.pid, "before anything is added")
+            weigh(daemon.pid, "before anything is added")
             daemon.index(os.path.realpath(arguments.path))
             daemon.settle()
             daemon.wait_for_lonely(_LEAVES_S)
-            _weigh(daemon.pid, "after indexing")
+            weigh(daemon.pid, "after indexing")
         with Daemon(place, environ) as daemon:
             daemon.settle()
             daemon.wait_for_lonely(_LEAVES_S)
             repo, status = daemon.repo(), daemon.status()["daemon"]
-            _weigh(daemon.pid, "after a start")
+            weigh(daemon.pid, "after a start")
             print(f"{repo['files']:,} files, {repo['chunks']:,} chunks, {status['watches']:,} watches")
             before = _spent(daemon.pid)
             time.sleep(arguments.minutes * 60)
             after = _spent(daemon.pid)
             seconds = after.at - before.at
-            _weigh(daemon.pid, f"{arguments.minutes:g} minutes later")
+            weigh(daemon.pid, f"{arguments.minutes:g} minutes later")
             cpu_s = after.cpu_s - before.cpu_s
             print(f"CPU {cpu_s:.2f} s in {seconds:.0f} s: {cpu_s / seconds * _HOUR_S:.1f} s per hour")
             switches = after.switches - before.switches

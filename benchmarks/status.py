@@ -1,7 +1,14 @@
-"""`reposyncd status` as a whole process against `python -c pass`, in turns: without a daemon, and with an idle one."""
+"""`reposyncd status` as a whole process against `python -c pass`, in turns.
+
+    python -m benchmarks.status PATH
+
+PATH is only read. With a daemon that indexes it for the first time, which takes a core or two; with an idle one; and
+without any. Medians.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -11,8 +18,6 @@ from benchmarks.daemon import Daemon
 from benchmarks.measure import median, run
 
 _ROUNDS = 20
-
-_FILES = 200
 
 
 def _print(what: str, command: list[str]) -> None:
@@ -24,16 +29,18 @@ def _print(what: str, command: list[str]) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path")
+    path = os.path.realpath(parser.parse_args().path)
     with tempfile.TemporaryDirectory() as place:
-        root = Path(place) / "tree"
-        root.mkdir()
-        for n in range(_FILES):
-            (root / f"{n}.txt").write_text(f"number {n}\n")
         os.environ["REPOSYNCD_SOCKET"] = str(Path(place) / "socket")
-        with Daemon(place, {"REPOSYNCD_EMBEDDING__MODEL": "hashing"}) as daemon:
-            daemon.index(str(root))
-            daemon.settle()
+        with Daemon(place) as daemon:
             command = [sys.executable, "-m", "reposyncd", "--state-dir", daemon.state, "status"]
+            daemon.client.request("POST", "/v1/repos", {"path": path})
+            _print("in a first index", command)
+            if daemon.repo()["state"] != "syncing":
+                raise SystemExit(f"the first index of {path} was over before it was measured; name a larger tree")
+            daemon.settle()
             _print("daemon idle", command)
         _print("no daemon", command)
 
