@@ -98,6 +98,8 @@ class Engine(threading.Thread):
         self._stall_s = stall_s
         self._expected = time.monotonic() + stall_s
         """when it comes by, at the latest, if all is well"""
+        self.allowed_s = 0.0
+        """by how much longer what is under way may take without a sign"""
         self.changed = threading.Condition(threading.RLock())
         self.kept: dict[str, Kept] = {}
         """by name"""
@@ -216,7 +218,7 @@ class Engine(threading.Thread):
 
     def beat(self) -> None:
         """The engine makes progress."""
-        self._expected = time.monotonic() + self._stall_s
+        self._expected = time.monotonic() + self._stall_s + self.allowed_s
 
     @property
     def is_well(self) -> bool:

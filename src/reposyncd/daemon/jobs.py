@@ -44,6 +44,9 @@ BULK_AT_LEAST_S = 0.5
 LOOK_S = 0.05
 """Between two looks at whether other work is to be put before a long job."""
 
+TIDY_S = 3600.0
+"""How long one step of tidying the store may take: gigabytes are copied, at the lowest priority, on a slow disk."""
+
 SPREAD = 0.25
 """The time between two looks at a whole tree varies by this share, so that many repositories do not look at once."""
 
@@ -290,11 +293,15 @@ class Jobs:
             should_stop=self._anything_due,
         )
         self._engine.workspace.move_seal()
+        self._engine.allowed_s = TIDY_S
         try:
             if upkeep.tidy(upkeep.on_progress):
                 self._engine.workspace.seal()
         except (StoreError, OSError) as error:
             say_unexpected("tidying the store", error)
+        finally:
+            self._engine.allowed_s = 0.0
+            self._engine.beat()
         self._engine.activity = ""
         return_memory()
         self._engine.dirty_store = self._anything_due()
