@@ -22,6 +22,7 @@ import pytest
 from reposyncd.client import Client, connect, running
 from reposyncd.daemon.api import ASKING, BODY_BYTES, Api
 from reposyncd.daemon.ledger import KEPT_S, Ledger
+from reposyncd.daemon.notices import UNEXPECTED
 from reposyncd.daemon.ports import Service
 from reposyncd.daemon.server import CONNECTIONS
 from reposyncd.errors import (
@@ -339,14 +340,16 @@ def test_every_class_of_errors_has_its_code() -> None:
 
 @pytest.mark.usefixtures("api")
 @pytest.mark.parametrize("broken", [ZeroDivisionError("secret"), OSError(5, "secret")])
-def test_a_mistake_inside_is_500_and_its_traceback_goes_to_the_log(
-    path: str, shelf: Shelf, broken: Exception, capfd: pytest.CaptureFixture[str]
+def test_a_mistake_inside_is_500_and_the_log_says_where_it_was(
+    path: str, shelf: Shelf, broken: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf.broken = broken
     status, answer = ask(path, "POST", "/v1/flush")
     assert (status, answer["error"]["code"]) == (500, "internal")
     assert "secret" not in answer["error"]["message"]
-    assert "secret" in capfd.readouterr().err
+    [record] = [record for record in caplog.records if getattr(record, "notice", None) is UNEXPECTED]
+    fields = vars(record)["fields"]
+    assert fields["reason"].startswith(type(broken).__name__) and "served.py" in fields["frames"]
 
 
 @pytest.mark.usefixtures("api")

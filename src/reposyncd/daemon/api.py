@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from anyio import CapacityLimiter, to_thread
@@ -26,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from reposyncd.client import STATE_HEADER
 from reposyncd.daemon.ledger import Ledger
+from reposyncd.daemon.notices import say_unexpected
 from reposyncd.daemon.ports import Service, Ticket
 from reposyncd.daemon.server import GRACE_S, HEAD_BYTES, Server
 from reposyncd.daemon.unix_socket import listen
@@ -40,6 +39,9 @@ from reposyncd.errors import (
     StoreError,
     UsageError,
 )
+
+if TYPE_CHECKING:
+    from reposyncd.daemon.openapi import Schema
 
 BODY_BYTES = 1_048_576
 """The largest body of a request; the longest query and path take a hundredth of it."""
@@ -93,12 +95,17 @@ class Field(NamedTuple):
 
     accept: Callable[[Any], Any]
     """the value, from the types that JSON has; raises ValueError with what is allowed"""
+    schema: Schema
+    """the same for programs"""
     required: bool = False
 
 
 class Route(NamedTuple):
     """What one method on one path does: it asks for work, or answers at once."""
 
+    summary: str
+    gives: str
+    """the schema of its answer"""
     fields: Mapping[str, Field]
     ask: Callable[[Service, dict[str, Any]], Ticket] | None = None
     answer: Callable[[Service], Answer] | None = None
@@ -190,8 +197,8 @@ class Api:
             return answer, _json_of(answer)
         except ClientDisconnect:
             raise
-        except Exception:  # the border: whatever the service did wrong, the next request is served
-            traceback.print_exc(file=sys.stderr)
+        except Exception as error:  # the border: whatever the service did wrong, the next request is served
+            say_unexpected("the API", error)
             message = "something went wrong inside the daemon that should not; its log has the details"
             answer = _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message).answer
             return answer, _json_of(answer)
@@ -355,7 +362,7 @@ def _json(body: bytes) -> dict[str, Any]:
 
 def _values(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
     """The value of every field, None for those that are not given. Raises UsageError, which names the field."""
-    fields = {**fields, "wait_s": Field(_seconds)}
+    fields = {**fields, "wait_s": Field(_seconds, {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S})}
     for name in given:
         if name not in fields:
             raise UsageError(f"there is no field {name[:40]!r} (there is: {', '.join(fields)})")
@@ -436,37 +443,99 @@ def _health(service: Service) -> Answer:
     return Answer(HTTPStatus.SERVICE_UNAVAILABLE, {"healthy": False, "reasons": reasons, "error": error})
 
 
-_REPO = {"repo": Field(_text)}
-_TREE = {"path": Field(_path, required=True), "name": Field(_text)}
+_TEXT: Schema = {"type": "string", "minLength": 1, "pattern": "^[^\\u0000]+$"}
+_PATH: Schema = {"type": "string", "pattern": "^/[^\\u0000]*$"}
+_REPO = {"repo": Field(_text, _TEXT)}
+_TREE = {"path": Field(_path, _PATH, required=True), "name": Field(_text, _TEXT)}
 _HITS_DEFAULT = 5
 
 _NAME = "{name}"
 """Stands for a segment of the path that is a repo's name."""
 
 _ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
-    ("v1", "status"): {"GET": Route({}, answer=_status)},
-    ("v1", "health"): {"GET": Route({}, answer=_health)},
+    ("v1", "status"): {"GET": Route("What is kept, and how current it is", "Status", {}, answer=_status)},
+    ("v1", "health"): {"GET": Route("Whether all is well", "Health", {}, answer=_health)},
     ("v1", "repos"): {
-        "GET": Route({}, answer=_repos),
-        "POST": Route(_TREE, lambda service, given: service.add(given["path"], given["name"])),
+        "GET": Route("What is kept", "Repos", {}, answer=_repos),
+        "POST": Route(
+            "Keep a tree from now on", "Repo", _TREE, lambda service, given: service.add(given["path"], given["name"])
+        ),
     },
-    ("v1", "repos", _NAME): {"DELETE": Route({}, lambda service, given: service.remove(given["repo"]))},
-    ("v1", "pause"): {"POST": Route(_REPO, lambda service, given: service.pause(given["repo"]))},
-    ("v1", "resume"): {"POST": Route(_REPO, lambda service, given: service.resume(given["repo"]))},
-    ("v1", "flush"): {"POST": Route(_REPO, lambda service, given: service.flush(given["repo"]))},
+    ("v1", "repos", _NAME): {
+        "DELETE": Route(
+            "Keep it no longer, and drop its index", "Repo", {}, lambda service, given: service.remove(given["repo"])
+        )
+    },
+    ("v1", "pause"): {
+        "POST": Route(
+            "Leave a repository, or all, as it is", "Names", _REPO, lambda service, given: service.pause(given["repo"])
+        )
+    },
+    ("v1", "resume"): {
+        "POST": Route("Go on after a pause", "Names", _REPO, lambda service, given: service.resume(given["repo"]))
+    },
+    ("v1", "flush"): {
+        "POST": Route(
+            "Wait until every change of before is in the index",
+            "Flushed",
+            _REPO,
+            lambda service, given: service.flush(given["repo"]),
+        )
+    },
     ("v1", "sync"): {
         "POST": Route(
-            {**_TREE, "full": Field(_flag)},
+            "Look at a whole tree",
+            "SyncResult",
+            {**_TREE, "full": Field(_flag, {"type": "boolean"})},
             lambda service, given: service.sync(given["path"], given["name"], bool(given["full"])),
         )
     },
     ("v1", "search"): {
         "POST": Route(
-            {"query": Field(_text, required=True), "limit": Field(_count), **_REPO},
+            "The chunks nearest to a query, best first",
+            "Hits",
+            {
+                "query": Field(_text, _TEXT, required=True),
+                "limit": Field(_count, {"type": "integer", "minimum": 1, "maximum": HITS}),
+                **_REPO,
+            },
             lambda service, given: service.search(given["query"], given["repo"], given["limit"] or _HITS_DEFAULT),
         )
     },
+    ("openapi.json",): {"GET": Route("This document", "OpenApi", {}, answer=lambda service: _openapi())},
 }
+
+
+def document() -> dict[str, Any]:
+    """The API as an OpenAPI document."""
+    from reposyncd.daemon import openapi  # here, since hardly anybody asks for it
+
+    operations = {
+        ("/" + "/".join(segments), method): openapi.Operation(
+            route.summary,
+            route.gives,
+            _fields_of(route, method),
+            waits=route.ask is not None,
+            also={503: "Health"} if route.gives == "Health" else {},
+        )
+        for segments, routes in _ROUTES.items()
+        for method, route in routes.items()
+    }
+    operations[("/v1/tickets/{ticket}", "GET")] = openapi.Operation(
+        "What a ticket is for: the answer of whatever was asked", "Anything", waits=True
+    )
+    return openapi.document(operations, WAIT_MAX_S)
+
+
+def _fields_of(route: Route, method: str) -> dict[str, tuple[Schema, bool]] | None:
+    """Those of the body; None if there is none."""
+    if route.ask is None or method != "POST":
+        return None
+    return {name: (field.schema, field.required) for name, field in route.fields.items()}
+
+
+def _openapi() -> Answer:
+    return Answer(HTTPStatus.OK, document())
 
 
 def _find(segments: tuple[str, ...], path: str) -> tuple[Mapping[str, Route], str | None]:

@@ -1,0 +1,266 @@
+"""The API's OpenAPI document: what can be asked, with what, and every answer. Pure.
+
+`docs/openapi.json` is a copy of it, and `GET /openapi.json` gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from reposyncd import __version__
+from reposyncd.model import Skip
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+FLAG: Schema = {"type": "boolean"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+NUMBER: Schema = {"type": "number"}
+
+EVERY = (400, 404, 405, 408, 413, 414, 421, 431, 500, 503, 505)
+"""Statuses of errors that any request can have."""
+
+STATES = ["current", "syncing", "pending", "paused", "degraded", "missing", "failed"]
+
+
+def nullable(schema: Schema) -> Schema:
+    """That, or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def listed(schema: Schema) -> Schema:
+    """An array of those."""
+    return {"type": "array", "items": schema}
+
+
+def record(fields: Mapping[str, Schema], optional: Iterable[str] = ()) -> Schema:
+    """An object with these fields, which all are there but the optional ones; later versions may have more."""
+    left_out = set(optional)
+    return {
+        "type": "object",
+        "properties": dict(fields),
+        "required": [name for name in fields if name not in left_out],
+    }
+
+
+def named(name: str) -> Schema:
+    """A schema of SCHEMAS."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_FILE_ERROR = record({"path": TEXT, "error": TEXT})
+
+SCHEMAS: dict[str, Schema] = {
+    "Error": record({"error": record({"code": TEXT, "message": TEXT})}),
+    "Repo": record({"name": TEXT, "root": TEXT}),
+    "Names": record({"repos": listed(TEXT)}),
+    "Flushed": record({"repos": listed(TEXT), "errors": listed(_FILE_ERROR)}),
+    "Ticket": record(
+        {
+            "ticket": TEXT,
+            "progress": record(
+                {
+                    "pending": listed(record({"repo": TEXT, "paths": listed(TEXT), "why": TEXT})),
+                    "phase": TEXT,
+                    "files_done": COUNT,
+                    "files_total": COUNT,
+                    "chunks_done": COUNT,
+                    "trouble": TEXT,
+                }
+            ),
+        }
+    ),
+    "SyncResult": record(
+        {
+            "repo": TEXT,
+            "root": TEXT,
+            "files": record(
+                {
+                    **dict.fromkeys(("total", "new", "modified", "deleted", "unchanged"), COUNT),
+                    "skipped": {
+                        "type": "object",
+                        "propertyNames": {"enum": [each.value for each in Skip]},
+                        "additionalProperties": COUNT,
+                    },
+                }
+            ),
+            "chunks": record(dict.fromkeys(("total", "added", "relabelled", "deleted", "embedded"), COUNT)),
+            "bytes_read": COUNT,
+            "duration_s": NUMBER,
+            "errors": listed(_FILE_ERROR),
+        }
+    ),
+    "Hits": record(
+        {
+            "hits": listed(
+                record(
+                    {
+                        "repo": TEXT,
+                        "path": TEXT,
+                        "start_line": COUNT,
+                        "end_line": COUNT,
+                        "symbol": TEXT,
+                        "language": TEXT,
+                        "digest": TEXT,
+                        "score": NUMBER,
+                        "text": TEXT,
+                    }
+                )
+            )
+        }
+    ),
+    "RepoStatus": record(
+        {
+            "name": TEXT,
+            "root": TEXT,
+            "collection": nullable(TEXT),
+            "state": {"enum": STATES},
+            "reason": TEXT,
+            "files": COUNT,
+            "chunks": COUNT,
+            "pending": COUNT,
+            "lag_s": NUMBER,
+            "progress": nullable(
+                record(
+                    {
+                        "phase": TEXT,
+                        "done": COUNT,
+                        "total": COUNT,
+                        "chunks": COUNT,
+                        "rate_chunks_s": nullable(NUMBER),
+                        "left_s": nullable(NUMBER),
+                    },
+                    optional=("phase", "rate_chunks_s", "left_s"),
+                )
+            ),
+            "waiting": nullable(record({"reason": TEXT, "for_s": NUMBER})),
+            "last_sync": nullable(named("SyncResult")),
+            "synced_at": nullable(NUMBER),
+            "watch": record(
+                {
+                    "mode": {"enum": ["inotify", "poll", "none"]},
+                    "directories": COUNT,
+                    "unwatched": COUNT,
+                    "reason": TEXT,
+                }
+            ),
+            "quarantined": listed(TEXT),
+            "errors": listed(_FILE_ERROR),
+        },
+        optional=("pending", "lag_s", "watch"),
+    ),
+    "Repos": record({"repos": listed(named("RepoStatus"))}),
+    "Status": record(
+        {
+            "version": TEXT,
+            "daemon": record(
+                {
+                    "running": FLAG,
+                    "pid": nullable(COUNT),
+                    "uptime_s": nullable(NUMBER),
+                    "state": TEXT,
+                    "watches": COUNT,
+                    "events_lost": COUNT,
+                    "waits_for": nullable(TEXT),
+                    "problems": listed(TEXT),
+                },
+                optional=("watches", "events_lost", "waits_for", "problems"),
+            ),
+            "store": record(
+                {
+                    "kind": TEXT,
+                    "location": TEXT,
+                    "healthy": FLAG,
+                    "reason": TEXT,
+                    "lock": record(
+                        {"held": FLAG, "holder": nullable(COUNT), "waits": COUNT, "wait_s_max": NUMBER},
+                        optional=("waits", "wait_s_max"),
+                    ),
+                },
+                optional=("lock",),
+            ),
+            "writer": nullable(COUNT),
+            "incidents": listed(record({"at": NUMBER, "what": TEXT, "reason": TEXT, "place": TEXT})),
+            "repos": listed(named("RepoStatus")),
+        },
+        optional=("writer",),
+    ),
+    "Health": record({"healthy": FLAG, "reasons": listed(TEXT)}),
+    "OpenApi": record({"openapi": TEXT, "paths": {"type": "object"}}),
+    "Anything": {"type": "object"},
+}
+
+
+class Operation:
+    """One method on one path. `fields`: name to (schema, whether it is required) of the request's body, None without
+    one. `waits`: whether it may be answered with a ticket. `also`: answers beside 200, 202 and errors."""
+
+    def __init__(
+        self,
+        summary: str,
+        answer: str,
+        fields: Mapping[str, tuple[Schema, bool]] | None = None,
+        *,
+        waits: bool = False,
+        also: Mapping[int, str] = {},
+    ) -> None:
+        self.summary = summary
+        self.answer = answer
+        self.fields = fields
+        self.waits = waits
+        self.also = also
+
+
+def document(operations: Mapping[tuple[str, str], Operation], wait_max_s: float) -> dict[str, Any]:
+    """The whole document, of (path, method) to operation."""
+    paths: dict[str, dict[str, Any]] = {}
+    for (path, method), operation in operations.items():
+        paths.setdefault(path, {})[method.lower()] = _operation(path, method, operation, wait_max_s)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "reposyncd",
+            "version": __version__,
+            "description": "The service's API, over its Unix socket. See docs/api.md.",
+        },
+        "paths": paths,
+        "components": {"schemas": SCHEMAS},
+    }
+
+
+def _operation(path: str, method: str, operation: Operation, wait_max_s: float) -> dict[str, Any]:
+    wait_s = {"type": "number", "minimum": 0, "maximum": wait_max_s}
+    found: dict[str, Any] = {"operationId": f"{method.lower()}{path.replace('/', '_')}", "summary": operation.summary}
+    parameters = []
+    if "{" in path:
+        name = path[path.index("{") + 1 : path.index("}")]
+        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}})
+    if operation.fields is None and operation.waits:
+        parameters.append({"name": "wait_s", "in": "query", "schema": wait_s})
+    if parameters:
+        found["parameters"] = parameters
+    if operation.fields is not None:
+        required = [name for name, (_, is_required) in operation.fields.items() if is_required]
+        properties = {
+            name: schema if is_required else nullable(schema)
+            for name, (schema, is_required) in operation.fields.items()
+        }
+        body: Schema = {"type": "object", "properties": {**properties, "wait_s": nullable(wait_s)}}
+        body |= {"additionalProperties": False} | ({"required": required} if required else {})
+        found["requestBody"] = {"required": bool(required), "content": {"application/json": {"schema": body}}}
+    answers = {200: operation.answer, **({202: "Ticket"} if operation.waits else {}), **operation.also}
+    errors = {*EVERY, *((409,) if operation.waits else ())} - set(operation.also)
+    found["responses"] = {
+        str(status): {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/json": {"schema": named(answers.get(status, "Error"))}},
+        }
+        for status in sorted({*answers, *errors})
+    }
+    if 503 in operation.also:
+        found["responses"]["503"]["content"]["application/json"]["schema"] = {
+            "anyOf": [named(operation.also[503]), named("Error")]
+        }
+    return found
