@@ -85,6 +85,15 @@ class LimitsConfig(NamedTuple):
     """percent"""
 
 
+class ApiConfig(NamedTuple):
+    """[api]: who can ask beside this user's processes, over the Unix socket."""
+
+    listen: str = ""
+    """ "" or an address, as `address_of` takes it"""
+    remote: bool = False
+    hosts: tuple[str, ...] = ()
+
+
 class LogConfig(NamedTuple):
     """[log]: what the service tells its log."""
 
@@ -110,6 +119,7 @@ class Config:
     discover: DiscoverConfig
     limits: LimitsConfig
     log: LogConfig
+    api: ApiConfig
 
 
 _SECTIONS: dict[str, Callable[..., Any]] = {
@@ -121,6 +131,7 @@ _SECTIONS: dict[str, Callable[..., Any]] = {
     "discover": DiscoverConfig,
     "limits": LimitsConfig,
     "log": LogConfig,
+    "api": ApiConfig,
 }
 
 SYSTEM_STATE = "/var/lib/reposyncd"
@@ -145,6 +156,8 @@ class Key(NamedTuple):
     choices: tuple[str, ...] = ()
     is_place: bool = False
     """whether its strings are absolute paths, or begin with ~/"""
+    is_address: bool = False
+    """whether it is empty, or as `address_of` takes it"""
 
     @property
     def path(self) -> str:
@@ -168,6 +181,8 @@ class Key(NamedTuple):
             return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
         if self.is_place:
             return 'a list of absolute paths, as in ["/srv/code", "~/src"]'
+        if self.is_address:
+            return 'an IP address with a port, as in "127.0.0.1:7464" or "[::1]:7464", or ""'
         if self.type is tuple:
             return 'a list of strings, as in ["a", "b"]'
         if self.type is bool:
@@ -197,6 +212,8 @@ class Key(NamedTuple):
                 raise ValueError
         elif self.choices and value not in self.choices:
             raise ValueError
+        elif self.is_address and value:
+            address_of(str(value))
         return self.type(value)
 
 
@@ -257,6 +274,15 @@ KEYS: tuple[Key, ...] = (
         'How much the service tells its log; "debug" tells of every change that was taken up.',
         choices=("debug", "info", "warning", "error"),
     ),
+    Key(
+        "api",
+        "listen",
+        str,
+        'Answer over TCP too, at this address; "": no. It takes the token in the state directory: api-token.',
+        is_address=True,
+    ),
+    Key("api", "remote", bool, "Whether api.listen may be an address that other machines can reach. There is no TLS."),
+    Key("api", "hosts", tuple, "What a Host header over TCP may name beside the loopback device."),
 )
 
 _BY_PATH = {key.path: key for key in KEYS}
@@ -293,8 +319,31 @@ def load(environ: Mapping[str, str], *, state_dir: str | None = None) -> Config:
             f"watch.settle ({sections['watch'].settle:g} s) is longer than watch.max_wait "
             f"({sections['watch'].max_wait:g} s), after which a change is taken up in any case"
         )
+    _check_api(sections["api"])
     state = _state_dir(environ, state_dir)
     return Config(state_dir=state, socket=socket_path(environ, state), **sections)
+
+
+def _check_api(api: ApiConfig) -> None:
+    if api.listen and not api.remote:
+        import ipaddress
+
+        if not ipaddress.ip_address(address_of(api.listen)[0]).is_loopback:
+            raise ConfigError(
+                f"api.listen is {api.listen}, which other machines can reach; if that is meant, set api.remote = true"
+            )
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """(IP address, port) of api.listen, such as "127.0.0.1:7464" or "[::1]:7464". Raises ValueError if it is none."""
+    import ipaddress
+
+    host, _, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    ipaddress.ip_address(host)
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65_536):
+        raise ValueError
+    return host, int(port)
 
 
 def sources(environ: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ import pytest
 
 from reposyncd.client import Client
 from reposyncd.daemon.supervise import AGAIN_AT_MOST
-from reposyncd.errors import DaemonNotRunningError, OverloadedError, ReposyncError
+from reposyncd.errors import BusyError, DaemonNotRunningError, OverloadedError, ReposyncError
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
 from tests.crash.faults import StoreLab, end
@@ -351,3 +351,21 @@ def test_after_a_stop_nobody_answers(lab: StoreLab) -> None:
         with pytest.raises(DaemonNotRunningError):
             client.request("GET", "/v1/status")
     assert not Path(lab.variables["REPOSYNCD_SOCKET"]).exists()
+
+
+def test_the_port_of_a_new_configuration_is_opened_and_one_that_is_taken_is_refused(tmp_path: Path) -> None:
+    lab = live(tmp_path)
+    lab.write(many(5))
+    with socket.socket() as taken, lab.running() as daemon:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        taken.listen()
+        lab.variables["REPOSYNCD_API__LISTEN"] = address
+        with pytest.raises(BusyError, match=address):
+            result_of(daemon.reconfigure(lab.config()))
+        lab.assert_current()
+        taken.close()
+        result_of(daemon.reconfigure(lab.config()))
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), HANGS_S) as client:
+            client.sendall(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 401 ")

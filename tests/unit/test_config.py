@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reposyncd.config import KEYS, Config, Key, config_path, load
 from reposyncd.errors import ConfigError
 
-SECTIONS = "(there is: index, embedding, lock, store, watch, discover, limits, log)"
+SECTIONS = "(there is: index, embedding, lock, store, watch, discover, limits, log, api)"
 
 HOME = {"HOME": "/home/nobody-here"}
 

@@ -23,10 +23,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from reposyncd.client import STATE_HEADER
+from reposyncd.config import ApiConfig
+from reposyncd.daemon import tcp
 from reposyncd.daemon.ledger import Ledger
 from reposyncd.daemon.notices import say_unexpected
 from reposyncd.daemon.ports import Service, Ticket
-from reposyncd.daemon.server import GRACE_S, HEAD_BYTES, Server
+from reposyncd.daemon.server import GRACE_S, HEAD_BYTES, OURS, Server
 from reposyncd.daemon.unix_socket import listen
 from reposyncd.errors import (
     BusyError,
@@ -140,6 +142,9 @@ class Api:
         self._path = path
         self._state_dir = os.path.realpath(state_dir)
         self._ledger = Ledger(time.monotonic)
+        self._door: tcp.Door | None = None
+        self._address = ""
+        """of TCP, "" for none"""
         self._asking = CapacityLimiter(ASKING)
         self._looking = CapacityLimiter(LOOKING)
         self._closing = threading.Lock()
@@ -203,7 +208,26 @@ class Api:
             answer = _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message).answer
             return answer, _json_of(answer)
 
+    def listen(self, config: ApiConfig) -> None:
+        """Over TCP as this configuration has it. From another thread. Raises ReposyncError, and all stays as it was."""
+        new = tcp.door(config, self._state_dir) if config.listen else None
+        if config.listen != self._address:
+            listening = tcp.listen(config.listen) if config.listen else None
+            self._door = None if new is None else self._door  # nobody is heard by a door that is not there yet
+            self._server.listen_also(listening)
+        self._door, self._address = new, config.listen
+
+    def _check_door(self, request: Request) -> None:
+        """Over TCP not everybody is heard."""
+        if request.scope["state"].get(OURS) is True:
+            return
+        refusal = self._door.refusal(request.headers.get) if self._door else tcp.Refusal(503, "closed", "not any more")
+        if refusal:
+            headers = {"WWW-Authenticate": "Bearer"} if refusal.status == HTTPStatus.UNAUTHORIZED else {}
+            raise _RefusedError(HTTPStatus(refusal.status), refusal.code, refusal.message, headers)
+
     async def _route(self, request: Request) -> Answer:
+        self._check_door(request)
         path, query = request.scope["raw_path"].decode("ascii"), request.scope["query_string"].decode("latin-1")
         if not path.startswith("/"):
             raise _RefusedError(HTTPStatus.BAD_REQUEST, "bad_http", "the path does not begin with /")

@@ -19,7 +19,7 @@ FLAG: Schema = {"type": "boolean"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number"}
 
-EVERY = (400, 404, 405, 408, 413, 414, 421, 431, 500, 503, 505)
+EVERY = (400, 401, 403, 404, 405, 408, 413, 414, 421, 431, 500, 503, 505)
 """Statuses of errors that any request can have."""
 
 STATES = ["current", "syncing", "pending", "paused", "degraded", "missing", "failed"]

@@ -210,7 +210,7 @@ def _difference(before: Config, after: Config) -> str:
     """What is another value now, by name."""
     names = [
         f"{section}.{name}"
-        for section in ("index", "embedding", "lock", "store", "watch", "discover", "limits", "log")
+        for section in ("index", "embedding", "lock", "store", "watch", "discover", "limits", "log", "api")
         for name, value in getattr(after, section)._asdict().items()
         if getattr(before, section)._asdict()[name] != value
     ]

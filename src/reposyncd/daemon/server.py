@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 
 from reposyncd.client import peer_uid
 from reposyncd.daemon.notices import say_unexpected
+from reposyncd.errors import ReposyncError
 
 CONNECTIONS = 64
 """Served at once. A person with some editors and shells has a handful."""
@@ -32,6 +33,12 @@ HEAD_BYTES = 65_536
 
 GRACE_S = 1.0
 """How long a request that is being answered may go on after the close."""
+
+OURS = "ours"
+"""In the state of a request's scope: true if it came by the first socket, whose peers were checked."""
+
+_ALSO_S = 5.0
+"""How long the thread may take to begin to listen at another socket; it takes a millisecond."""
 
 _END_S = 0.5
 """How long the thread may take to end after everything was cut off; it is left then, and ends with the process."""
@@ -77,6 +84,7 @@ class Server:
         )
         self._config.load()
         self.state = _State(self)
+        self._other: asyncio.Server | None = None
         self._is_told = False
         self._began = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -94,6 +102,26 @@ class Server:
     def connections(self) -> int:
         """Clients that are connected."""
         return len(self.state.connections)
+
+    def listen_also(self, listening: socket.socket | None) -> None:
+        """At this socket too from now on, in place of the last such; None: at none. From another thread. Raises
+        ReposyncError if the thread does not come by."""
+        try:
+            asyncio.run_coroutine_threadsafe(self._listen_also(listening), self._loop).result(_ALSO_S)
+        except (RuntimeError, TimeoutError) as error:
+            if listening:
+                listening.close()
+            raise ReposyncError("the API's thread does not answer") from error
+
+    async def _listen_also(self, listening: socket.socket | None) -> None:
+        if self._other:
+            self._other.close()
+            self._other = None
+        if listening:
+            self._other = await self._loop.create_server(lambda: self._connection({}), sock=listening)
+
+    def _connection(self, state: dict[str, Any]) -> H11Protocol:
+        return _Connection(self._config, self.state, state, self._loop)
 
     def ping(self, timeout_s: float) -> bool:
         """Whether the event loop comes by within that time. For any other thread."""
@@ -133,13 +161,11 @@ class Server:
                 self._on_death(error)
 
     async def _serve(self) -> None:
-        def connection() -> H11Protocol:
-            return _Connection(self._config, self.state, {}, self._loop)
-
-        server = await self._loop.create_server(connection, sock=self._listening)
+        server = await self._loop.create_server(lambda: self._connection({OURS: True}), sock=self._listening)
         self._began.set()
         grace_s = await self._end
         server.close()
+        await self._listen_also(None)
         for each in list(self.state.connections):
             each.shutdown()
         with suppress(TimeoutError):

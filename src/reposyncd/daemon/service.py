@@ -127,7 +127,13 @@ class Daemon:
             raise
 
     def _answering(self) -> Api:
-        return Api(self, self._config.socket, state_dir=self._config.state_dir, on_death=self._on_api_death)
+        api = Api(self, self._config.socket, state_dir=self._config.state_dir, on_death=self._on_api_death)
+        try:
+            api.listen(self._config.api)
+        except BaseException:
+            api.close()
+            raise
+        return api
 
     def _on_api_death(self, error: BaseException) -> None:
         self._api_error = error
@@ -175,7 +181,15 @@ class Daemon:
         return deaths.again(now)
 
     def reconfigure(self, config: Config) -> Work:
-        """Done when all is as this configuration has it, but for the places of state and socket."""
+        """Done when all is as this configuration has it, but for the places of state and socket. If it cannot listen at
+        `api.listen`, the work fails, and everything stays as it was."""
+        try:
+            if self._api:
+                self._api.listen(config.api)
+        except ReposyncError as error:
+            work = Work(self.engine.progress)
+            work.fail(error)
+            return work
         self._config = config
         return self.engine.ask(lambda: self.engine.reconfigure(config))
 
