@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from reposyncd import __version__
-from reposyncd.cli.text import printable
 from reposyncd.errors import ReposyncError
+from reposyncd.text import printable
 
 if TYPE_CHECKING:
     from reposyncd.config import Config

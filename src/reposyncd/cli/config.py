@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from reposyncd.cli import load_config
-from reposyncd.cli.text import printable
 from reposyncd.config import KEYS, config_path, sources
 from reposyncd.errors import ReposyncError
+from reposyncd.text import printable
 
 
 @click.group("config")

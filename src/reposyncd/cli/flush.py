@@ -9,8 +9,8 @@ import click
 
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo, meant
-from reposyncd.cli.text import printable
 from reposyncd.errors import TimedOutError
+from reposyncd.text import printable
 
 _PATHS_SHOWN = 5
 """Of a repository's: enough to see what it is about. --json has all."""

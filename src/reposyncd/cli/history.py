@@ -10,7 +10,7 @@ import click
 from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import complete_repo
-from reposyncd.cli.text import printable
+from reposyncd.text import printable
 
 
 @click.command("history")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from reposyncd.cli.text import ago, printable
+from reposyncd.cli.text import ago
+from reposyncd.text import printable
 
 _LAG_S = 1.0
 """A shorter lag is that of any change, and not worth a word."""

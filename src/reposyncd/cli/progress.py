@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from reposyncd.cli.text import printable
 from reposyncd.model import Progress
+from reposyncd.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

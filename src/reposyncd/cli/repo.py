@@ -10,8 +10,8 @@ import click
 from reposyncd import __version__
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo, meant
-from reposyncd.cli.text import printable
 from reposyncd.errors import DaemonNotRunningError, StoreError
+from reposyncd.text import printable
 
 if TYPE_CHECKING:
     from reposyncd.config import Config

@@ -10,9 +10,9 @@ import click
 
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, meant
-from reposyncd.cli.text import printable
 from reposyncd.errors import DaemonNotRunningError
 from reposyncd.model import Hit
+from reposyncd.text import printable
 
 if TYPE_CHECKING:
     from reposyncd.config import Config

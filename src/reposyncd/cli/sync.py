@@ -12,9 +12,9 @@ from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of
 from reposyncd.cli.progress import Reporter
 from reposyncd.cli.stop import Stop
-from reposyncd.cli.text import printable
 from reposyncd.errors import DaemonNotRunningError, InterruptedSyncError
 from reposyncd.model import Progress
+from reposyncd.text import printable
 
 if TYPE_CHECKING:
     from reposyncd.config import Config

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from reposyncd.text import printable as printable
-
 
 def ago(seconds: float) -> str:
     """A span of time in its largest unit, such as "3 min"."""

@@ -12,8 +12,8 @@ from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo
 from reposyncd.cli.progress import Reporter
 from reposyncd.cli.stop import Stop
-from reposyncd.cli.text import printable
 from reposyncd.errors import BusyError
+from reposyncd.text import printable
 
 if TYPE_CHECKING:
     from reposyncd.sync.verify import Verification
