@@ -93,9 +93,14 @@ class _Process:
         self._status_due = 0.0
 
     def run(self) -> None:
-        stop = self._start()
-        while stop is None:
-            stop = self._attend()
+        try:
+            stop = self._start()
+            while stop is None:
+                stop = self._attend()
+        except BaseException:
+            self._daemon.ask_to_stop()
+            self._daemon.close(_GOODBYE_S)  # its threads would keep the process
+            raise
         self._stop(stop)
         if self._daemon.error:
             raise self._daemon.error
