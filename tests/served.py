@@ -48,7 +48,13 @@ class Shelf:
         self.dirty: dict[str, list[str]] = {}
         self.files_done = 0
         self.trouble = ""
-        self.store = {"kind": "memory", "location": "", "healthy": True, "reason": ""}
+        self.store: dict[str, Any] = {
+            "kind": "memory",
+            "location": "",
+            "healthy": True,
+            "reason": "",
+            "lock": {"held": False, "holder": None, "waits": 0, "wait_s_max": 0.0},
+        }
         self.watch: dict[str, Any] = {"mode": "inotify", "directories": 5012, "unwatched": 0, "reason": ""}
         self.broken: Exception | None = None
         """what every piece of work raises"""
@@ -61,7 +67,14 @@ class Shelf:
     def status(self) -> dict[str, Any]:
         return {
             "version": "1.2.3",
-            "daemon": {"running": True, "pid": os.getpid(), "uptime_s": 7300.0, "state": "running"},
+            "daemon": {
+                "running": True,
+                "pid": os.getpid(),
+                "uptime_s": 7300.0,
+                "state": "running",
+                "watches": 5012,
+                "events_lost": 0,
+            },
             "store": self.store,
             "incidents": [],
             "repos": [self._repo(name) for name in sorted(self.roots)],
@@ -147,6 +160,22 @@ class Shelf:
             return {"repos": names, "errors": []}
 
         return self._do(flush)
+
+    def verify(self, repo: str | None, repair: bool) -> Work:
+        def verify() -> dict[str, Any]:
+            wrong = {"missing": 1} if self.dirty else {}
+            counts = {"records": 1, "files": 1, "vectors": 1, "pending": 0, "counts": wrong, "problems": []}
+            return {
+                "repos": [
+                    {"repo": name, "root": self.roots[name], **counts, "errors": [], "repaired": repair}
+                    for name in self._names(repo)
+                ]
+            }
+
+        return self._do(verify)
+
+    def runs(self, repo: str | None, limit: int) -> dict[str, Any]:
+        return {"runs": [{"repo": name, "limit": limit} for name in self._names(repo)]}
 
     def search(self, query: str, repo: str | None, limit: int) -> Work:
         def search() -> dict[str, Any]:

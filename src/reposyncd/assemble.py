@@ -16,6 +16,7 @@ from reposyncd.errors import (
     CorruptStoreError,
     InterruptedSyncError,
     LethalOperationError,
+    RootMissingError,
     StoreBusyError,
     StoreError,
     UsageError,
@@ -25,6 +26,7 @@ from reposyncd.model import (
     ChunkCounts,
     DirectoryRow,
     FileCounts,
+    FileError,
     Hit,
     Progress,
     Scope,
@@ -294,26 +296,44 @@ class Workspace:
         is wrong. A store or a manifest too damaged to be compared is CorruptStoreError, or made anew."""
         found: list[Verification] = []
         for each in named(self.catalog, repo):
-            try:
-                verification, bad = self._verify(each, on_progress, should_stop)
-            except CorruptStoreError:
-                if not repair:
-                    raise
-                from reposyncd.sync.verify import Verification
-
-                verification, bad = Verification(each.name, each.root, counts={"damaged": 1}), []
+            with self.state_lock():
+                verification = self.compare(each, repair=repair, on_progress=on_progress, should_stop=should_stop)
             if repair and verification.counts:
-                if bad:
-                    with self.state_lock():
-                        [serving] = [g for g in self.catalog.generations(each) if g.state == "serving"]
-                        self.catalog.set_checked(serving, False)
-                        self.index.delete(serving.collection, bad).result()
                 self.sync(each.root, full=True, on_progress=on_progress, should_stop=should_stop)
                 verification.repaired = True
             found.append(verification)
         return found
 
-    def _verify(
+    def compare(
+        self,
+        repo: Repo,
+        *,
+        repair: bool,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> Verification:
+        """Compares records, manifest and files of one repo. The caller holds the state lock.
+
+        With `repair` what a full sync would not see is removed, and that sync, which makes right what was found wrong,
+        is left to the caller. Without it a store or a manifest that is too damaged is CorruptStoreError.
+        """
+        from reposyncd.sync.verify import Verification
+
+        try:
+            found, bad = self._compare(repo, on_progress, should_stop)
+        except RootMissingError as error:
+            return Verification(repo.name, repo.root, errors=[FileError("", str(error))])
+        except CorruptStoreError:
+            if not repair:
+                raise
+            return Verification(repo.name, repo.root, counts={"damaged": 1})
+        if repair and bad:
+            [serving] = [each for each in self.catalog.generations(repo) if each.state == "serving"]
+            self.catalog.set_checked(serving, False)
+            self.index.delete(serving.collection, bad).result()
+        return found
+
+    def _compare(
         self, repo: Repo, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> tuple[Verification, list[str]]:
         import random
@@ -322,31 +342,33 @@ class Workspace:
         from reposyncd.sync.pipeline import recover
         from reposyncd.sync.verify import Verification, Verifier
 
-        with self.state_lock():
-            self._state.db.check()
-            serving = [each for each in self.catalog.generations(repo) if each.state == "serving"]
-            self._state.place.ensure()
-            if not serving or serving[0].collection not in self.index.collections():
-                return Verification(repo.name, repo.root, counts={"damaged": 1}), []
-            imprint.check(self._state.place.link)
-            [generation] = serving
-            manifest = Manifest(self._state.db, generation)
-            self.index.probe(generation.collection)
-            recover(repo.name, generation.collection, manifest, self.index)
-            verifier = Verifier(
-                repo=repo,
-                generation=generation,
-                manifest=manifest,
-                index=self.index,
-                snapshot=self._scan(repo, {}, WHOLE),
-                max_file_size=self._config.index.max_file_size,
-                on_progress=on_progress,
-                should_stop=should_stop,
-                random=random.Random(),  # noqa: S311 - a sample, not a secret
-            )
-            found = verifier.verify()
-            self.move_seal()
-            return found
+        self._state.db.check()
+        serving = [each for each in self.catalog.generations(repo) if each.state == "serving"]
+        if not serving:
+            errors = [FileError("", f"nothing of it is indexed yet; index it with: reposyncd sync {repo.root}")]
+            return Verification(repo.name, repo.root, errors=errors), []
+        [generation] = serving
+        self._state.place.ensure()
+        if generation.collection not in self.index.collections():
+            return Verification(repo.name, repo.root, counts={"damaged": 1}), []
+        imprint.check(self._state.place.link)
+        manifest = Manifest(self._state.db, generation)
+        self.index.probe(generation.collection)
+        recover(repo.name, generation.collection, manifest, self.index)
+        verifier = Verifier(
+            repo=repo,
+            generation=generation,
+            manifest=manifest,
+            index=self.index,
+            snapshot=self._scan(repo, {}, WHOLE),
+            max_file_size=self._config.index.max_file_size,
+            on_progress=on_progress,
+            should_stop=should_stop,
+            random=random.Random(),  # noqa: S311 - a sample, not a secret
+        )
+        found = verifier.verify()
+        self.move_seal()
+        return found
 
     def history(self, repo: str | None, limit: int) -> list[tuple[Repo, Run]]:
         """The last runs of a repo (or of all), newest first."""

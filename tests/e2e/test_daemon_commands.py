@@ -145,6 +145,20 @@ def test_ctrl_c_leaves_the_daemon_working_and_says_so(tmp_path: Path, tree: Path
 
 
 @pytest.mark.usefixtures("daemon")
+def test_a_verification_is_done_by_the_daemon(tmp_path: Path, tree: Path, shelf: Shelf) -> None:
+    run(tmp_path, "repo", "add", "tree")
+    out = run(tmp_path, "verify", "./tree")
+    assert (out.returncode, out.stdout) == (0, "tree: 1 records, 1 files, 1 vectors compared: all is right\n")
+    shelf.dirty = {"tree": ["a.py"]}
+    out = run(tmp_path, "verify", "tree")
+    assert (out.returncode, out.stdout.splitlines()[1:]) == (1, ["  1 records are missing in the store"])
+    assert "mend it with: reposyncd verify --repair" in out.stdout
+    out = run(tmp_path, "verify", "--repair", "--json")
+    assert (out.returncode, [each["repaired"] for each in json.loads(out.stdout)]) == (1, [True])
+    assert 'no repository "other"' in run(tmp_path, "verify", "other").stderr
+
+
+@pytest.mark.usefixtures("daemon")
 def test_a_search_is_answered_by_the_daemon(tmp_path: Path, tree: Path, shelf: Shelf) -> None:
     shelf.roots = {"lab": str(tree)}
     out = run(tmp_path, "search", "def", "-n", "1")

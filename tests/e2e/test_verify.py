@@ -12,6 +12,7 @@ import pytest
 from reposyncd.errors import CorruptStoreError, UsageError
 from reposyncd.model import Record
 from reposyncd.store.memory import MemoryIndex
+from reposyncd.sync.repos import add as add_repo
 from reposyncd.sync.verify import Verification
 from tests.support import Lab
 
@@ -170,6 +171,23 @@ def test_a_manifest_that_contradicts_itself_is_an_error_and_repaired(lab: Lab) -
         verify(lab)
     assert verify(lab, repair=True).counts == {"damaged": 1}
     lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_repo_that_is_gone_or_not_indexed_yet_is_told_and_the_others_are_compared(lab: Lab, tmp_path: Path) -> None:
+    for name in ("new", "gone"):
+        (tmp_path / name).mkdir()
+        with lab.workspace() as workspace:
+            if name == "gone":
+                workspace.sync(str(tmp_path / name))
+            else:
+                add_repo(workspace.catalog, str(tmp_path / name), name)
+    (tmp_path / "gone").rmdir()
+    with lab.workspace() as workspace:
+        found = {each.repo: each for each in workspace.verify()}
+    assert not any(each.counts for each in found.values())
+    assert not found["lab"].errors
+    assert "nothing of it is indexed yet" in found["new"].errors[0].error
+    assert str(tmp_path / "gone") in found["gone"].errors[0].error
 
 
 def test_a_repo_is_named_by_name_or_path_and_others_are_refused(lab: Lab) -> None:

@@ -237,7 +237,7 @@ def texts(lab: Live, name: str) -> list[str]:
         return [
             record.text
             for generation in workspace.catalog.generations(repo)
-            if generation.state == "serving"
+            if generation.state == "serving" and generation.collection in lab.index.collections()
             for record in lab.index.records(generation.collection)
         ]
 

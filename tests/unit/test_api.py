@@ -112,6 +112,10 @@ def test_every_endpoint_does_what_its_name_says(path: str, tree: Path) -> None:
     assert (status, answer["files"]["new"]) == (200, 1)
     status, answer = ask(path, "POST", "/v1/search", {"query": "o", "limit": 1})
     assert (status, [hit["text"] for hit in answer["hits"]]) == (200, ["one\n"])
+    status, answer = ask(path, "POST", "/v1/verify", {"repo": "a b", "repair": True})
+    assert (status, [each["repaired"] for each in answer["repos"]]) == (200, [True])
+    assert ask(path, "GET", "/v1/runs?repo=a%20b&limit=3") == (200, {"runs": [{"repo": "a b", "limit": 3}]})
+    assert ask(path, "GET", "/v1/runs") == (200, {"runs": [{"repo": "a b", "limit": 10}]})
     assert ask(path, "DELETE", "/v1/repos/a%20b?wait_s=5") == (200, {"name": "a b", "root": str(tree)})
     assert ask(path, "GET", "/v1/repos") == (200, {"repos": []})
 
@@ -156,7 +160,15 @@ def test_health_is_503_with_every_reason(path: str, shelf: Shelf) -> None:
         ("POST", "/v1/sync", {"path": "here"}, 400, "the field path must be an absolute path"),
         ("POST", "/v1/sync", {"path": "/a\0b"}, 400, "the field path"),
         ("POST", "/v1/sync", {"path": "/", "full": "yes"}, 400, "the field full must be true or false"),
-        ("POST", "/v1/flush?repo=x", None, 400, "numbers"),
+        ("POST", "/v1/flush?repo=x", None, 400, "there is no field 'repo'"),
+        ("POST", "/v1/flush?wait_s=soon", None, 400, "the field wait_s must be a number"),
+        ("GET", "/v1/runs?limit=0", None, 400, "the field limit must be a whole number from 1"),
+        ("GET", "/v1/runs?limit=1.5", None, 400, "the field limit must be a number"),
+        ("GET", "/v1/runs?repo=", None, 400, "the field repo must be a string that is not empty"),
+        ("GET", "/v1/runs?repo=%ff", None, 400, "the field repo must be a string"),
+        ("GET", "/v1/runs?wait_s=1", None, 400, "there is no field 'wait_s' (there is: repo, limit)"),
+        ("GET", "/v1/runs?repo=nobody", None, 404, 'there is no repository "nobody"'),
+        ("GET", "/metrics?x=1", None, 400, "no query string"),
         ("POST", "/v1/flush?wait_s=-1", None, 400, "the field wait_s"),
         ("GET", "/v1/status?x=1", None, 400, "no query string"),
         ("GET", "/v1/tickets/0?limit=1", None, 400, "there is no field 'limit'"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 
 import click
@@ -25,7 +24,7 @@ def command(ctx: click.Context, repo: str | None, limit: int, as_json: bool) -> 
     if as_json:
         import json
 
-        click.echo(json.dumps([{"repo": each.name, **asdict(run)} for each, run in runs]))
+        click.echo(json.dumps([run.to_dict(each) for each, run in runs]))
         return
     for each, run in runs:
         started = datetime.fromtimestamp(run.started_ns / 1e9).isoformat(" ", "seconds")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from reposyncd.model import Progress
 from reposyncd.text import printable
@@ -33,6 +33,17 @@ _PHASES = {
 def _phase(progress: Progress) -> str:
     """What is going on. A daemon may be in a phase that is not known here, or have yet to begin."""
     return "waiting" if progress.trouble else _PHASES.get(progress.phase, "waiting")
+
+
+def progress_of(told: dict[str, Any]) -> Progress:
+    """Of what the daemon tells of work that is under way."""
+    return Progress(
+        phase=told.get("phase") or "",
+        files_done=told.get("files_done") or 0,
+        files_total=told.get("files_total") or 0,
+        chunks_done=told.get("chunks_done") or 0,
+        trouble=told.get("trouble") or "",
+    )
 
 
 class Reporter:

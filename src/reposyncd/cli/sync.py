@@ -10,10 +10,9 @@ import click
 
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of
-from reposyncd.cli.progress import Reporter
+from reposyncd.cli.progress import Reporter, progress_of
 from reposyncd.cli.stop import Stop
 from reposyncd.errors import DaemonNotRunningError, InterruptedSyncError
-from reposyncd.model import Progress
 from reposyncd.text import printable
 
 if TYPE_CHECKING:
@@ -55,19 +54,9 @@ def _ask(config: Config, path: str, name: str | None, full: bool) -> dict[str, A
     body = {"path": os.path.realpath(path), "name": name, "full": full}
     try:
         with Reporter(sys.stderr) as report:
-            return client_of(config).request("POST", "/v1/sync", body, lambda told: report(_progress(told)))
+            return client_of(config).request("POST", "/v1/sync", body, lambda told: report(progress_of(told)))
     except KeyboardInterrupt:
         raise InterruptedSyncError("the daemon goes on with the sync; how far it is says: reposyncd status") from None
-
-
-def _progress(told: dict[str, Any]) -> Progress:
-    return Progress(
-        phase=told.get("phase") or "",
-        files_done=told.get("files_done") or 0,
-        files_total=told.get("files_total") or 0,
-        chunks_done=told.get("chunks_done") or 0,
-        trouble=told.get("trouble") or "",
-    )
 
 
 def _sync(config: Config, path: str, name: str | None, full: bool) -> dict[str, Any]:

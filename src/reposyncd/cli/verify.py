@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
-from reposyncd.cli.ask import client_of, complete_repo
-from reposyncd.cli.progress import Reporter
+from reposyncd.cli.ask import client_of, complete_repo, meant
+from reposyncd.cli.progress import Reporter, progress_of
 from reposyncd.cli.stop import Stop
-from reposyncd.errors import BusyError
+from reposyncd.errors import DaemonNotRunningError, InterruptedSyncError
 from reposyncd.text import printable
 
 if TYPE_CHECKING:
-    from reposyncd.sync.verify import Verification
+    from reposyncd.config import Config
 
 _MEANING = {
     "damaged": "the store or the manifest is lost, or too damaged to be compared",
@@ -36,41 +36,51 @@ _MEANING = {
 def command(ctx: click.Context, repo: str | None, repair: bool, as_json: bool) -> None:
     """Compare every record of REPO (a name or a path; default: of all) with its file, and every file with the index.
 
-    Reads everything; of the vectors a sample is computed again. Exit code 0: all is right; 1: something was wrong,
-    repaired or not.
+    Reads everything; of the vectors a sample is computed again. Where the daemon runs it does the work, between its
+    other work. Exit code 0: all is right; 1: something was wrong, repaired or not.
     """
     config = load_config(ctx)
-    if client_of(config).running():
-        raise BusyError(
-            "the daemon is at work on the index, and verify needs it alone; stop the daemon first. "
-            "For one repository, this reads every file and compares every record too: reposyncd sync --full PATH"
-        )
-    with Stop() as stop, Workspace(config) as workspace, Reporter(sys.stderr) as report:
-        found = workspace.verify(repo, repair=repair, on_progress=report, should_stop=stop)
+    try:
+        found = _ask(config, repo, repair)
+    except DaemonNotRunningError:
+        with Stop() as stop, Workspace(config) as workspace, Reporter(sys.stderr) as report:
+            verified = workspace.verify(repo, repair=repair, on_progress=report, should_stop=stop)
+        found = [each.to_dict() for each in verified]
     if as_json:
         import json
 
-        click.echo(json.dumps([each.to_dict() for each in found]))
+        click.echo(json.dumps(found))
     else:
         for each in found:
             _show(each)
-    if any(each.counts or each.errors for each in found):
+    if any(each["counts"] or each["errors"] for each in found):
         sys.exit(1)
 
 
-def _show(found: Verification) -> None:
+def _ask(config: Config, repo: str | None, repair: bool) -> list[dict[str, Any]]:
+    body = {"repo": meant(repo), "repair": repair}
+    try:
+        with Reporter(sys.stderr) as report:
+            answer = client_of(config).request("POST", "/v1/verify", body, lambda told: report(progress_of(told)))
+    except KeyboardInterrupt:
+        raise InterruptedSyncError("the daemon goes on with it, and nobody is told what it finds") from None
+    return list(answer["repos"])
+
+
+def _show(found: dict[str, Any]) -> None:
     verdict = "all is right"
-    if found.counts:
-        verdict = "repaired" if found.repaired else "something is wrong; mend it with: reposyncd verify --repair"
+    if found["counts"]:
+        verdict = "repaired" if found["repaired"] else "something is wrong; mend it with: reposyncd verify --repair"
     click.echo(
-        f"{found.repo}: {found.records:,} records, {found.files:,} files, {found.vectors:,} vectors compared: {verdict}"
+        f"{found['repo']}: {found['records']:,} records, {found['files']:,} files, {found['vectors']:,} vectors "
+        f"compared: {verdict}"
     )
-    for kind, count in found.counts.items():
+    for kind, count in found["counts"].items():
         click.echo(f"  {_MEANING[kind]}" if kind == "damaged" else f"  {count:,} {_MEANING[kind]}")
-    for problem in found.problems:
-        what = f" {problem.id}" if problem.id else ""
-        click.echo(f"    {problem.kind}{what} {printable(problem.path)}".rstrip())
-    if found.pending:
-        click.echo(f"  {found.pending:,} files changed since the last sync")
-    for error in found.errors:
-        click.echo(f"  not read: {printable(error.path)}: {printable(error.error)}", err=True)
+    for problem in found["problems"]:
+        what = f" {problem['id']}" if problem["id"] else ""
+        click.echo(f"    {problem['kind']}{what} {printable(problem['path'])}".rstrip())
+    if found["pending"]:
+        click.echo(f"  {found['pending']:,} files changed since the last sync")
+    for error in found["errors"]:
+        click.echo(f"  not read: {printable(error['path'] or found['root'])}: {printable(error['error'])}", err=True)

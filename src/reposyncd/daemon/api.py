@@ -86,8 +86,10 @@ class Answer(NamedTuple):
     """What a request is answered with."""
 
     status: HTTPStatus
-    content: Mapping[str, Any]
+    content: Mapping[str, Any] | bytes
+    """what is sent as JSON, or as it is"""
     headers: Mapping[str, str] = {}
+    media_type: str = "application/json"
     redeems: str | None = None
     """the ticket that is forgotten when this was delivered"""
 
@@ -110,7 +112,8 @@ class Route(NamedTuple):
     """the schema of its answer"""
     fields: Mapping[str, Field]
     ask: Callable[[Service, dict[str, Any]], Ticket] | None = None
-    answer: Callable[[Service], Answer] | None = None
+    answer: Callable[[Service, dict[str, Any]], Answer] | None = None
+    media_type: str = "application/json"
 
 
 class _RefusedError(Exception):
@@ -186,7 +189,7 @@ class Api:
             answer, content = await self._answer(request)
         except ClientDisconnect:
             return
-        await Response(content, answer.status, {**answer.headers}, "application/json")(scope, receive, send)
+        await Response(content, answer.status, {**answer.headers}, answer.media_type)(scope, receive, send)
         if answer.redeems:
             self._ledger.forget(answer.redeems)
 
@@ -199,14 +202,14 @@ class Api:
                 answer = refused.answer
             except ReposyncError as error:
                 answer = _failure(error)
-            return answer, _json_of(answer)
+            return answer, _body_of(answer)
         except ClientDisconnect:
             raise
         except Exception as error:  # the border: whatever the service did wrong, the next request is served
             say_unexpected("the API", error)
             message = "something went wrong inside the daemon that should not; its log has the details"
             answer = _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message).answer
-            return answer, _json_of(answer)
+            return answer, _body_of(answer)
 
     def listen(self, config: ApiConfig) -> None:
         """Over TCP as this configuration has it. From another thread. Raises ReposyncError, and all stays as it was."""
@@ -242,17 +245,19 @@ class Api:
         if segments[:2] == ("v1", "tickets") and len(segments) == 3:
             if request.method != "GET":
                 raise _wrong_method(request.method, path, ["GET"])
-            wait_s = _values({}, _query(query)).pop("wait_s")
+            wait_s = _values(_WAIT, _query(query, _WAIT))["wait_s"]
             return await self._wait(request, segments[2], self._ledger.find(segments[2]), wait_s)
         methods, name = _find(segments, path)
         route = methods.get(request.method)
         if route is None:
             raise _wrong_method(request.method, path, methods)
+        fields = _fields_of(route)
+        if query and not fields:
+            raise UsageError(f"{path} takes no query string")
         if route.answer:
-            if query:
-                raise UsageError(f"{path} takes no query string")
-            return await to_thread.run_sync(route.answer, self._service, limiter=self._looking)
-        values = _values(route.fields, {**_query(query), **_json(await _body(request))})
+            values = _values(fields, _query(query, fields))
+            return await to_thread.run_sync(route.answer, self._service, values, limiter=self._looking)
+        values = _values(fields, {**_query(query, _WAIT), **_json(await _body(request))})
         wait_s = values.pop("wait_s")
         if name is not None:
             values["repo"] = name
@@ -335,15 +340,17 @@ async def _ended(request: Request, ticket: Ticket, wait_s: float) -> None:
             each.cancel()
 
 
-def _json_of(answer: Answer) -> bytes:
+def _body_of(answer: Answer) -> bytes:
     """The body as it is sent. Raises ValueError if it is no JSON."""
+    if isinstance(answer.content, bytes):
+        return answer.content
     return json.dumps(answer.content, allow_nan=False).encode() + b"\n"
 
 
 def _refused(status: int, message: str) -> bytes:
     """The whole of the answer to what never gets to the application."""
     code = {408: "too_slow", 503: OverloadedError.code}.get(status, "bad_http")
-    body = _json_of(Answer(HTTPStatus(status), {"error": {"code": code, "message": message}}))
+    body = _body_of(Answer(HTTPStatus(status), {"error": {"code": code, "message": message}}))
     return (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -361,12 +368,24 @@ def _wrong_method(method: str, path: str, allowed: Any) -> _RefusedError:
     return _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "wrong_method", message, {"Allow": known})
 
 
-def _query(query: str) -> dict[str, Any]:
-    """The fields of a query string: numbers, as there are no others."""
+def _query(query: str, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The fields of a query string, of the types that these fields have in JSON. Raises UsageError."""
     try:
-        return {name: float(value) for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=10)}
+        given = parse_qsl(query, keep_blank_values=True, max_num_fields=10, errors="surrogateescape")
     except ValueError:
-        raise UsageError("the query string is not one of fields with numbers, such as wait_s=5") from None
+        raise UsageError("the query string is none: name=value&name=value") from None
+    _check_names(fields, dict(given))
+    values: dict[str, Any] = {}
+    for name, value in given:
+        try:
+            values[name] = _OF_TEXT[fields[name].schema["type"]](value)
+        except ValueError:
+            raise UsageError(f"the field {name} must be a number") from None
+    return values
+
+
+_OF_TEXT: dict[str, Callable[[str], Any]] = {"string": str, "integer": int, "number": float}
+"""A value of a type in JSON, from how it stands in a query string."""
 
 
 def _json(body: bytes) -> dict[str, Any]:
@@ -386,10 +405,7 @@ def _json(body: bytes) -> dict[str, Any]:
 
 def _values(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
     """The value of every field, None for those that are not given. Raises UsageError, which names the field."""
-    fields = {**fields, "wait_s": Field(_seconds, {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S})}
-    for name in given:
-        if name not in fields:
-            raise UsageError(f"there is no field {name[:40]!r} (there is: {', '.join(fields)})")
+    _check_names(fields, given)
     values: dict[str, Any] = {}
     for name, field in fields.items():
         value = given.get(name)
@@ -399,9 +415,15 @@ def _values(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, 
             values[name] = None if value is None else field.accept(value)
         except ValueError as error:
             raise UsageError(f"the field {name} must be {error}") from None
-    if values["wait_s"] is None:
+    if "wait_s" in values and values["wait_s"] is None:
         values["wait_s"] = WAIT_S
     return values
+
+
+def _check_names(fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in fields:
+            raise UsageError(f"there is no field {name[:40]!r} (there is: {', '.join(fields)})")
 
 
 def _seconds(value: Any) -> float:
@@ -444,15 +466,25 @@ def _count(value: Any) -> int:
     return value
 
 
-def _status(service: Service) -> Answer:
+def _status(service: Service, given: Mapping[str, Any]) -> Answer:
     return Answer(HTTPStatus.OK, service.status())
 
 
-def _repos(service: Service) -> Answer:
+def _runs(service: Service, given: Mapping[str, Any]) -> Answer:
+    return Answer(HTTPStatus.OK, service.runs(given["repo"], given["limit"] or _RUNS_DEFAULT))
+
+
+def _metrics(service: Service, given: Mapping[str, Any]) -> Answer:
+    from reposyncd.daemon.metrics import MEDIA_TYPE, exposition  # here, since hardly anybody asks for them
+
+    return Answer(HTTPStatus.OK, exposition(service.status()), media_type=MEDIA_TYPE)
+
+
+def _repos(service: Service, given: Mapping[str, Any]) -> Answer:
     return Answer(HTTPStatus.OK, {"repos": service.status()["repos"]})
 
 
-def _health(service: Service) -> Answer:
+def _health(service: Service, given: Mapping[str, Any]) -> Answer:
     status = service.status()
     reasons = [
         f"{repo['name']} is {repo['state']}: {repo['reason']}"
@@ -471,7 +503,11 @@ _TEXT: Schema = {"type": "string", "minLength": 1, "pattern": "^[^\\u0000]+$"}
 _PATH: Schema = {"type": "string", "pattern": "^/[^\\u0000]*$"}
 _REPO = {"repo": Field(_text, _TEXT)}
 _TREE = {"path": Field(_path, _PATH, required=True), "name": Field(_text, _TEXT)}
+_WAIT = {"wait_s": Field(_seconds, {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S})}
+_LIMIT = {"limit": Field(_count, {"type": "integer", "minimum": 1, "maximum": HITS})}
+_FLAG: Schema = {"type": "boolean"}
 _HITS_DEFAULT = 5
+_RUNS_DEFAULT = 10
 
 _NAME = "{name}"
 """Stands for a segment of the path that is a repo's name."""
@@ -510,7 +546,7 @@ _ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
         "POST": Route(
             "Look at a whole tree",
             "SyncResult",
-            {**_TREE, "full": Field(_flag, {"type": "boolean"})},
+            {**_TREE, "full": Field(_flag, _FLAG)},
             lambda service, given: service.sync(given["path"], given["name"], bool(given["full"])),
         )
     },
@@ -520,13 +556,27 @@ _ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
             "Hits",
             {
                 "query": Field(_text, _TEXT, required=True),
-                "limit": Field(_count, {"type": "integer", "minimum": 1, "maximum": HITS}),
+                **_LIMIT,
                 **_REPO,
             },
             lambda service, given: service.search(given["query"], given["repo"], given["limit"] or _HITS_DEFAULT),
         )
     },
-    ("openapi.json",): {"GET": Route("This document", "OpenApi", {}, answer=lambda service: _openapi())},
+    ("v1", "verify"): {
+        "POST": Route(
+            "Compare every record with its file, and every file with the index",
+            "Verifications",
+            {**_REPO, "repair": Field(_flag, _FLAG)},
+            lambda service, given: service.verify(given["repo"], bool(given["repair"])),
+        )
+    },
+    ("v1", "runs"): {
+        "GET": Route("The last syncs that had something to do, newest first", "Runs", {**_REPO, **_LIMIT}, answer=_runs)
+    },
+    ("metrics",): {
+        "GET": Route("The state in numbers, for Prometheus", "Metrics", {}, answer=_metrics, media_type="text/plain")
+    },
+    ("openapi.json",): {"GET": Route("This document", "OpenApi", {}, answer=lambda service, given: _openapi())},
 }
 
 
@@ -538,24 +588,26 @@ def document() -> dict[str, Any]:
         ("/" + "/".join(segments), method): openapi.Operation(
             route.summary,
             route.gives,
-            _fields_of(route, method),
+            {name: (field.schema, field.required) for name, field in _fields_of(route).items()},
             waits=route.ask is not None,
+            media_type=route.media_type,
             also={503: "Health"} if route.gives == "Health" else {},
         )
         for segments, routes in _ROUTES.items()
         for method, route in routes.items()
     }
     operations[("/v1/tickets/{ticket}", "GET")] = openapi.Operation(
-        "What a ticket is for: the answer of whatever was asked", "Anything", waits=True
+        "What a ticket is for: the answer of whatever was asked",
+        "Anything",
+        {"wait_s": (_WAIT["wait_s"].schema, False)},
+        waits=True,
     )
-    return openapi.document(operations, WAIT_MAX_S)
+    return openapi.document(operations)
 
 
-def _fields_of(route: Route, method: str) -> dict[str, tuple[Schema, bool]] | None:
-    """Those of the body; None if there is none."""
-    if route.ask is None or method != "POST":
-        return None
-    return {name: (field.schema, field.required) for name, field in route.fields.items()}
+def _fields_of(route: Route) -> Mapping[str, Field]:
+    """All fields that a request may have."""
+    return {**route.fields, **_WAIT} if route.ask else route.fields
 
 
 def _openapi() -> Answer:

@@ -105,6 +105,7 @@ class Engine(threading.Thread):
         """by name"""
         self._by_root: dict[str, Kept] = {}
         self._commands: deque[tuple[Callable[[], dict[str, Any]], Work]] = deque()
+        self._promised: set[Work] = set()
         self._told = self._stopping = False
         self.events_lost = 0
         """times that everything had to be looked at, because events were lost"""
@@ -169,6 +170,12 @@ class Engine(threading.Thread):
                 self._commands.append((command, work))
                 self.changed.notify_all()
         return work
+
+    def promise(self, work: Work) -> Callable[[], None]:
+        """It fails when the engine ends before it is done; what is returned takes that back."""
+        with self.changed:
+            self._promised.add(work)
+        return lambda: self._promised.discard(work)
 
     def check_alive(self) -> None:
         """Raises ReposyncError if nothing that is asked will be done. Under the lock."""
@@ -298,6 +305,7 @@ class Engine(threading.Thread):
             self._stopping = True
             works = [work for _, work in self._commands]
             self._commands.clear()
+            works += self._promised
             for kept in self.kept.values():
                 works += [*kept.syncs, *kept.flushes]
                 kept.syncs, kept.flushes = [], []

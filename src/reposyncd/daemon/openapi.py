@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from reposyncd import __version__
 from reposyncd.model import Skip
@@ -188,36 +188,75 @@ SCHEMAS: dict[str, Schema] = {
         optional=("writer",),
     ),
     "Health": record({"healthy": FLAG, "reasons": listed(TEXT)}),
+    "Verifications": record(
+        {
+            "repos": listed(
+                record(
+                    {
+                        "repo": TEXT,
+                        "root": TEXT,
+                        "records": COUNT,
+                        "files": COUNT,
+                        "vectors": COUNT,
+                        "pending": COUNT,
+                        "counts": {"type": "object", "additionalProperties": COUNT},
+                        "problems": listed(record({"kind": TEXT, "path": TEXT, "id": TEXT})),
+                        "errors": listed(_FILE_ERROR),
+                        "repaired": FLAG,
+                    }
+                )
+            )
+        }
+    ),
+    "Runs": record(
+        {
+            "runs": listed(
+                record(
+                    {
+                        "repo": TEXT,
+                        "id": COUNT,
+                        "kind": {"enum": ["sync", "full"]},
+                        "started_ns": COUNT,
+                        "finished_ns": nullable(COUNT),
+                        "outcome": {"enum": ["running", "done", "interrupted", "failed"]},
+                        "files_done": COUNT,
+                        "files_total": COUNT,
+                        "chunks_done": COUNT,
+                        "trouble": nullable(TEXT),
+                        "trouble_ns": nullable(COUNT),
+                        "error": nullable(TEXT),
+                        "result": nullable(named("SyncResult")),
+                    }
+                )
+            )
+        }
+    ),
+    "Metrics": TEXT,
     "OpenApi": record({"openapi": TEXT, "paths": {"type": "object"}}),
     "Anything": {"type": "object"},
 }
 
 
-class Operation:
-    """One method on one path. `fields`: name to (schema, whether it is required) of the request's body, None without
-    one. `waits`: whether it may be answered with a ticket. `also`: answers beside 200, 202 and errors."""
+class Operation(NamedTuple):
+    """One method on one path."""
 
-    def __init__(
-        self,
-        summary: str,
-        answer: str,
-        fields: Mapping[str, tuple[Schema, bool]] | None = None,
-        *,
-        waits: bool = False,
-        also: Mapping[int, str] = {},
-    ) -> None:
-        self.summary = summary
-        self.answer = answer
-        self.fields = fields
-        self.waits = waits
-        self.also = also
+    summary: str
+    answer: str
+    """the schema of what is answered when all is well"""
+    fields: Mapping[str, tuple[Schema, bool]]
+    """name to (schema, whether it is required): in the body of a POST, and in the query string otherwise"""
+    waits: bool = False
+    """whether it may be answered with a ticket"""
+    media_type: str = "application/json"
+    also: Mapping[int, str] = {}
+    """the schemas of answers beside 200, 202 and errors"""
 
 
-def document(operations: Mapping[tuple[str, str], Operation], wait_max_s: float) -> dict[str, Any]:
+def document(operations: Mapping[tuple[str, str], Operation]) -> dict[str, Any]:
     """The whole document, of (path, method) to operation."""
     paths: dict[str, dict[str, Any]] = {}
     for (path, method), operation in operations.items():
-        paths.setdefault(path, {})[method.lower()] = _operation(path, method, operation, wait_max_s)
+        paths.setdefault(path, {})[method.lower()] = _operation(path, method, operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -230,32 +269,30 @@ def document(operations: Mapping[tuple[str, str], Operation], wait_max_s: float)
     }
 
 
-def _operation(path: str, method: str, operation: Operation, wait_max_s: float) -> dict[str, Any]:
-    wait_s = {"type": "number", "minimum": 0, "maximum": wait_max_s}
+def _operation(path: str, method: str, operation: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {"operationId": f"{method.lower()}{path.replace('/', '_')}", "summary": operation.summary}
     parameters = []
     if "{" in path:
         name = path[path.index("{") + 1 : path.index("}")]
         parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}})
-    if operation.fields is None and operation.waits:
-        parameters.append({"name": "wait_s", "in": "query", "schema": wait_s})
+    if method == "POST":
+        found["requestBody"] = _body(operation)
+    else:
+        parameters += [
+            {"name": name, "in": "query", "schema": schema} for name, (schema, _) in operation.fields.items()
+        ]
     if parameters:
         found["parameters"] = parameters
-    if operation.fields is not None:
-        required = [name for name, (_, is_required) in operation.fields.items() if is_required]
-        properties = {
-            name: schema if is_required else nullable(schema)
-            for name, (schema, is_required) in operation.fields.items()
-        }
-        body: Schema = {"type": "object", "properties": {**properties, "wait_s": nullable(wait_s)}}
-        body |= {"additionalProperties": False} | ({"required": required} if required else {})
-        found["requestBody"] = {"required": bool(required), "content": {"application/json": {"schema": body}}}
     answers = {200: operation.answer, **({202: "Ticket"} if operation.waits else {}), **operation.also}
     errors = {*EVERY, *((409,) if operation.waits else ())} - set(operation.also)
     found["responses"] = {
         str(status): {
             "description": HTTPStatus(status).phrase,
-            "content": {"application/json": {"schema": named(answers.get(status, "Error"))}},
+            "content": {
+                operation.media_type if status == HTTPStatus.OK else "application/json": {
+                    "schema": named(answers.get(status, "Error"))
+                }
+            },
         }
         for status in sorted({*answers, *errors})
     }
@@ -264,3 +301,13 @@ def _operation(path: str, method: str, operation: Operation, wait_max_s: float) 
             "anyOf": [named(operation.also[503]), named("Error")]
         }
     return found
+
+
+def _body(operation: Operation) -> dict[str, Any]:
+    required = [name for name, (_, is_required) in operation.fields.items() if is_required]
+    properties = {
+        name: schema if is_required else nullable(schema) for name, (schema, is_required) in operation.fields.items()
+    }
+    schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    schema |= {"required": required} if required else {}
+    return {"required": bool(required), "content": {"application/json": {"schema": schema}}}

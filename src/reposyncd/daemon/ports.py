@@ -50,6 +50,13 @@ class Service(Protocol):
     def sync(self, path: str, name: str | None, full: bool) -> Ticket:
         """Brings the index of the tree at this absolute path up to date; a SyncResult as JSON."""
 
+    def verify(self, repo: str | None, repair: bool) -> Ticket:
+        """Compares every record with its file, and every file with the index; `{repos: [Verification as JSON]}`.
+        `repair`: done when what was wrong is right."""
+
+    def runs(self, repo: str | None, limit: int) -> dict[str, Any]:
+        """The last syncs that had something to do, newest first; `{runs: [Run as JSON]}`. Waits for no engine."""
+
     def flush(self, repo: str | None) -> Ticket:
         """Done when every change made before the call is in the index; `{repos: [name], errors: [...]}`."""
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from reposyncd.assemble import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.api import Api
 from reposyncd.daemon.engine import STALL_S, Engine
@@ -18,6 +19,7 @@ from reposyncd.daemon.server import GRACE_S
 from reposyncd.daemon.summary import summary
 from reposyncd.daemon.supervise import Deaths, Vital
 from reposyncd.daemon.tickets import Flush, Work
+from reposyncd.daemon.verifying import Verifying
 from reposyncd.errors import (
     CorruptStoreError,
     LethalOperationError,
@@ -99,8 +101,9 @@ class Daemon:
         )
         self._roster = Roster(self.engine)
         self._discovery = Discovery(self.engine, self._roster)
+        self._verifying = Verifying(self.engine)
         self.engine.errands += [self._discovery, Missing(self.engine, self._roster), Roots(self.engine)]
-        self.engine.errands.append(self._roster.removed)
+        self.engine.errands += [self._roster.removed, self._verifying]
 
     # Its life, in the main thread -------------------------------------------------------------------------
 
@@ -286,16 +289,19 @@ class Daemon:
                 kept.read_all = kept.read_all or full
             return {}
 
-        asked = self.engine.ask(ask)
-
-        def give_up() -> None:
-            try:
-                asked.result()
-            except ReposyncError as error:
-                work.fail(error)
-
-        asked.on_end(give_up)
+        self.engine.ask(ask).hand_on_failure(work)
         return work
+
+    def verify(self, repo: str | None, repair: bool) -> Work:
+        """Compares repositories with their files, one after another."""
+        return self._verifying.ask(repo, repair)
+
+    def runs(self, repo: str | None, limit: int) -> dict[str, Any]:
+        """The history, read beside whatever the engine does."""
+        with Workspace(self._config, self._environ) as workspace:
+            if repo is None and not workspace.catalog.repos():
+                return {"runs": []}
+            return {"runs": [run.to_dict(each) for each, run in workspace.history(repo, limit)]}
 
     def flush(self, repo: str | None) -> Work:
         """Done when every change of before is in the index."""

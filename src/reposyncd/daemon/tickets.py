@@ -53,6 +53,15 @@ class Work:
         """It has ended badly."""
         self._end({}, error)
 
+    def hand_on_failure(self, other: Work) -> None:
+        """If this fails, the other one, which it was to begin, fails too."""
+
+        def hand_on() -> None:
+            if self._error is not None:
+                other.fail(self._error)
+
+        self.on_end(hand_on)
+
     def _end(self, result: dict[str, Any], error: ReposyncError | None) -> None:
         with self._lock:
             if self._ended.is_set():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from reposyncd.model import SyncResult, Waiting
@@ -35,6 +35,10 @@ class Run:
     error: str | None
     result: dict[str, Any] | None
     """a SyncResult as JSON"""
+
+    def to_dict(self, repo: Repo) -> dict[str, Any]:
+        """The JSON form; it is a run of `repo`."""
+        return {"repo": repo.name, **asdict(self)}
 
 
 class History:
