@@ -62,7 +62,7 @@ def look(witness):
 def unexpected(*what): print("unexpected:", *what, file=sys.stderr)
 before, started = resident(), time.perf_counter()
 if cookies != "-":
-    watching = Watching(os.path.dirname(cookies), on_hint=lambda *hint: None, on_lost=unexpected)
+    watching = Watching(os.path.dirname(cookies), on_hint=lambda *hint: None, on_lost=unexpected, on_death=unexpected)
     watching.ensure()
     watching.look(Repo(1, "tree", root, RootIdentity(0, 0)), WHOLE, look)
 else:

@@ -164,6 +164,10 @@ class Key(NamedTuple):
         """As it is written in messages."""
         return f"{self.section}.{self.name}"
 
+    def of(self, config: Config) -> Any:
+        """Its value in a configuration."""
+        return getattr(getattr(config, self.section), self.name)
+
     @property
     def variable(self) -> str:
         """The environment variable."""

@@ -18,6 +18,12 @@ class UsageError(ReposyncError):
     code = "usage"
 
 
+class OverlapError(UsageError):
+    """Raised when a tree lies in one that is indexed, or the other way round: files would be indexed twice."""
+
+    code = "overlap"
+
+
 class NotFoundError(UsageError):
     """Raised when what a request names is not there."""
 

@@ -378,6 +378,29 @@ connection.execute("DELETE FROM embeddings")
 }
 
 
+_FOR_EVER_US = 900_000_000
+"""A quarter of an hour."""
+
+
+@contextmanager
+def hung(thread: int, call: str) -> Iterator[None]:
+    """That system call takes for ever in this one thread while the context lasts: one that Python makes without its
+    lock, which would stop every thread. As root, of any process that this machine's kernel runs."""
+    tracer = subprocess.Popen(
+        ["strace", "-o", "/dev/null", "-e", f"inject={call}:delay_enter={_FOR_EVER_US}", "-p", str(thread)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert tracer.stderr
+        said = tracer.stderr.readline()
+        assert "attached" in said, said
+        yield
+    finally:
+        tracer.terminate()
+        tracer.communicate()
+
+
 class Holder:
     """Another program that holds a lock until it is released, or killed."""
 

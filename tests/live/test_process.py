@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from reposyncd.daemon.supervise import AGAIN_AT_MOST
 from reposyncd.errors import BusyError, DaemonNotRunningError, OverloadedError, ReposyncError
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
-from tests.crash.faults import StoreLab, end
+from tests.crash.faults import StoreLab, end, hung
 from tests.live.service import HANGS_S, Live, live, many, result_of, until
 from tests.live.test_limits import answers
 from tests.support import memory_index
@@ -137,39 +138,48 @@ def test_a_new_configuration_is_taken_up_and_a_bad_one_refused(lab: StoreLab, sy
     assert '"event": "refused"' in said and "line 2: index.exclude is 5" in said
 
 
-def test_the_watchdog_is_fed_until_one_thread_hangs(lab: StoreLab, systemd: Systemd) -> None:
+@pytest.mark.parametrize(
+    ("part", "number", "call"),
+    [("the engine", 1, "restart_syscall"), ("the watcher", 2, "restart_syscall"), ("the API", 3, "epoll_wait")],
+)
+def test_the_watchdog_is_fed_until_one_thread_hangs(
+    lab: StoreLab, systemd: Systemd, part: str, number: int, call: str
+) -> None:
+    """`number` of the thread, in the order in which they begin, and what it waits in."""
     if os.geteuid() != 0:
         pytest.skip("only root may trace a process that is not its child")
     lab.variables |= {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "2000000"}
     with daemon(lab) as (client, process):
+        thread = sorted(map(int, os.listdir(f"/proc/{process.pid}/task")))[number]
         client.request("POST", "/v1/sync", {"path": str(lab.root), "name": "lab"})
         systemd.wait_for("WATCHDOG=1")
         systemd.wait_for("WATCHDOG=1")
-        _, engine, *_ = sorted(os.listdir(f"/proc/{process.pid}/task"), key=int)  # the first that the main one starts
-        # Every system call of this one thread takes a quarter of an hour from now on.
-        tracer = subprocess.Popen(
-            ["strace", "-qq", "-o", "/dev/null", "-e", "inject=all:delay_enter=900000000", "-p", engine],
-            stderr=subprocess.DEVNULL,
-        )
-        try:
+        said: list[str] = []
+
+        def read() -> None:
+            assert process.stderr
+            said.extend(process.stderr)
+
+        threading.Thread(target=read, daemon=True).start()
+        with hung(thread, call):
             lab.write({"d1/f1.txt": "a change, which wakes it\n"})
-            said: list[str] = []
-
-            def read() -> None:
-                assert process.stderr
-                said.extend(process.stderr)
-
-            threading.Thread(target=read, daemon=True).start()
             until(lambda: any('"event": "stalled"' in line for line in said), "the hang is in the log")
-            [line] = [line for line in said if '"event": "stalled"' in line]
-            assert "the engine" in line
             systemd.drain()
             before = len(systemd.told)
-            assert "no progress" in client.request("GET", "/v1/status")["daemon"]["state"]  # the rest of it lives
+            if part == "the API":
+                with pytest.raises(ReposyncError):
+                    client.request("GET", "/v1/status", timeout_s=3)  # as long as three feeds would take
+            else:  # the rest of it lives, and says what does not
+
+                def report() -> dict[str, Any]:
+                    found: dict[str, Any] = client.request("GET", "/v1/status")["daemon"]
+                    return found
+
+                until_s = report()["uptime_s"] + 3
+                until(lambda: report()["uptime_s"] > until_s, "three feeds would have been due")
+                assert any(part in problem for problem in report()["problems"])
             assert not any("WATCHDOG" in each for each in systemd.drain()[before:])
-        finally:
-            tracer.terminate()
-            tracer.wait()
+        assert [part in line for line in said if '"event": "stalled"' in line] == [True]
 
 
 def test_a_stop_in_the_middle_of_a_first_index_is_not_waited_for_and_nothing_is_done_twice(lab: StoreLab) -> None:
@@ -278,11 +288,11 @@ def test_work_that_was_asked_of_an_engine_that_dies_fails(tmp_path: Path) -> Non
         lab.write({"d3/f3.txt": "a change that ends it\n"})
         work = daemon.flush(None)
         assert work.wait(HANGS_S)
-        with pytest.raises(ReposyncError, match="stopped"):
+        with pytest.raises(ReposyncError, match="ask again"):
             work.result()
         until(lambda: daemon.has_ended, "the engine is dead")
         with pytest.raises(OverloadedError, match="ask again"):
-            daemon.flush(None)
+            result_of(daemon.flush(None))
         until(lambda: mended(lab), "there is another")
         lab.assert_current()
 
@@ -351,6 +361,62 @@ def test_after_a_stop_nobody_answers(lab: StoreLab) -> None:
         with pytest.raises(DaemonNotRunningError):
             client.request("GET", "/v1/status")
     assert not Path(lab.variables["REPOSYNCD_SOCKET"]).exists()
+
+
+def test_a_new_configuration_gives_nothing_to_do_to_who_has_nothing_to_do(tmp_path: Path) -> None:
+    lab = live(tmp_path)
+    with lab.running() as daemon:
+        result_of(daemon.verify(None, False))
+        before = [each.due for each in daemon.engine.errands]
+        lab.variables["REPOSYNCD_LIMITS__NICE"] = "11"
+        result_of(daemon.reconfigure(lab.config()))
+        assert [each.due for each in daemon.engine.errands] == before
+        lab.assert_current()  # after whatever was due
+
+
+def test_a_new_configuration_is_taken_up_by_the_engine_that_follows_a_dead_one(tmp_path: Path) -> None:
+    lab = live(tmp_path)
+    lab.index = killer = Killer()
+    lab.write(many(20))
+    with lab.running() as daemon:
+        killer.deaths = 1
+        lab.write({"d3/f3.txt": "a change that ends it\n"})
+        until(lambda: daemon.has_ended, "the engine is dead")
+        lab.variables["REPOSYNCD_INDEX__EXCLUDE"] = '["/d7/"]'
+        result_of(daemon.reconfigure(lab.config()))
+        until(lambda: mended(lab), "there is another")
+        lab.assert_current()
+        assert not any(path.startswith("d7/") for path in lab.paths())
+
+
+def test_a_new_configuration_that_is_refused_leaves_the_log_as_it_was(lab: StoreLab) -> None:
+    config = Path(lab.variables["REPOSYNCD_CONFIG"])
+    with socket.socket() as taken, daemon(lab) as (client, process):
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config.write_text(f'[log]\nlevel = "error"\n[api]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\n')
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)
+        client.request("POST", "/v1/sync", {"path": str(lab.root), "name": "lab"})
+        said = stop(process)
+    assert '"event": "refused"' in said and '"event": "synced"' in said and '"event": "stopped"' in said
+
+
+def test_of_two_new_configurations_in_a_row_the_last_one_counts(lab: StoreLab) -> None:
+    config = Path(lab.variables["REPOSYNCD_CONFIG"])
+
+    def paths() -> set[str]:
+        client.request("POST", "/v1/flush", {})
+        hits = client.request("POST", "/v1/search", {"query": "file", "limit": 100})["hits"]
+        return {hit["path"].split("/")[0] for hit in hits}
+
+    with daemon(lab) as (client, process):
+        client.request("POST", "/v1/sync", {"path": str(lab.root), "name": "lab"})
+        for directory in ("d7", "d8"):
+            config.write_text(f'[index]\nexclude = ["/{directory}/"]\n')
+            process.send_signal(signal.SIGHUP)
+        until(lambda: "d7" in paths() and "d8" not in paths(), "the last one counts")
+        stop(process)
 
 
 def test_the_port_of_a_new_configuration_is_opened_and_one_that_is_taken_is_refused(tmp_path: Path) -> None:

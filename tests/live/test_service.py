@@ -116,10 +116,10 @@ def _unreadable(fd: int, path: str, limit: int) -> object:
 
 def test_a_flush_of_what_is_not_there_or_paused_says_so(lab: Live, daemon: Daemon) -> None:
     with pytest.raises(UsageError, match='no repository "other"'):
-        daemon.flush("other")
+        result_of(daemon.flush("other"))
     result_of(daemon.pause("lab"))
     with pytest.raises(UsageError, match="reposyncd resume lab"):
-        daemon.flush("lab")
+        result_of(daemon.flush("lab"))
     assert lab.flush() == {"repos": [], "errors": []}
 
 
@@ -499,6 +499,7 @@ def test_what_was_removed_is_not_discovered_again(finder: Live) -> None:
     assert names(finder) == {"app", "lib"}
 
 
+@pytest.mark.provokes_the_unexpected
 def test_a_command_that_fails_leaves_the_engine_alive(lab: Live, daemon: Daemon) -> None:
     def broken() -> dict[str, object]:
         raise ZeroDivisionError("a bug")

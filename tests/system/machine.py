@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -164,6 +165,17 @@ class Machine:
             if name == user:
                 return int(uid)
         raise LookupError(user)
+
+    def outside(self, pid: int) -> int:
+        """Which process of this machine's that one of the container is."""
+        namespace = os.readlink(f"/proc/{self._init}/ns/pid")
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if os.readlink(place / "ns/pid") == namespace:
+                    *_, inside = re.findall(r"^NSpid:.*\t(\d+)$", (place / "status").read_text(), re.MULTILINE)
+                    if int(inside) == pid:
+                        return int(place.name)
+        raise LookupError(pid)
 
     def write(self, user: str, path: str, text: str) -> None:
         """A file of the user's, below the home."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from reposyncd.daemon import notices
+from tests.crash.faults import hung
 from tests.system.conftest import CONFIG
 from tests.system.machine import Machine, Unit, until
 
@@ -83,15 +84,23 @@ def test_a_new_configuration_is_taken_up_by_a_reload_and_a_bad_one_is_not(machin
     assert found(machine, "leave") == {"main.py"}
 
 
-def test_the_watchdog_ends_one_that_hangs_and_the_next_one_goes_on(machine: Machine, service: Unit) -> None:
+def test_the_watchdog_ends_one_in_which_a_thread_hangs_and_the_next_one_goes_on(
+    machine: Machine, service: Unit
+) -> None:
     keep_app(machine)
     service.override("[Service]\nWatchdogSec=2\nTimeoutStopSec=1\nRestartSec=0\n")
     service.systemctl("restart", service.name)
     pid = service.pid()
-    machine.run("kill", f"-{signal.SIGSTOP.value}", str(pid))
-    until(lambda: service.pid() not in (0, pid) and service.show("ActiveState") == "active", "another runs")
+    outside = machine.outside(pid)
+    _, engine, *_ = sorted(map(int, os.listdir(f"/proc/{outside}/task")))  # the first that the main one starts
+    with hung(engine, "restart_syscall"):
+        machine.write("alice", "src/app/new.py", "def added_meanwhile():\n    return 1\n")
+        until(lambda: service.pid() not in (0, pid) and service.show("ActiveState") == "active", "another runs")
+    [stalled] = [each for each in said(machine, notices.STALLED) if each["_PID"] == str(pid)]
+    assert stalled["REPOSYNCD_WHAT"] == "the engine"
     assert any("watchdog" in str(each["MESSAGE"]).lower() for each in machine.journal("USER_UNIT=reposyncd.service"))
-    assert found(machine, "greet") == {"main.py", "other.py"}
+    machine.run("reposyncd", "flush", user="alice")
+    assert found(machine, "added meanwhile") == {"main.py", "other.py", "new.py"}
 
 
 def test_one_that_is_killed_is_started_again_and_its_index_is_right(machine: Machine, service: Unit) -> None:

@@ -114,7 +114,17 @@ def test_an_address_that_is_taken_is_refused_and_the_old_one_stays(api: Api, tmp
     assert ask(config, Authorization=f"Bearer {token(tmp_path)}", Host="dev.example")[0] == 200
 
 
-@pytest.mark.parametrize("spoil", ["readable", "link", "empty"])
+def test_a_token_that_the_disk_lost_is_made_anew(tmp_path: Path, config: ApiConfig) -> None:
+    path = tmp_path / "state" / TOKEN
+    path.parent.mkdir(mode=0o700)
+    path.touch(0o600)
+    with Api(Shelf(), str(tmp_path / "s"), state_dir=str(tmp_path / "state")) as api:
+        api.listen(config)
+    assert len(path.read_text()) > 40 and path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(path.parent) == [TOKEN]
+
+
+@pytest.mark.parametrize("spoil", ["readable", "link"])
 def test_a_token_that_others_may_know_is_refused(tmp_path: Path, config: ApiConfig, spoil: str) -> None:
     path = tmp_path / "state" / TOKEN
     path.parent.mkdir(mode=0o700)
@@ -122,7 +132,7 @@ def test_a_token_that_others_may_know_is_refused(tmp_path: Path, config: ApiConf
         (tmp_path / "elsewhere").write_text("abc\n")
         path.symlink_to(tmp_path / "elsewhere")
     else:
-        path.write_text("" if spoil == "empty" else "abc\n")
+        path.write_text("abc\n")
         path.chmod(0o644 if spoil == "readable" else 0o600)
     with Api(Shelf(), str(tmp_path / "s"), state_dir=str(tmp_path / "state")) as api:
         with pytest.raises(ReposyncError, match=TOKEN):

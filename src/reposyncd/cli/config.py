@@ -33,7 +33,7 @@ def show(ctx: click.Context, as_json: bool) -> None:
     """
     config = load_config(ctx)
     places = sources(os.environ)
-    rows = {key.path: (getattr(getattr(config, key.section), key.name), places[key.path]) for key in KEYS}
+    rows = {key.path: (key.of(config), places[key.path]) for key in KEYS}
     if as_json:
         click.echo(json.dumps({path: {"value": value, "from": place} for path, (value, place) in rows.items()}))
         return

@@ -18,7 +18,7 @@ from reposyncd.daemon.chronicle import Chronicle
 from reposyncd.daemon.gentle import Bulk, Sleep
 from reposyncd.daemon.jobs import RETRY_S, Jobs
 from reposyncd.daemon.kept import Kept
-from reposyncd.daemon.notices import DIED, EVENTS_LOST, described, say, say_unexpected
+from reposyncd.daemon.notices import EVENTS_LOST, described, say, say_unexpected
 from reposyncd.daemon.tickets import Work
 from reposyncd.daemon.watching import Watching
 from reposyncd.errors import (
@@ -67,12 +67,16 @@ class Errand(Protocol):
     def run(self) -> None:
         """Does it, and sets when it is due again."""
 
+    def reconfigured(self) -> None:
+        """There is another configuration: sets when it is due."""
+
 
 class Engine(threading.Thread):
     """Keeps the repositories of a state directory current until it is told to stop. Holds the state lock for its life.
 
     `ask`, `hint`, `lost`, `stop` and what is read under `changed` are for any thread; everything else is the engine
-    thread's. `on_end` is called once, with what ended it, or None after `stop`; `on_change` when a job begins or ends.
+    thread's. `on_end` is called once, with what ended it, or None after `stop`; `on_change` when a job begins or ends;
+    `on_death`, from any thread, with what has died and why, when it can do without and has it started again.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Engine(threading.Thread):
         on_ready: Callable[[], None],
         on_end: Callable[[BaseException | None], None],
         on_change: Callable[[], None] = lambda: None,
+        on_death: Callable[[str, str], None],
         index: VectorIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         stall_s: float = STALL_S,
@@ -95,6 +100,7 @@ class Engine(threading.Thread):
         self._on_ready = on_ready
         self._on_end = on_end
         self.on_change = on_change
+        self._on_death = on_death
         self._stall_s = stall_s
         self._expected = time.monotonic() + stall_s
         """when it comes by, at the latest, if all is well"""
@@ -110,7 +116,13 @@ class Engine(threading.Thread):
         self.events_lost = 0
         """times that everything had to be looked at, because events were lost"""
         self.chronicle = Chronicle(now_ns())
-        self.watching = Watching(config.state_dir, on_hint=self.hint, on_lost=self.lost, on_step=self.beat)
+        self.watching = Watching(
+            config.state_dir,
+            on_hint=self.hint,
+            on_lost=self.lost,
+            on_death=lambda why: on_death("the watcher", why),
+            on_step=self.beat,
+        )
         self.errands: list[Errand] = []
         """what else is to be done now and then"""
         self.activity = ""
@@ -126,6 +138,8 @@ class Engine(threading.Thread):
         """whether the store may be worth a checkpoint"""
         self._passed_over = 0.0
         """since when small work has been put before a long job that is due"""
+        self.untidied = ""
+        """why the last checkpoint failed"""
         self.incidents: list[Incident] = []
         """what was found damaged"""
         self.workspace: Workspace
@@ -179,10 +193,13 @@ class Engine(threading.Thread):
 
     def check_alive(self) -> None:
         """Raises ReposyncError if nothing that is asked will be done. Under the lock."""
-        if self._told:
-            raise ReposyncError("the service is stopping")
         if self._stopping:
-            raise OverloadedError("the engine has died, and is started again; ask again in some seconds")
+            raise self._refusal()
+
+    def _refusal(self) -> ReposyncError:
+        if self._told:
+            return ReposyncError("the service is stopping")
+        return OverloadedError("the engine has died, and is started again; ask again in some seconds")
 
     def distrust_store(self) -> Work:
         """Somebody found the store damaged: it is to be looked at, and mended."""
@@ -235,7 +252,7 @@ class Engine(threading.Thread):
     @property
     def is_watcher_well(self) -> bool:
         """Whether the thread that reads file events takes up what there is."""
-        return self.watching.busy_s < self._stall_s
+        return self.watching.stalled_s() < self._stall_s
 
     @property
     def is_index_well(self) -> bool:
@@ -263,7 +280,7 @@ class Engine(threading.Thread):
         try:
             with Workspace(self.config, self._environ, index=self._index, now_ns=self.now_ns) as self.workspace:
                 self.workspace.look = self.watching.look
-                self.workspace.on_index_death = lambda why: say(DIED, what="the index process", reason=why)
+                self.workspace.on_index_death = lambda why: self._on_death("the index process", why)
                 with self.workspace.state_lock():
                     self._begin()
                     self._on_ready()
@@ -309,8 +326,9 @@ class Engine(threading.Thread):
             for kept in self.kept.values():
                 works += [*kept.syncs, *kept.flushes]
                 kept.syncs, kept.flushes = [], []
+        error = ended if isinstance(ended, ReposyncError) else self._refusal()
         for work in works:
-            work.fail(ended if isinstance(ended, ReposyncError) else ReposyncError("the service has stopped"))
+            work.fail(error)
 
     def _next(self) -> Callable[[], None] | None:
         """Waits for the next job; None: it is to stop."""
@@ -409,7 +427,7 @@ class Engine(threading.Thread):
         if changed:
             self.workspace.reconfigure(config)
         for errand in self.errands:
-            errand.due = min(errand.due, time.monotonic())
+            errand.reconfigured()
         now = time.monotonic()
         for kept in self.kept.values():
             if changed and kept.sync:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from reposyncd.daemon.gentle import Rate, return_memory
 from reposyncd.daemon.kept import Coverage, Kept, Pace, Stored
-from reposyncd.daemon.notices import described, say_unexpected
+from reposyncd.daemon.notices import NOT_TIDIED, described, say, say_unexpected
 from reposyncd.errors import (
     InterruptedSyncError,
     ReposyncError,
@@ -61,6 +61,8 @@ class Jobs:
         """of the job under way: when it began, and when it had found out what there is to do"""
         self._asked_for = False
         """whether somebody waits for the long job that is under way"""
+        self._untidied = ""
+        """why the store could not be tidied, for all that is known by now"""
         self._number: int | None = None
         """of the last job in the history"""
 
@@ -144,7 +146,7 @@ class Jobs:
                 kept.pace = Pace(time.monotonic(), progress.files_done, progress.chunks_done)
             if progress.phase == "index":
                 kept.ready = True  # whatever comes next, a part of the tree can be put before the rest
-                if kept.stored.collection is None:
+                if kept.stored.collection is None or progress.chunks_done != (kept.progress or progress).chunks_done:
                     kept.stored = self.stored(kept, thorough=False)  # what is there by now can be searched
             kept.progress = progress
             if progress.trouble and not kept.trouble:
@@ -294,21 +296,25 @@ class Jobs:
         )
         self._engine.workspace.move_seal()
         self._engine.allowed_s = TIDY_S
+        self._untidied = ""
         try:
             if upkeep.tidy(upkeep.on_progress):
                 self._engine.workspace.seal()
         except (StoreError, OSError) as error:
-            say_unexpected("tidying the store", error)
+            self._untidied = f"the store could not be tidied: {error}"
         finally:
             self._engine.allowed_s = 0.0
             self._engine.beat()
-        self._engine.activity = ""
+        if self._untidied and self._untidied != self._engine.untidied:
+            say(NOT_TIDIED, reason=self._untidied)
+        self._engine.activity, self._engine.untidied = "", self._untidied
         return_memory()
         self._engine.dirty_store = self._anything_due()
         self._engine.last_work = time.monotonic()
 
     def _on_tidying(self, progress: Progress) -> None:
-        self._engine.activity = progress.trouble or "tidying the store"
+        self._engine.activity = "tidying the store"
+        self._untidied = progress.trouble
 
     def _anything_due(self) -> bool:
         now = time.monotonic()

@@ -79,6 +79,12 @@ DAMAGED = Notice(
     logging.ERROR,
     "the {what} was found damaged, and was made anew: {reason}; what was found is kept in {place}",
 )
+NOT_TIDIED = Notice(
+    "not_tidied",
+    "1e6eda4645cc41ed8b55ab0498cb63df",
+    logging.WARNING,
+    "{reason}; it is tried again after the next change. The index is right, and opens more slowly",
+)
 EVENTS_LOST = Notice(
     "events_lost",
     "a87730f4edae48d28de504e7a163f993",

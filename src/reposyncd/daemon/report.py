@@ -13,8 +13,9 @@ from reposyncd.store.locks import CHROMA_LOCK, holder
 from reposyncd.sync.status import disk_trouble
 
 
-def report(engine: Engine, started: float, problems: tuple[str, ...]) -> dict[str, Any]:
-    """As `docs/interface` has it. `started` is on the monotonic clock. For any thread."""
+def report(engine: Engine, started: float) -> dict[str, Any]:
+    """As `docs/interface` has it, without the daemon's problems. `started` is on the monotonic clock. For any
+    thread."""
     with engine.changed:
         repos = [_repo(engine, kept) for _, kept in sorted(engine.kept.items())]
         waits = [kept for kept in engine.kept.values() if kept.trouble]
@@ -34,7 +35,6 @@ def report(engine: Engine, started: float, problems: tuple[str, ...]) -> dict[st
             "watches": engine.watching.total(),
             "events_lost": lost,
             "waits_for": bulk_waits,
-            "problems": list(problems),
         },
         "store": {
             "kind": "embedded",

@@ -15,7 +15,7 @@ from reposyncd.daemon.engine import Engine
 from reposyncd.daemon.jobs import RETRY_S
 from reposyncd.daemon.kept import Coverage, Kept
 from reposyncd.daemon.notices import ADDED, DISCOVERY, PAUSED, REMOVED, RESUMED, say
-from reposyncd.errors import ReposyncError, StoreError, UsageError
+from reposyncd.errors import OverlapError, ReposyncError, StoreError
 from reposyncd.store.catalog import Repo
 from reposyncd.sync.repos import add, find, identity_of, moved, named, root_of
 from reposyncd.tree.discover import discover
@@ -92,6 +92,9 @@ class Removed:
         self._engine = engine
         self.due = time.monotonic()  # those of before a crash
 
+    def reconfigured(self) -> None:
+        """Nothing of it depends on that."""
+
     def run(self) -> None:
         """Drops them."""
         self.due = math.inf
@@ -108,9 +111,14 @@ class Discovery:
     def __init__(self, engine: Engine, roster: Roster) -> None:
         self._engine = engine
         self._roster = roster
-        self.due = time.monotonic() if engine.config.discover.roots else math.inf
         self.problems: tuple[str, ...] = ()
         """what to say of the last look"""
+        self.reconfigured()
+
+    def reconfigured(self) -> None:
+        """At once, if there is a place to look in."""
+        self.due = time.monotonic() if self._engine.config.discover.roots else math.inf
+        self.problems = ()
 
     def run(self) -> None:
         """Looks, and keeps what is new."""
@@ -152,7 +160,7 @@ class Discovery:
         number = 2
         while name in taken:
             name, number = f"{os.path.basename(root)}-{number}", number + 1
-        with suppress(UsageError):  # it lies in a repository that is kept
+        with suppress(OverlapError):  # it lies in a repository that is kept
             self._roster.kept(root, name)
 
 
@@ -163,6 +171,9 @@ class Roots:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.due = time.monotonic() + ROOTS_S
+
+    def reconfigured(self) -> None:
+        """Nothing of it depends on that."""
 
     def run(self) -> None:
         """Looks."""
@@ -188,6 +199,9 @@ class Missing:
         self._engine = engine
         self._roster = roster
         self.due = time.monotonic() + COUNT_S
+
+    def reconfigured(self) -> None:
+        """The limit is looked up when it counts."""
 
     def run(self) -> None:
         """Counts."""

@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple, NoReturn
 
-from reposyncd.config import Config
+from reposyncd.config import KEYS, Config
 from reposyncd.daemon.bell import Bell
 from reposyncd.daemon.engine import STALL_S
 from reposyncd.daemon.gentle import lower_priority
@@ -89,7 +90,9 @@ class _Process:
         patience_s = self._systemd.watchdog_s or math.inf
         self._daemon = Daemon(config, environ, on_change=bell.ring, stall_s=min(STALL_S, patience_s * _STALLS))
         self._watchdog = Watchdog(self._daemon.vitals, self._systemd.feed, self._systemd.watchdog_s)
-        self._reload: Work | None = None
+        self._reload: _Reload | None = None
+        self._is_reload_wanted = False
+        """whether there was a SIGHUP that nothing has been done about"""
         self._status_due = 0.0
 
     def run(self) -> None:
@@ -99,7 +102,7 @@ class _Process:
                 stop = self._attend()
         except BaseException:
             self._daemon.ask_to_stop()
-            self._daemon.close(_GOODBYE_S)  # its threads would keep the process
+            self._daemon.close(_GOODBYE_S)
             raise
         self._stop(stop)
         if self._daemon.error:
@@ -113,9 +116,8 @@ class _Process:
         while not self._daemon.is_ready:
             if time.monotonic() - began < START_AT_MOST_S:
                 self._systemd.extend_start(START_S)
-            for each in self._bell.wait(STATUS_S):
-                if each in _STOPS:
-                    return each
+            if (stop := self._heard(STATUS_S)) is not None:
+                return stop
         self._daemon.serve()
         say(READY, socket=self._config.socket, place=self._config.state_dir)
         self._systemd.ready()
@@ -129,16 +131,24 @@ class _Process:
             moments.append(due)
         if self._reload:
             moments.append(now + _LOOK_S)
+        elif self._is_reload_wanted:  # there was another, or it came during the start
+            moments.append(now)
         due = min((each for each in moments if each is not None), default=math.inf)
-        for each in self._bell.wait(due - now):
-            if each in _STOPS:
-                return each
+        if (stop := self._heard(due - now)) is not None:
+            return stop
+        if self._is_reload_wanted and not self._reload:
             self._begin_reload()
         self._watchdog.look(time.monotonic())
         self._log.say_counted()
-        if self._reload and self._reload.wait(0):
-            self._end_reload(self._reload)
+        if self._reload and self._reload.work.wait(0):
+            self._end_reload(*self._reload)
         return None
+
+    def _heard(self, timeout_s: float) -> signal.Signals | None:
+        """Waits for a ring; the signal that ends it, if there was one. A SIGHUP is kept for when its time comes."""
+        heard = self._bell.wait(timeout_s)
+        self._is_reload_wanted = self._is_reload_wanted or signal.SIGHUP in heard
+        return next((each for each in heard if each in _STOPS), None)
 
     def _tell(self, now: float) -> float | None:
         """Has systemd know what is going on; returns when it is to be told more, if something is."""
@@ -153,27 +163,27 @@ class _Process:
     # A new configuration ----------------------------------------------------------------------------------
 
     def _begin_reload(self) -> None:
+        self._is_reload_wanted = False
         self._systemd.reloading()
         try:
-            new = self._load()
+            config = self._load()
         except ConfigError as error:
             say(REFUSED, reason=str(error))
             self._systemd.ready()
             return
-        set_level(new.log.level)
-        lower_priority(new.limits.nice)
-        self._reload = self._daemon.reconfigure(new)
-        self._new = new
+        self._reload = _Reload(self._daemon.reconfigure(config), config)
 
-    def _end_reload(self, reload: Work) -> None:
+    def _end_reload(self, work: Work, config: Config) -> None:
         self._reload = None
         try:
-            reload.result()
+            work.result()
         except ReposyncError as error:
             say(REFUSED, reason=str(error))
         else:
-            say(RELOADED, reason=_difference(self._config, self._new))
-            self._config = self._new
+            set_level(config.log.level)
+            lower_priority(config.limits.nice)
+            say(RELOADED, reason=_difference(self._config, config))
+            self._config = config
         self._systemd.ready()
 
     # The end ----------------------------------------------------------------------------------------------
@@ -188,9 +198,7 @@ class _Process:
         while not self._daemon.has_ended:
             elapsed = time.monotonic() - began
             if elapsed >= STOP_S:
-                say(STOPPED)
-                self._log.say_counted(math.inf)
-                os._exit(0)
+                self._leave()
             if elapsed >= BATCH_S and not is_abandoned:
                 is_abandoned = True
                 say(ABANDONED)
@@ -198,10 +206,15 @@ class _Process:
             if self._bell.wait((STOP_S if is_abandoned else BATCH_S) - elapsed):
                 os._exit(128 + why)
         self._daemon.close(_GOODBYE_S)
-        say(STOPPED)
         if self._are_left(began + STOP_S):
-            self._log.say_counted(math.inf)
-            os._exit(0)
+            self._leave()
+        say(STOPPED)
+
+    def _leave(self) -> NoReturn:
+        """At once, with threads that the interpreter would wait for."""
+        say(STOPPED)
+        self._log.say_counted(math.inf)
+        os._exit(0 if self._daemon.error is None else 1)
 
     def _are_left(self, until: float) -> bool:
         """Whether threads go on that the interpreter would wait for: a search that hangs, for example."""
@@ -211,12 +224,14 @@ class _Process:
         return any(each.is_alive() for each in others)
 
 
+class _Reload(NamedTuple):
+    """A new configuration that is being taken up."""
+
+    work: Work
+    config: Config
+
+
 def _difference(before: Config, after: Config) -> str:
     """What is another value now, by name."""
-    names = [
-        f"{section}.{name}"
-        for section in ("index", "embedding", "lock", "store", "watch", "discover", "limits", "log", "api")
-        for name, value in getattr(after, section)._asdict().items()
-        if getattr(before, section)._asdict()[name] != value
-    ]
+    names = [key.path for key in KEYS if key.of(before) != key.of(after)]
     return ", ".join(names) or "nothing has changed"

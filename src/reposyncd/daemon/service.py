@@ -6,18 +6,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 from reposyncd.assemble import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.api import Api
 from reposyncd.daemon.engine import STALL_S, Engine
-from reposyncd.daemon.notices import DIED, described, say
+from reposyncd.daemon.kept import Kept
+from reposyncd.daemon.notices import DIED, described, say, say_unexpected
 from reposyncd.daemon.report import report
 from reposyncd.daemon.roster import Discovery, Missing, Roots, Roster
 from reposyncd.daemon.server import GRACE_S
 from reposyncd.daemon.summary import summary
-from reposyncd.daemon.supervise import Deaths, Vital
+from reposyncd.daemon.supervise import Restart, Vital
 from reposyncd.daemon.tickets import Flush, Work
 from reposyncd.daemon.verifying import Verifying
 from reposyncd.errors import (
@@ -42,6 +45,9 @@ _PATIENCE_S = 1.0
 
 PING_S = 2.0
 """How long the API's thread may take to come by; it takes a millisecond."""
+
+WORKERS = 4
+"""Searches and flushes that are begun at once. A search takes milliseconds, or waits for a batch."""
 
 _TROUBLES = 10
 """Deaths that status tells of: the last ones."""
@@ -75,12 +81,13 @@ class Daemon:
         """what the engine ended of, if it has ended badly"""
         self._troubles: deque[str] = deque(maxlen=_TROUBLES)
         """what has died since the start"""
-        self._deaths, self._api_deaths = Deaths(), Deaths()
-        self._again: float | None = None
-        """when the engine is started again"""
+        self._restarts = (
+            Restart("the engine", self._start_engine_again, self._tell_death),
+            Restart("the API", self._start_api_again, self._tell_death),
+        )
+        self._engine_restart, self._api_restart = self._restarts
         self._api: Api | None = None
-        self._api_error: BaseException | None = None
-        """what the API's thread died of, until it is started again"""
+        self._workers = ThreadPoolExecutor(WORKERS, "ask")
         self._assemble()
         self._reported: dict[str, Any] = {}
         """the last report"""
@@ -95,6 +102,7 @@ class Daemon:
             on_ready=self._on_ready,
             on_end=self._on_end,
             on_change=self._on_change,
+            on_death=self._tell_death,
             index=self._index,
             now_ns=self._now_ns,
             stall_s=self._stall_s,
@@ -112,22 +120,22 @@ class Daemon:
         if another process writes to the state."""
         self.begin()
         self._ready.wait()
-        self.serve()
+        try:
+            self.serve()
+        except BaseException:
+            self.stop()
+            raise
 
     def begin(self) -> None:
         """Starts the engine; `is_ready` when the repositories are known, or `has_ended`."""
         self.engine.start()
 
     def serve(self) -> None:
-        """Answers from now on. Raises what ended the engine, if it has ended."""
-        try:
-            if self.error:
-                raise self.error
-            self.status()
-            self._api = self._answering()
-        except BaseException:
-            self.stop()
-            raise
+        """Answers from now on. Raises what ended the engine, if it has ended, and what keeps the API from answering."""
+        if self.error:
+            raise self.error
+        self.status()
+        self._api = self._answering()
 
     def _answering(self) -> Api:
         api = Api(self, self._config.socket, state_dir=self._config.state_dir, on_death=self._on_api_death)
@@ -138,13 +146,9 @@ class Daemon:
             raise
         return api
 
-    def _on_api_death(self, error: BaseException) -> None:
-        self._api_error = error
-        self._on_change()
-
     @property
     def is_ready(self) -> bool:
-        """Whether the repositories are known and watched; or the engine has ended before."""
+        """Whether the repositories are known; or the engine has ended before."""
         return self._ready.is_set()
 
     @property
@@ -157,44 +161,52 @@ class Daemon:
         died of, when it dies too often, and what keeps the API from answering again."""
         if self.engine.is_told_to_stop:
             return None
-        if self._api and self._api_error:
-            error, self._api_error = self._api_error, None
-            if self._note_death("the API", error, self._api_deaths, now) is None:
-                raise error
-            self._api.close()
-            self._api = self._answering()
-        if not self._ended.is_set():
-            return None
-        if self._again is None:
-            error = self.error or RuntimeError("the engine has ended, and nobody told it to")
-            self._again = self._note_death("the engine", error, self._deaths, now)
-            if self._again is None:
-                raise error
-        if now < self._again:
-            return self._again
-        self._again, self.error = None, None
+        due = [each.mend(now) for each in self._restarts]
+        return min((each for each in due if each is not None), default=None)
+
+    def _start_engine_again(self) -> None:
+        self.error = None
         self._assemble()
         self.engine.start()
-        return None
 
-    def _note_death(self, what: str, error: BaseException, deaths: Deaths, now: float) -> float | None:
-        why = described(error)
-        self._troubles.append(f"{what} has died, and was started again: {why}")
+    def _start_api_again(self) -> None:
+        if self._api:
+            self._api.close()
+        self._api = self._answering()
+
+    def _on_api_death(self, error: BaseException) -> None:
+        self._api_restart.died(error)
+        self._on_change()
+
+    def _tell_death(self, what: str, error: BaseException | str) -> None:
+        """From any thread."""
+        why = error if isinstance(error, str) else described(error)
         say(DIED, what=what, reason=why)
-        return deaths.again(now)
+        at = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._now_ns() / 1e9))
+        self._troubles.append(f"{what} died on {at}, and is started again by itself: {why}")
 
     def reconfigure(self, config: Config) -> Work:
         """Done when all is as this configuration has it, but for the places of state and socket. If it cannot listen at
         `api.listen`, the work fails, and everything stays as it was."""
+        work = Work(self.engine.progress)
         try:
             if self._api:
                 self._api.listen(config.api)
         except ReposyncError as error:
-            work = Work(self.engine.progress)
             work.fail(error)
             return work
         self._config = config
-        return self.engine.ask(lambda: self.engine.reconfigure(config))
+        engine = self.engine
+        asked = engine.ask(lambda: engine.reconfigure(config))
+
+        def ended() -> None:
+            if engine.is_stopping:  # it has died; the next one is assembled with this configuration
+                work.done({})
+            else:
+                work.end_as(asked)
+
+        asked.on_end(ended)
+        return work
 
     def ask_to_stop(self) -> None:
         """Returns at once; `has_ended` when it is done."""
@@ -212,6 +224,7 @@ class Daemon:
 
     def close(self, grace_s: float = GRACE_S) -> None:
         """Answers no more; those who are being answered have `grace_s` to read it."""
+        self._workers.shutdown(wait=False)
         if self._api:
             self._api.close(grace_s)
 
@@ -219,10 +232,17 @@ class Daemon:
     def vitals(self) -> list[Vital]:
         """What has to make progress."""
         return [
+            *self._passive_vitals,
+            Vital("the API", lambda: self._api is None or self._api.ping(PING_S)),
+        ]
+
+    @property
+    def _passive_vitals(self) -> list[Vital]:
+        """Those that are not asked, only looked at."""
+        return [
             Vital("the engine", lambda: self.engine.is_well),
             Vital("the watcher", lambda: self.engine.is_watcher_well),
             Vital("the index process", lambda: self.engine.is_index_well),
-            Vital("the API", lambda: self._api is None or self._api.ping(PING_S)),
         ]
 
     @property
@@ -242,6 +262,7 @@ class Daemon:
 
     def _on_end(self, error: BaseException | None) -> None:
         self.error = error
+        self._engine_restart.died(error or RuntimeError("the engine has ended, and nobody told it to"))
         self._ended.set()
         self._ready.set()
         self._on_change()
@@ -251,15 +272,19 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """What is kept, and how current it is. An engine that hangs keeps nobody from asking: it says so, and what was
         true before."""
-        problems = (*self._troubles, *self._discovery.problems)
+        stalled = [each.what for each in self._passive_vitals if not each.is_well()]
+        problems = [f"{what} makes no progress; if that lasts, restart the service" for what in stalled]
+        problems += [*self._troubles, *self._discovery.problems]
+        if self.engine.untidied:
+            problems.append(self.engine.untidied)
         if self.engine.changed.acquire(timeout=_PATIENCE_S):
             try:
-                self._reported = report(self.engine, self._started, problems)
+                self._reported = report(self.engine, self._started)
             finally:
                 self.engine.changed.release()
-        found = self._reported
-        if not self.engine.is_well:
-            found = {**found, "daemon": {**found["daemon"], "state": "the engine makes no progress"}}
+        found = {**self._reported, "daemon": {**self._reported["daemon"], "problems": problems}}
+        if "the engine" in stalled:
+            found["daemon"]["state"] = "the engine makes no progress"
         return found
 
     def add(self, path: str, name: str | None) -> Work:
@@ -305,12 +330,13 @@ class Daemon:
 
     def flush(self, repo: str | None) -> Work:
         """Done when every change of before is in the index."""
+        return self._asking(lambda: self._flush(repo))
+
+    def _flush(self, repo: str | None) -> Work:
         settled = self.engine.watching.settle(SETTLE_S)
         with self.engine.changed:
             self.engine.check_alive()
-            kept = [each for each in self.engine.kept.values() if repo in (None, each.repo.name, each.repo.root)]
-            if repo is not None and not kept:
-                raise NotFoundError(f'there is no repository "{repo}"')
+            kept = self._named(repo)
             if repo is None:
                 kept = [each for each in kept if not each.repo.paused and not each.missing]
             elif kept[0].repo.paused:
@@ -325,29 +351,51 @@ class Daemon:
 
     def search(self, query: str, repo: str | None, limit: int) -> Work:
         """The chunks nearest to a query, by now."""
+        return self._asking(lambda: self._search(query, repo, limit))
+
+    def _search(self, query: str, repo: str | None, limit: int) -> Work:
         with self.engine.changed:
-            kept = [each for each in self.engine.kept.values() if repo in (None, each.repo.name, each.repo.root)]
-            collections = [each.stored.collection for each in kept if each.stored.collection]
-        if repo is not None and not kept:
-            raise NotFoundError(f'there is no repository "{repo}"')
-        work = Work(self.engine.progress)
+            collections = [each.stored.collection for each in self._named(repo) if each.stored.collection]
         if not collections:
-            work.fail(UsageError("nothing is indexed yet; the first index is still to be made"))
-            return work
+            raise UsageError("nothing is indexed yet; the first index is still to be made")
+        index = self.engine.workspace.index
         try:
             try:
-                hits = search(self.engine.workspace.index, collections, query, limit)
+                hits = search(index, collections, query, limit)
             except (CorruptStoreError, LethalOperationError):
                 raise
             except StoreError:  # the store was replaced meanwhile
-                hits = search(self.engine.workspace.index, collections, query, limit)
+                hits = search(index, collections, query, limit)
         except (CorruptStoreError, LethalOperationError) as error:
             self.engine.distrust_store()
-            work.fail(CorruptStoreError(f"the index is damaged, and is being mended: {error}"))
-        except ReposyncError as error:
-            work.fail(error)
-        else:
-            from dataclasses import asdict
+            raise CorruptStoreError(f"the index is damaged, and is being mended: {error}") from error
+        work = Work(self.engine.progress)
+        work.done({"hits": [asdict(hit) for hit in hits]})
+        return work
 
-            work.done({"hits": [asdict(hit) for hit in hits]})
+    def _named(self, repo: str | None) -> list[Kept]:
+        """Those meant by a name or a root; all for None. Under the engine's lock. Raises NotFoundError."""
+        kept = [each for each in self.engine.kept.values() if repo in (None, each.repo.name, each.repo.root)]
+        if repo is not None and not kept:
+            names = ", ".join(sorted(self.engine.kept)) or "none"
+            raise NotFoundError(f'there is no repository "{repo}"; there is: {names}')
+        return kept
+
+    def _asking(self, ask: Callable[[], Work]) -> Work:
+        """The work that `ask` returns, which takes seconds to do so; in a thread of its own."""
+        work = Work(self.engine.progress)
+
+        def run() -> None:
+            try:
+                work.end_as(ask())
+            except ReposyncError as error:
+                work.fail(error)
+            except Exception as error:
+                say_unexpected("a request", error)
+                work.fail(ReposyncError("internal error; the log says more"))
+
+        try:
+            self._workers.submit(run)
+        except RuntimeError:  # it was shut down
+            work.fail(ReposyncError("the service is stopping"))
         return work

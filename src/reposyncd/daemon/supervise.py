@@ -1,4 +1,4 @@
-"""Whether every part of the service makes progress: what systemd's watchdog is fed for."""
+"""Parts of the service that die are started again; systemd's watchdog is fed while all of them make progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from reposyncd.daemon.notices import STALLED, say
 
 FEEDS = 2
 """Times that the watchdog is fed within its time: the recommendation of sd_watchdog_enabled(3)."""
-
 
 AGAIN_S = 1.0
 """What has died is started again after so long, and after twice that the next time."""
@@ -32,6 +31,42 @@ class Deaths:
         recent = sum(now - each < AGAIN_WITHIN_S for each in self._at)
         self._at.append(now)
         return None if recent == AGAIN_AT_MOST else now + AGAIN_S * 2**recent
+
+
+class Restart:
+    """Of one part. `start` starts it again; `tell` is called once for each death, with what died and why.
+
+    `died` is for any thread, `mend` for the one that supervises.
+    """
+
+    def __init__(self, what: str, start: Callable[[], None], tell: Callable[[str, BaseException], None]) -> None:
+        self._what = what
+        self._start = start
+        self._tell = tell
+        self._deaths = Deaths()
+        self._error: BaseException | None = None
+        self._again: float | None = None
+        """when it is started again, on the monotonic clock"""
+
+    def died(self, error: BaseException) -> None:
+        """It has ended, and nobody told it to."""
+        self._error = error
+
+    def mend(self, now: float) -> float | None:
+        """Starts it again, if it has died and it is time to; returns when it will be, or None. Raises what it died of,
+        when it dies too often, and what keeps it from starting."""
+        if self._error is None:
+            return None
+        if self._again is None:
+            self._tell(self._what, self._error)
+            self._again = self._deaths.again(now)
+            if self._again is None:
+                raise self._error
+        if now < self._again:
+            return self._again
+        self._error, self._again = None, None
+        self._start()
+        return None
 
 
 class Vital(NamedTuple):

@@ -91,20 +91,26 @@ def listen(address: str) -> socket.socket:
 
 
 def _token(path: str) -> str:
-    """The token; a new one if there is none."""
+    """The token; a new one if there is none. It is there as a whole, or not at all."""
+    if os.path.lexists(path) and (known := _known(path)):
+        return known
+    token, new = secrets.token_urlsafe(_TOKEN_BYTES), f"{path}.{os.getpid()}"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        return _known(path)
+        with suppress(FileNotFoundError):
+            os.unlink(new)  # of one that was killed
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(token + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(new, path)
     except OSError as error:
         raise ReposyncError(f"{path} cannot be written: {error.strerror}") from error
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(token + "\n")
     return token
 
 
 def _known(path: str) -> str:
+    """The token in this file; "" if the disk lost it. Raises ReposyncError unless it is this user's alone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
@@ -113,7 +119,4 @@ def _known(path: str) -> str:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise ReposyncError(f"{path} is not this user's alone; delete it, and a new token is made")
-        token = file.read().strip()
-    if not token:
-        raise ReposyncError(f"{path} is empty; delete it, and a new token is made")
-    return token
+        return file.read().strip()

@@ -62,6 +62,14 @@ class Work:
 
         self.on_end(hand_on)
 
+    def end_as(self, other: Work) -> None:
+        """This ends when the other one does, and as that does."""
+
+        def end() -> None:
+            self._end(other._result, other._error)
+
+        other.on_end(end)
+
     def _end(self, result: dict[str, Any], error: ReposyncError | None) -> None:
         with self._lock:
             if self._ended.is_set():

@@ -76,6 +76,9 @@ class Verifying:
             self._engine.on_change()
         request.end_if_done()
 
+    def reconfigured(self) -> None:
+        """It is done as it was asked for."""
+
     def _give_up(self, request: _Request, error: ReposyncError) -> None:
         if request in self._asked:
             self._asked.remove(request)

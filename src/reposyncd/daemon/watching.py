@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from reposyncd.daemon.kept import Coverage
-from reposyncd.daemon.notices import DIED, say
 from reposyncd.model import Scope
 from reposyncd.store.catalog import Repo
 from reposyncd.tree.ignore import IgnoreRules
@@ -38,8 +37,9 @@ _ROUND = 1024
 class Watching:
     """Watches that are there as far as the machine lets us. `ensure`, `look` and `drop` are the engine thread's.
 
-    `on_hint` (root, path, recursive) and `on_lost` (all events for a while: an overflow, or a reader that died) are
-    called from the reader's thread; `on_step` from the engine's, before each directory that is listed.
+    `on_hint` (root, path, recursive), `on_lost` (all events for a while: an overflow, or a reader that died) and
+    `on_death` (why the reader has died; the next look makes another) are called from the reader's thread; `on_step`
+    from the engine's, before each directory that is listed.
     """
 
     def __init__(
@@ -48,11 +48,13 @@ class Watching:
         *,
         on_hint: Callable[[str, str, bool], None],
         on_lost: Callable[[str], None],
+        on_death: Callable[[str], None],
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._cookies = os.path.join(state_dir, _COOKIES)
         self._on_hint = on_hint
         self._on_lost = on_lost
+        self._tell_death = on_death
         self._on_step = on_step
         self._watches: Watches | None = None
         self._dead: str | None = None
@@ -81,7 +83,7 @@ class Watching:
 
     def _on_death(self, reason: str) -> None:
         self._dead = reason
-        say(DIED, what="the thread that reads file events", reason=reason)
+        self._tell_death(reason)
         self._on_lost(f"the thread that reads events ended: {reason}")
 
     def look(self, repo: Repo, scope: Scope, scan: Callable[[Witness | None], Snapshot]) -> Snapshot:
@@ -158,11 +160,10 @@ class Watching:
         """Directories that are watched, in all."""
         return self._watches.total() if self._watches else 0
 
-    @property
-    def busy_s(self) -> float:
-        """For how long the reader has been at the events that it read last; milliseconds, if all is well. One that has
-        died is replaced by the next look."""
-        return self._watches.busy_s if self._watches else 0.0
+    def stalled_s(self) -> float:
+        """For how long the reader has left events lie, as far as earlier calls can tell; milliseconds, if all is well.
+        One that has died is replaced by the next look."""
+        return self._watches.stalled_s() if self._watches else 0.0
 
     def close(self) -> None:
         """Ends the reader."""

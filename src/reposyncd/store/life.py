@@ -32,8 +32,11 @@ _ENVIRONMENT = (
 _ENTRY = "reposyncd.child"
 """Named, not imported: it joins this room with another."""
 
-_LAST_WORDS = 2000
-"""Characters of the log in which its last line is looked for."""
+_LAST_WORDS = 20_000
+"""Characters of the log in which the cause of a death is looked for."""
+
+_FATAL = "Fatal Python error: "
+"""Begins what Python's fault handler writes."""
 
 LEAVE_S = 2.0
 """How long the child may take to leave by itself when asked to."""
@@ -107,15 +110,15 @@ class Life:
         os.close(self._lifeline)
 
     def epitaph(self) -> str:
-        """How it died."""
+        """How it died. Of its own last words only those of Python's fault handler, which name no content."""
         code = self._process.returncode
         how = f"died of {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
         try:
             with open(self.log_path, encoding="utf-8", errors="replace") as log:
-                last = [line.strip() for line in log.read()[-_LAST_WORDS:].splitlines() if line.strip()][-1:]
+                last = [line.strip() for line in log.read()[-_LAST_WORDS:].splitlines() if line.startswith(_FATAL)]
         except OSError:
             last = []
-        return f"{how} ({last[0]})" if last else how
+        return f"{how} ({last[-1]})" if last else how
 
     def _start(self, state_dir: str, arguments: Sequence[str]) -> None:
         with ExitStack() as failed, ExitStack() as started:

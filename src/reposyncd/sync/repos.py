@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from reposyncd.errors import NotFoundError, RootMissingError, UsageError
+from reposyncd.errors import NotFoundError, OverlapError, RootMissingError, UsageError
 from reposyncd.model import RootIdentity, signed64
 from reposyncd.store.catalog import Catalog, Repo
 
@@ -60,16 +60,16 @@ def moved(catalog: Catalog, root: str) -> Repo | None:
 
 
 def _refuse_overlap(catalog: Catalog, root: str) -> None:
-    """Raises UsageError if the root is a part of a repo that is indexed, or the other way round."""
+    """Raises OverlapError if the root is a part of a repo that is indexed, or the other way round."""
     for other in catalog.repos():
         if root.startswith(os.path.join(other.root, "")):
             if not catalog.leaves_out(other, os.path.relpath(root, other.root)):
-                raise UsageError(
+                raise OverlapError(
                     f'{root} lies in the repository "{other.name}" ({other.root}), which is indexed with everything '
                     f"in it. Let that one ignore it, or remove that one first: reposyncd repo remove {other.name}"
                 )
         elif other.root.startswith(os.path.join(root, "")):
-            raise UsageError(
+            raise OverlapError(
                 f'{root} contains the repository "{other.name}" ({other.root}), which is indexed on its own. Index '
                 f"what is in it one by one, or remove that one first: reposyncd repo remove {other.name}"
             )

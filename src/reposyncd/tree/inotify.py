@@ -6,9 +6,12 @@ callbacks and emitters are not used: they hold an object for each watch and anot
 
 from __future__ import annotations
 
+import array
 import ctypes
 import errno
+import fcntl
 import os
+import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,6 +49,9 @@ inode replaces the mask of the first."""
 _BUFFER_BYTES = 256 << 10
 """Of one read: some 8000 events, so that what a storm repeats is mostly seen, and dropped, within one buffer."""
 
+_LOCK_S = 0.5
+"""How long a look at the thread waits for who adds a watch, which takes microseconds."""
+
 _LEAVE_S = 5.0
 """How long `close` waits for the thread. It only takes time when a callback does."""
 
@@ -70,6 +76,9 @@ class Inotify(InotifyFD):
         self.name = "inotify"
         self._is_reading = False  # until it does, `close` has nobody to leave the closing to
         self._busy_since: float | None = None
+        self._reads = 0
+        self._unread: tuple[int, float] | None = None
+        """reads that there had been when events were first seen to wait for the next one, and when that was"""
         self._on_events = on_events
         self._on_death = on_death
 
@@ -92,17 +101,32 @@ class Inotify(InotifyFD):
         with self._lock:
             return not self._closed and inotify_rm_watch(self._inotify_fd, WatchDescriptor(wd)) == 0
 
-    @property
-    def busy_s(self) -> float:
-        """For how long `on_events` has been at what it was given last; 0 if it is at nothing."""
-        since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - since
+    def stalled_s(self) -> float:
+        """For how long the thread has been at the events that it read last; or, as far as earlier calls can tell, for
+        how long it has left unread what there is. 0 if it waits for events."""
+        since, now = self._busy_since, time.monotonic()
+        if since is not None:
+            return now - since
+        if not self._lock.acquire(timeout=_LOCK_S):
+            return 0.0  # a watch is being added, and whoever does that hangs
+        try:
+            waiting = array.array("i", [0])
+            if not self._closed:
+                fcntl.ioctl(self._inotify_fd, termios.FIONREAD, waiting)
+        finally:
+            self._lock.release()
+        if not waiting[0]:
+            self._unread = None
+        elif self._unread is None or self._unread[0] != self._reads:
+            self._unread = self._reads, now
+        return 0.0 if self._unread is None else now - self._unread[1]
 
     def run(self) -> None:
         """The thread."""
         try:
             while buffer := self._read_event_buffer(_BUFFER_BYTES):
                 self._busy_since = time.monotonic()
+                self._reads += 1
                 self._on_events(buffer)
                 self._busy_since = None
             if not self._closed:

@@ -204,10 +204,9 @@ class Watches:
                 return False
             # The queue has overflowed, and the cookie with it: another one.
 
-    @property
-    def busy_s(self) -> float:
-        """For how long the reader has been at the events that it read last; 0 while it waits for some."""
-        return self._inotify.busy_s
+    def stalled_s(self) -> float:
+        """For how long the reader has left events lie, as far as earlier calls can tell; 0 while it waits for some."""
+        return self._inotify.stalled_s()
 
     def close(self) -> None:
         """Ends the reader; idempotent; also fine when the reader is dead. No hint comes after it.
