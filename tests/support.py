@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,18 @@ Nodes = Mapping[str, str | bytes | None]
 
 LATER_NS = 10_000_000_000
 """How far the clock of a test is ahead, so that what was just written is old enough to be trusted."""
+
+
+HANGS_S = 60.0
+"""What takes longer is taken for a hang. Nothing is timed by it."""
+
+
+def until(condition: Callable[[], object], what: str, hangs_s: float = HANGS_S) -> None:
+    """Returns when the condition holds."""
+    deadline = time.monotonic() + hangs_s
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came to this: {what}"
+        time.sleep(0.01)
 
 
 def write(root: Path, nodes: Nodes) -> None:

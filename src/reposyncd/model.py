@@ -190,6 +190,10 @@ class Scope(NamedTuple):
     def __or__(self, other: Scope) -> Scope:
         return Scope(self.flat | other.flat, self.trees | other.trees)
 
+    def covers(self, path: str) -> bool:
+        """Whether a look at it finds out how it is with this file or directory."""
+        return not self.flat.isdisjoint((path, path.rpartition("/")[0])) or is_below(path, self.trees)
+
     def without_overlaps(self) -> Scope:
         """The same part, with nothing named that lies below one of the trees."""
         trees = frozenset(path for path in self.trees if not is_below(path, self.trees - {path}))

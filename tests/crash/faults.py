@@ -27,7 +27,7 @@ from reposyncd.assemble import Workspace
 from reposyncd.model import Progress, Record, SyncResult
 from reposyncd.ports import VectorIndex
 from reposyncd.store.process import IndexProcess
-from tests.support import Lab, config_for, later_ns
+from tests.support import Lab, config_for, later_ns, until
 
 PROJECT = Path(__file__).parents[2]
 """Where `tests` can be imported from."""
@@ -383,11 +383,12 @@ _FOR_EVER_US = 900_000_000
 
 
 @contextmanager
-def hung(thread: int, call: str) -> Iterator[None]:
-    """That system call takes for ever in this one thread while the context lasts: one that Python makes without its
-    lock, which would stop every thread. As root, of any process that this machine's kernel runs."""
+def hung(thread: int, calls: str) -> Iterator[None]:
+    """These system calls take for ever in this one thread while the context lasts: such as Python makes without its
+    lock, which would stop every thread. It hangs in one of them already when the context begins. As root, of any
+    process that this machine's kernel runs."""
     tracer = subprocess.Popen(
-        ["strace", "-o", "/dev/null", "-e", f"inject={call}:delay_enter={_FOR_EVER_US}", "-p", str(thread)],
+        ["strace", "-o", "/dev/null", "-e", f"inject={calls}:delay_enter={_FOR_EVER_US}", "-p", str(thread)],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -395,6 +396,14 @@ def hung(thread: int, call: str) -> Iterator[None]:
         assert tracer.stderr
         said = tracer.stderr.readline()
         assert "attached" in said, said
+        stopped = [False]
+
+        def hangs() -> bool:
+            """It is stopped for longer than the tracer takes to look at a call."""
+            stopped.append("State:\tt" in Path(f"/proc/{thread}/status").read_text())
+            return all(stopped[-5:])
+
+        until(hangs, "it hangs")
         yield
     finally:
         tracer.terminate()

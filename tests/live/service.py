@@ -12,20 +12,11 @@ from typing import Any
 from reposyncd.config import Config
 from reposyncd.daemon.service import Daemon
 from reposyncd.daemon.tickets import Work
-from tests.support import Lab, config_for
+from tests.support import HANGS_S, Lab, config_for, until
 
-HANGS_S = 60.0
-"""What takes longer is taken for a hang. Nothing here is timed by it."""
+__all__ = ["FAST", "HANGS_S", "Live", "live", "many", "result_of", "until"]
 
 FAST = {"REPOSYNCD_WATCH__SETTLE": "0.05", "REPOSYNCD_WATCH__MAX_WAIT": "0.5"}
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Returns when the condition holds."""
-    deadline = time.monotonic() + HANGS_S
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came to this: {what}"
-        time.sleep(0.01)
 
 
 @dataclass

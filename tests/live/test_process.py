@@ -139,11 +139,15 @@ def test_a_new_configuration_is_taken_up_and_a_bad_one_refused(lab: StoreLab, sy
 
 
 @pytest.mark.parametrize(
-    ("part", "number", "call"),
-    [("the engine", 1, "restart_syscall"), ("the watcher", 2, "restart_syscall"), ("the API", 3, "epoll_wait")],
+    ("part", "number", "calls"),
+    [
+        ("the engine", 1, "restart_syscall,futex"),
+        ("the watcher", 2, "restart_syscall,poll"),
+        ("the API", 3, "epoll_wait"),
+    ],
 )
 def test_the_watchdog_is_fed_until_one_thread_hangs(
-    lab: StoreLab, systemd: Systemd, part: str, number: int, call: str
+    lab: StoreLab, systemd: Systemd, part: str, number: int, calls: str
 ) -> None:
     """`number` of the thread, in the order in which they begin, and what it waits in."""
     if os.geteuid() != 0:
@@ -161,7 +165,7 @@ def test_the_watchdog_is_fed_until_one_thread_hangs(
             said.extend(process.stderr)
 
         threading.Thread(target=read, daemon=True).start()
-        with hung(thread, call):
+        with hung(thread, calls):
             lab.write({"d1/f1.txt": "a change, which wakes it\n"})
             until(lambda: any('"event": "stalled"' in line for line in said), "the hang is in the log")
             systemd.drain()

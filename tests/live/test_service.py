@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reposyncd.daemon import engine as engine_module
+from reposyncd.daemon import gentle, roster, schedule
 from reposyncd.daemon import jobs as jobs_module
-from reposyncd.daemon import roster
 from reposyncd.daemon.kept import Kept
 from reposyncd.daemon.service import Daemon
 from reposyncd.errors import BusyError, ReposyncError, RootMissingError, UsageError
@@ -159,12 +159,12 @@ def test_a_save_goes_before_a_long_first_index(lab: Live, tmp_path: Path, monkey
 
 
 def test_a_long_index_waits_for_memory_and_saves_do_not(lab: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr(gentle, "LOOK_S", 0.05)
     reasons: list[str | None] = [None]
     monkeypatch.setattr("reposyncd.daemon.gentle.Bulk.reason_to_wait", lambda self: reasons[0])
     with lab.running() as daemon:
         reasons[0] = "memory is short"
-        daemon.engine._ask_again = 0.0
+        daemon.engine.bulk.again = 0.0
         other = lab.root.parent / "other"
         write(other, {"x.py": "x = 1\n"})
         result_of(daemon.add(str(other), "other"))
@@ -192,7 +192,7 @@ def test_a_sync_that_somebody_waits_for_does_not_wait_for_the_battery(
 def test_small_work_that_never_ends_does_not_keep_a_first_index_from_being_made(
     lab: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "STARVED_S", 0.2)
+    monkeypatch.setattr(schedule, "STARVED_S", 0.2)
     with lab.running() as daemon:
         engine = daemon.engine
         stopped = threading.Event()
@@ -427,6 +427,26 @@ def do(daemon: Daemon, errand: Callable[[], None]) -> None:
         return {}
 
     result_of(daemon.engine.ask(command))
+
+
+def test_the_days_of_a_repository_that_is_paused_are_not_counted(
+    lab: Live, daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "DAY_S", 1e-6)
+    lab.root.rename(tmp_path / "away")
+    until(lambda: lab.status()["state"] == "missing", "it is missing")
+    result_of(daemon.pause("lab"))
+    (tmp_path / "away").rename(lab.root)
+    [missing] = [each for each in daemon.engine.errands if isinstance(each, roster.Missing)]
+
+    def count() -> dict[str, Any]:
+        missing.run()
+        return {}
+
+    result_of(daemon.engine.ask(count))
+    assert lab.status()["state"] == "paused"
+    result_of(daemon.resume("lab"))
+    lab.assert_current()
 
 
 def test_a_repository_that_comes_back_has_not_been_missing(lab: Live, daemon: Daemon) -> None:

@@ -8,11 +8,12 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from tests import support
 
 HANGS_S = 120.0
 """What takes longer is taken for a hang. Nothing here is timed by it."""
@@ -24,10 +25,7 @@ USERS = ("alice", "bob")
 
 def until(condition: Callable[[], object], what: str) -> None:
     """Returns when the condition holds."""
-    deadline = time.monotonic() + HANGS_S
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came to this: {what}"
-        time.sleep(0.05)
+    support.until(condition, what, HANGS_S)
 
 
 class Machine:

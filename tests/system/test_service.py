@@ -93,7 +93,7 @@ def test_the_watchdog_ends_one_in_which_a_thread_hangs_and_the_next_one_goes_on(
     pid = service.pid()
     outside = machine.outside(pid)
     _, engine, *_ = sorted(map(int, os.listdir(f"/proc/{outside}/task")))  # the first that the main one starts
-    with hung(engine, "restart_syscall"):
+    with hung(engine, "restart_syscall,futex"):
         machine.write("alice", "src/app/new.py", "def added_meanwhile():\n    return 1\n")
         until(lambda: service.pid() not in (0, pid) and service.show("ActiveState") == "active", "another runs")
     [stalled] = [each for each in said(machine, notices.STALLED) if each["_PID"] == str(pid)]
@@ -116,6 +116,26 @@ def test_one_that_is_killed_is_started_again_and_its_index_is_right(machine: Mac
     assert repo["last_sync"]["chunks"]["embedded"] <= 1
     service.systemctl("stop", service.name)
     machine.run("reposyncd", "verify", user="alice")
+
+
+def powers(machine: Machine, pid: int) -> dict[str, str]:
+    """What the kernel allows the process: proc(5), status."""
+    return dict(re.findall(r"^(\w+):\s*(.*)$", machine.run("cat", f"/proc/{pid}/status"), re.MULTILINE))
+
+
+def test_what_the_unit_says_of_powers_and_resources_is_in_force(machine: Machine, service: Unit) -> None:
+    pid = service.pid()
+    found = powers(machine, pid)
+    assert (found["NoNewPrivs"], found["Seccomp"], found["Umask"]) == ("1", "2", "0077")
+    assert machine.run("ps", "-o", "ni=", "-p", str(pid)).strip() == "10"
+    assert machine.run("ionice", "-p", str(pid)).strip() == "idle"
+    assert machine.run("cat", f"/proc/{pid}/oom_score_adj").strip() == "500"
+    for name in ("CPUWeight", "MemoryHigh", "TasksMax"):  # as the user's systemd has understood it
+        assert service.show(name) not in ("", "infinity", "[not set]"), name
+    place = "/sys/fs/cgroup" + machine.run("cat", f"/proc/{pid}/cgroup").strip().removeprefix("0::")
+    assert machine.run("cat", f"{place}/pids.max").strip() == "256"
+    assert machine.run("cat", f"{place}/memory.high").strip() != "max"
+    assert machine.run("cat", f"{place}/cpu.idle").strip() == "1"
 
 
 def test_a_crash_loop_ends(machine: Machine, service: Unit) -> None:
@@ -285,7 +305,7 @@ def test_in_the_sandbox_everything_else_is_out_of_reach(machine: Machine, sandbo
     assert "Read-only file system" in inside("touch", "/home/bob/src/app/x")
     assert "Read-only file system" in inside("touch", "/var/tmp/../lib/x")
     assert inside("cat", "/proc/net/dev").count(":") == 1  # the loopback device alone
-    flags = dict(re.findall(r"^(\w+):\s*(\S+)$", machine.run("cat", f"/proc/{pid}/status"), re.MULTILINE))
+    flags = powers(machine, sandboxed.pid())
     assert (int(flags["CapBnd"], 16), flags["NoNewPrivs"], flags["Seccomp"]) == (0, "1", "2")
 
 

@@ -5,13 +5,15 @@ import json
 import signal
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reposyncd.daemon.bell import Bell
 from reposyncd.daemon.log import Log, logging_to, writer
 from reposyncd.daemon.summary import summary
-from reposyncd.daemon.supervise import AGAIN_AT_MOST, AGAIN_S, AGAIN_WITHIN_S, Deaths, Vital, Watchdog
+from reposyncd.daemon.supervise import AGAIN_AT_MOST, AGAIN_S, AGAIN_WITHIN_S, Deaths, Restart, Vital, Watchdog
+from reposyncd.errors import BusyError
 
 
 class Part:
@@ -70,6 +72,34 @@ def test_what_dies_is_started_again_ever_later_and_given_up_when_it_dies_too_oft
     assert deaths.again(now + AGAIN_WITHIN_S) == now + AGAIN_WITHIN_S + AGAIN_S
 
 
+def test_a_part_that_died_is_told_of_once_and_started_when_it_is_time() -> None:
+    started: list[float] = []
+    told: list[str] = []
+    restart = Restart("the part", lambda: started.append(now), lambda what, error: told.append(f"{what}: {error}"))
+    now = 100.0
+    assert restart.mend(now) is None
+    restart.died(RuntimeError("a defect"))
+    assert restart.mend(now) == restart.mend(now) == now + AGAIN_S
+    now += AGAIN_S
+    assert restart.mend(now) is None and restart.mend(now) is None
+    assert (started, told) == ([now], ["the part: a defect"])
+
+
+def test_a_part_that_cannot_be_started_is_tried_again_and_given_up() -> None:
+    told: list[BaseException] = []
+
+    def start() -> None:
+        raise BusyError("somebody else is there")
+
+    restart = Restart("the part", start, lambda what, error: told.append(error))
+    restart.died(RuntimeError("a defect"))
+    now = 0.0
+    with pytest.raises(BusyError):
+        while (again := restart.mend(now)) is not None:
+            now = again
+    assert [type(error) for error in told] == [RuntimeError, *[BusyError] * AGAIN_AT_MOST]
+
+
 def test_a_part_that_hangs_is_named_in_the_log_once() -> None:
     stream, part = io.StringIO(), Part()
     watchdog = Watchdog([part.vital("the engine")], lambda: None, 2.0)
@@ -82,8 +112,8 @@ def test_a_part_that_hangs_is_named_in_the_log_once() -> None:
 
 
 def test_a_signal_and_a_ring_from_another_thread_wake_the_main_thread() -> None:
-    before = signal.getsignal(signal.SIGUSR1)
-    with Bell([signal.SIGUSR1]) as bell:
+    before = signal.getsignal(signal.SIGHUP)
+    with Bell(60.0) as bell:
         thread = threading.Thread(target=bell.ring)
         thread.start()
         assert bell.wait() == []
@@ -91,11 +121,11 @@ def test_a_signal_and_a_ring_from_another_thread_wake_the_main_thread() -> None:
         for _ in range(100_000):  # more than a pipe holds
             bell.ring()
         assert bell.wait() == [] and bell.wait(0.0) == []
-        signal.raise_signal(signal.SIGUSR1)
-        signal.raise_signal(signal.SIGUSR1)
-        assert bell.wait() == [signal.SIGUSR1, signal.SIGUSR1]
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert bell.wait() == [signal.SIGHUP, signal.SIGHUP]
         assert bell.wait(0.0) == []
-    assert signal.getsignal(signal.SIGUSR1) is before
+    assert signal.getsignal(signal.SIGHUP) is before
 
 
 def repo(name: str, state: str, done: int = 0, total: int = 0) -> dict[str, object]:

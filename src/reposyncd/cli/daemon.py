@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 
 import click
@@ -29,6 +30,7 @@ def command(ctx: click.Context, log_format: str) -> None:
 
     SIGHUP has it read its configuration again. A second SIGTERM or Ctrl-C ends it at once, which is safe.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it would end the program before that can handle it
     config = load_config(ctx)
     if "PYTHONMALLOC" not in os.environ:  # it is read when Python starts
         os.execve(  # noqa: S606 - the same program

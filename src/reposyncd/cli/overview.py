@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from reposyncd.cli.text import ago
 from reposyncd.text import printable
 
+_ERRORS_SHOWN = 5
+"""Files of a repository that are named, of those that could not be read."""
+
 _LAG_S = 1.0
 """A shorter lag is that of any change, and not worth a word."""
 
@@ -72,6 +75,10 @@ def _troubles_of(repo: dict[str, Any]) -> list[str]:
             found.append(watch["reason"])
         found.append("what no event tells of is looked for now and then instead")
     found += [f"quarantined until it changes: {path}" for path in repo.get("quarantined", [])]
+    errors = repo.get("errors", [])
+    found += [f"not indexed: {each['path']}: {each['error']}" for each in errors[:_ERRORS_SHOWN]]
+    if len(errors) > _ERRORS_SHOWN:
+        found.append(f"not indexed: {len(errors) - _ERRORS_SHOWN:,} more; see: reposyncd status --json")
     return found
 
 

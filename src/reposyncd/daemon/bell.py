@@ -6,33 +6,43 @@ import math
 import os
 import select
 import signal
-from collections.abc import Iterable
 from contextlib import suppress
 from types import FrameType
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+"""What ends the service."""
 
 _LONGEST_S = 86_400.0
 """poll(2) counts milliseconds in an int."""
 
 
 class Bell:
-    """Rung by the signals that it is made for, and by `ring`, from any thread. To be made, and waited for, in the main
-    thread. A context manager: afterwards signals are handled as before.
+    """Rung by signals and by `ring`, from any thread. To be made, and waited for, in the main thread. A context
+    manager: afterwards signals are handled as before. SIGHUP may have been blocked before, and is heard from now on.
+
+    The process ends `stop_s` after the first of SIGTERM and SIGINT, whatever the main thread is at then, if it has not
+    ended by itself; and with the second of them, at once.
 
     A pipe, and no threading.Event: a signal's handler runs in the middle of whatever the main thread does, and setting
     an event that is being waited for can hang it.
     """
 
-    def __init__(self, signals: Iterable[signal.Signals]) -> None:
+    def __init__(self, stop_s: float) -> None:
+        self._stop_s = stop_s
+        self._is_told = False
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
         self._received: list[signal.Signals] = []
-        self._before = {each: signal.signal(each, self._receive) for each in signals}
+        handlers = dict.fromkeys((*STOPS, signal.SIGHUP), self._receive) | {signal.SIGALRM: self._end}
+        self._before = {each: signal.signal(each, handler) for each, handler in handlers.items()}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def __enter__(self) -> Bell:
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for each, handler in self._before.items():
             signal.signal(each, handler)
         # The pipe stays open: a thread may ring once more, and must not write to a descriptor that is another by then.
@@ -52,5 +62,14 @@ class Bell:
         return received
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number in STOPS:
+            if self._is_told:
+                os._exit(128 + number)
+            self._is_told = True
+            signal.setitimer(signal.ITIMER_REAL, self._stop_s)
         self._received.append(signal.Signals(number))
         self.ring()
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        """Nothing is said of it: what hangs may be the log."""
+        os._exit(0)

@@ -67,15 +67,14 @@ class Chronicle:
                 deleted=result.chunks.deleted,
                 duration_s=result.duration_s,
             )
-        known = {} if scope.is_whole else self._unindexed.get(root, {})
-        errors = {each.path: each.error for each in result.errors}
-        news = [path for path in errors if self._unindexed.get(root, {}).get(path) != errors[path]]
+        told, errors = self._unindexed.get(root, {}), kept.unindexed
+        news = [path for path in errors if told.get(path) != errors[path]]
         for path in news[:PATHS_AT_MOST]:
             say(NOT_INDEXED, repo=name, path=path, run=run, reason=errors[path])
         if len(news) > PATHS_AT_MOST:
             more = f"{len(news) - PATHS_AT_MOST:,} more files"
             say(NOT_INDEXED, repo=name, path=more, run=run, reason="see reposyncd status --json")
-        self._unindexed[root] = known | errors
+        self._unindexed[root] = dict(errors)
 
     def incidents(self, incidents: Sequence[Incident]) -> None:
         """What is on record as found damaged, in order."""

@@ -3,49 +3,39 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Set
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from reposyncd.assemble import Workspace
+from reposyncd.client import running as is_answered
 from reposyncd.config import Config
 from reposyncd.daemon.chronicle import Chronicle
 from reposyncd.daemon.gentle import Bulk, Sleep
+from reposyncd.daemon.inbox import Command, Inbox
 from reposyncd.daemon.jobs import RETRY_S, Jobs
 from reposyncd.daemon.kept import Kept
-from reposyncd.daemon.notices import EVENTS_LOST, described, say, say_unexpected
+from reposyncd.daemon.notices import EVENTS_LOST, LOCKED, described, say, say_unexpected
+from reposyncd.daemon.schedule import Bring, Errand, Schedule, Tidy, Wait
 from reposyncd.daemon.tickets import Work
 from reposyncd.daemon.watching import Watching
 from reposyncd.errors import (
+    BusyError,
     InterruptedSyncError,
     OverloadedError,
     ReposyncError,
 )
-from reposyncd.model import Progress, Scope
+from reposyncd.model import Progress
 from reposyncd.ports import VectorIndex
 from reposyncd.store.catalog import Catalog, Incident, Repo
+from reposyncd.store.locks import STATE_LOCK, holder
 from reposyncd.sync.debounce import Debounce
 from reposyncd.tree.gitdir import is_busy
-
-TICK_S = 60.0
-"""Between two looks at the clocks, which tell whether the machine was asleep."""
-
-GIT_STRETCH = 4.0
-"""The settle time is so many times longer while git is at work: it has more to write."""
-
-STARVED_S = 10.0
-"""A long job that other work was put before for so long has its turn."""
-
-QUIET_S = 10.0
-"""Without work before a checkpoint is thought of."""
-
-ASK_AGAIN_S = 30.0
-"""Between two looks at whether a long job has to wait for the battery or for memory."""
 
 AGAIN_S = 4.0
 """After a change its directories are looked at once more, when their times are old enough to be proof."""
@@ -53,22 +43,15 @@ AGAIN_S = 4.0
 AGAIN_AT_MOST_S = 60.0
 """And at the latest after so long, if changes go on."""
 
+PATIENCE_S = 1.0
+"""How long others wait for the engine's lock, which it holds for microseconds, before they do without."""
+
+LOCK_LOOK_S = 1.0
+"""Between two looks at whether the state is still held by another process."""
+
 STALL_S = 90.0
 """A part that has not come by for so long, although it was to, hangs. Nothing that the engine does alone takes a tenth
 of that; what the index process does for it is waited for in half seconds, and has its own deadlines."""
-
-
-class Errand(Protocol):
-    """Something that the engine does now and then, between jobs."""
-
-    due: float
-    """when, on the monotonic clock"""
-
-    def run(self) -> None:
-        """Does it, and sets when it is due again."""
-
-    def reconfigured(self) -> None:
-        """There is another configuration: sets when it is due."""
 
 
 class Engine(threading.Thread):
@@ -110,9 +93,13 @@ class Engine(threading.Thread):
         self.kept: dict[str, Kept] = {}
         """by name"""
         self._by_root: dict[str, Kept] = {}
-        self._commands: deque[tuple[Callable[[], dict[str, Any]], Work]] = deque()
-        self._promised: set[Work] = set()
+        self.inbox = Inbox()
         self._told = self._stopping = False
+        self.has_begun = False
+        """whether it is known which repositories there are"""
+        self.waits_for_lock = ""
+        """who holds the state, while it waits for that"""
+        self._last_progress: dict[str, Any] = {"pending": [], **asdict(Progress("scan"))}
         self.events_lost = 0
         """times that everything had to be looked at, because events were lost"""
         self.chronicle = Chronicle(now_ns())
@@ -127,22 +114,19 @@ class Engine(threading.Thread):
         """what else is to be done now and then"""
         self.activity = ""
         """what it does apart from any repository"""
-        self._bulk = Bulk(on_battery=config.limits.on_battery, memory_pressure=config.limits.memory_pressure)
-        self.bulk_waits: str | None = None
-        self._ask_again = -math.inf
+        self.bulk = _bulk(config)
+        self._schedule = Schedule()
         self._sleep = Sleep()
         self._jobs = Jobs(self)
         self.last_work = 0.0
         """when a job ended"""
         self.dirty_store = True
         """whether the store may be worth a checkpoint"""
-        self._passed_over = 0.0
-        """since when small work has been put before a long job that is due"""
         self.untidied = ""
         """why the last checkpoint failed"""
         self.incidents: list[Incident] = []
         """what was found damaged"""
-        self.workspace: Workspace
+        self._workspace: Workspace | None = None
 
     # For any thread ---------------------------------------------------------------------------------------
 
@@ -181,20 +165,20 @@ class Engine(threading.Thread):
             except ReposyncError as error:
                 work.fail(error)
             else:
-                self._commands.append((command, work))
+                self.inbox.put(Command(command, work))
                 self.changed.notify_all()
         return work
-
-    def promise(self, work: Work) -> Callable[[], None]:
-        """It fails when the engine ends before it is done; what is returned takes that back."""
-        with self.changed:
-            self._promised.add(work)
-        return lambda: self._promised.discard(work)
 
     def check_alive(self) -> None:
         """Raises ReposyncError if nothing that is asked will be done. Under the lock."""
         if self._stopping:
             raise self._refusal()
+
+    def check_begun(self) -> None:
+        """Raises ReposyncError if it is not known by now which repositories there are. Under the lock."""
+        self.check_alive()
+        if not self.has_begun:
+            raise OverloadedError("the engine is starting; ask again in some seconds")
 
     def _refusal(self) -> ReposyncError:
         if self._told:
@@ -215,11 +199,6 @@ class Engine(threading.Thread):
         return self.ask(command)
 
     @property
-    def has_commands(self) -> bool:
-        """Whether something was asked of it that is not done yet."""
-        return bool(self._commands)
-
-    @property
     def is_told_to_stop(self) -> bool:
         """Whether `stop` was called, and not only that it has ended."""
         return self._told
@@ -230,15 +209,16 @@ class Engine(threading.Thread):
         return self._stopping
 
     def stop(self) -> None:
-        """Ends it after the batches that are under way."""
-        with self.changed:
-            self._told = self._stopping = True
+        """Ends it after the batches that are under way. Returns within a second, whatever it is at."""
+        self._told = self._stopping = True
+        if self.changed.acquire(timeout=PATIENCE_S):
             self.changed.notify_all()
+            self.changed.release()
 
     def abandon(self) -> None:
         """Cuts off what the index process is doing. Nothing is lost: it is done again."""
-        with suppress(AttributeError):  # it is still opening the state
-            self.workspace.abandon()
+        if self._workspace:  # else it is still opening the state
+            self._workspace.abandon()
 
     def beat(self) -> None:
         """The engine makes progress."""
@@ -257,19 +237,35 @@ class Engine(threading.Thread):
     @property
     def is_index_well(self) -> bool:
         """Whether somebody looks after what the index process was asked."""
-        workspace = getattr(self, "workspace", None)
-        return workspace is None or workspace.index_stalled_s < self._stall_s
+        return self._workspace is None or self._workspace.index_stalled_s < self._stall_s
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is under way, or it hangs."""
+        if not self.changed.acquire(timeout=PATIENCE_S):
+            return True
+        try:
+            return any(kept.running is not None for kept in self.kept.values())
+        finally:
+            self.changed.release()
 
     def progress(self) -> dict[str, Any]:
-        """What is still to do, as JSON."""
-        with self.changed:
-            pending = [
-                {"repo": kept.repo.name, "paths": kept.debounce.paths()[:20], "why": kept.state[1] or kept.state[0]}
-                for kept in self.kept.values()
-                if kept.is_pending or kept.running is not None or kept.flushes or kept.syncs
-            ]
-            running = next((kept for kept in self.kept.values() if kept.running is not None), None)
-            now = (running.progress if running else None) or Progress("scan")
+        """What is still to do, as JSON; what was, if the engine hangs."""
+        if self.changed.acquire(timeout=PATIENCE_S):
+            try:
+                self._last_progress = self._progress()
+            finally:
+                self.changed.release()
+        return self._last_progress
+
+    def _progress(self) -> dict[str, Any]:
+        pending = [
+            {"repo": kept.repo.name, "paths": kept.debounce.paths()[:20], "why": kept.state[1] or kept.state[0]}
+            for kept in self.kept.values()
+            if kept.is_pending or kept.running is not None or kept.flushes or kept.syncs
+        ]
+        running = next((kept for kept in self.kept.values() if kept.running is not None), None)
+        now = (running.progress if running else None) or Progress("scan")
         return {"pending": pending, **asdict(now)}
 
     # The loop ---------------------------------------------------------------------------------------------
@@ -278,11 +274,14 @@ class Engine(threading.Thread):
         """Until `stop`."""
         ended: BaseException | None = None
         try:
-            with Workspace(self.config, self._environ, index=self._index, now_ns=self.now_ns) as self.workspace:
+            with Workspace(self.config, self._environ, index=self._index, now_ns=self.now_ns) as self._workspace:
                 self.workspace.look = self.watching.look
                 self.workspace.on_index_death = lambda why: self._on_death("the index process", why)
-                with self.workspace.state_lock():
+                with ExitStack() as locked:
+                    if not self._lock(locked):
+                        return
                     self._begin()
+                    self.has_begun = True
                     self._on_ready()
                     while job := self._next():
                         self.beat()
@@ -295,6 +294,29 @@ class Engine(threading.Thread):
             self.watching.close()
             self._refuse_all(ended)
             self._on_end(ended)
+
+    def _lock(self, locked: ExitStack) -> bool:
+        """Takes the state's lock. Waits without end for a sync or a verify that has it, and gives up for another
+        service, after `lock.timeout`. False: it was told to stop before."""
+        began, place = time.monotonic(), self.config.state_dir
+        while not self._stopping:
+            self.beat()
+            try:
+                locked.enter_context(self.workspace.state_lock(LOCK_LOOK_S))
+            except BusyError:
+                if time.monotonic() < began + self.config.lock.timeout:
+                    continue
+                who = f"process {holder(os.path.join(place, STATE_LOCK))}"
+                if is_answered(self.config.socket):
+                    raise BusyError(f"another reposyncd daemon ({who}) keeps {place}; stop it first") from None
+                if not self.waits_for_lock:
+                    say(LOCKED, reason=f"{who} is writing to {place}")
+                self.waits_for_lock = f"{who} is writing to {place}"
+                self.on_change()
+            else:
+                self.waits_for_lock = ""
+                return True
+        return False
 
     def _begin(self) -> None:
         self.watching.ensure()
@@ -320,93 +342,69 @@ class Engine(threading.Thread):
     def _refuse_all(self, ended: BaseException | None) -> None:
         with self.changed:
             self._stopping = True
-            works = [work for _, work in self._commands]
-            self._commands.clear()
-            works += self._promised
+            works: list[Work] = []
             for kept in self.kept.values():
                 works += [*kept.syncs, *kept.flushes]
                 kept.syncs, kept.flushes = [], []
-        error = ended if isinstance(ended, ReposyncError) else self._refusal()
+            error = ended if isinstance(ended, ReposyncError) else self._refusal()
+            self.inbox.refuse(error)
         for work in works:
             work.fail(error)
 
     def _next(self) -> Callable[[], None] | None:
         """Waits for the next job; None: it is to stop."""
-        with self.changed:
-            while not self._stopping:
+        while not self._stopping:
+            at_work = self._where_git_is_at_work()
+            with self.changed:
                 now = time.monotonic()
                 if self._sleep.was_suspended():
                     for kept in self.kept.values():
                         kept.whole_due = min(kept.whole_due, now)
-                job, when = self._choose(now)
-                if job:
+                job = self._choose(now, at_work)
+                if callable(job):
                     return job
-                self._expected = when + self._stall_s
-                self.changed.wait(max(0.0, when - now))
+                self._expected = job + self._stall_s
+                if not self._stopping:
+                    self.changed.wait(max(0.0, job - now))
         return None
 
-    def _choose(self, now: float) -> tuple[Callable[[], None] | None, float]:
-        """The job that is due, or when one may be."""
-        if self._commands:
-            command, work = self._commands.popleft()
-            return lambda: self._obey(command, work), now
-        wake = now + TICK_S
-        due: list[tuple[int, float, Kept, Scope, float]] = []
-        for kept in self.kept.values():
-            when, scope, stretch = self._next_of(kept, now)
-            if when <= now:
-                due.append((self._rank(kept, scope), when, kept, scope, stretch))
-            else:
-                wake = min(wake, when)
-        due.sort(key=lambda each: each[:2])
-        errand = min(self.errands, key=lambda each: each.due, default=None)
-        large = next((each for each in due if each[0] > _SMALL), None)
-        if not large or large is due[0]:
-            self._passed_over = now
-        if errand and errand.due <= now and not (due and due[0][0] == _SMALL):
-            return partial(self._run, errand), now
-        if large and now > self._passed_over + STARVED_S:
-            due.insert(0, large)
-        for rank, _, kept, scope, stretch in due:
-            if rank < _BULK or not self.has_to_wait(now):
-                return partial(self._jobs.bring, kept, scope, stretch), now
-            wake = min(wake, self._ask_again)
-        if errand:
-            wake = min(wake, errand.due)
-        if self.dirty_store and not due:
-            if now - self.last_work >= QUIET_S:
-                return self._jobs.tidy, now
-            wake = min(wake, self.last_work + QUIET_S)
-        return None, wake
+    def _where_git_is_at_work(self) -> set[str]:
+        """Roots of the repos of which a part is due. Not under the lock: it looks at the disk, which may hang."""
+        now = time.monotonic()
+        with self.changed:
+            due = [(kept.repo.root, *kept.next(now, 1.0)) for kept in self.kept.values()]
+        return {root for root, when, scope in due if -math.inf < when <= now and not scope.is_whole and is_busy(root)}
 
-    def _next_of(self, kept: Kept, now: float) -> tuple[float, Scope, float]:
-        """(when, what, by how much its settle time is stretched)"""
-        when, scope = kept.next(now, 1.0)
-        if -math.inf < when <= now and not scope.is_whole and is_busy(kept.repo.root):
-            return (*kept.next(now, GIT_STRETCH), GIT_STRETCH)
-        return when, scope, 1.0
+    def _choose(self, now: float, at_work: Set[str]) -> Callable[[], None] | float:
+        """The job that is due, or until when none is. `at_work`: roots where git has more to write."""
+        if self.inbox:
+            return partial(self._obey, self.inbox.take())
+        chosen = self._schedule.choose(
+            now,
+            self.kept.values(),
+            self.errands,
+            at_work=at_work,
+            may_go_on=lambda: self.bulk.may_go_on(now),
+            quiet_since=self.last_work if self.dirty_store else None,
+        )
+        match chosen:
+            case Wait(until):
+                return until
+            case Bring():
+                return partial(self._jobs.bring, *chosen)
+            case Tidy():
+                return self._jobs.tidy
+        return partial(self._run, chosen)
 
-    def _rank(self, kept: Kept, scope: Scope) -> int:
-        """Small work first, then looks at trees that are indexed already, then first indexes."""
-        if not scope.is_whole:
-            return _SMALL
-        return _WHOLE if kept.indexed or kept.syncs else _BULK
-
-    def has_to_wait(self, now: float) -> bool:
-        """Whether first indexes may not go on for now. Under the lock."""
-        if now >= self._ask_again:
-            self.bulk_waits, self._ask_again = self._bulk.reason_to_wait(), now + ASK_AGAIN_S
-        return self.bulk_waits is not None
-
-    def _obey(self, command: Callable[[], dict[str, Any]], work: Work) -> None:
+    def _obey(self, command: Command) -> None:
         self.workspace.index.on_wait = lambda waiting: self.beat()
         try:
-            work.done(command())
+            command.work.done(command.do())
         except ReposyncError as error:
-            work.fail(error)
+            command.work.fail(error)
         except Exception as error:
             say_unexpected("a command", error)
-            work.fail(ReposyncError(f"internal error: {described(error)}"))
+            command.work.fail(ReposyncError(f"internal error: {described(error)}"))
 
     def _run(self, errand: Errand) -> None:
         self.workspace.index.on_wait = lambda waiting: self.beat()
@@ -419,8 +417,7 @@ class Engine(threading.Thread):
     def reconfigure(self, config: Config) -> dict[str, Any]:
         """From now on all is as this configuration has it, but for where the state is. A command."""
         before, self.config = self.config, config
-        self._bulk = Bulk(on_battery=config.limits.on_battery, memory_pressure=config.limits.memory_pressure)
-        self._ask_again = -math.inf
+        self.bulk = _bulk(config)
         self._jobs.reconfigure()
         # What is true of a tree may be another thing from now on.
         changed = [name for name in _OF_THE_INDEX if getattr(before, name) != getattr(config, name)]
@@ -439,9 +436,17 @@ class Engine(threading.Thread):
                     kept.whole_due = now
                     if changed:
                         kept.ready, kept.behind = False, True
+            if changed:  # one of another model is no longer searched
+                kept.stored = self._jobs.stored(kept, thorough=False)
         return {"changed": changed}
 
     # All repos --------------------------------------------------------------------------------------------
+
+    @property
+    def workspace(self) -> Workspace:
+        """The open state; from when `on_ready` was called."""
+        assert self._workspace  # noqa: S101 - nobody asks before
+        return self._workspace
 
     @property
     def catalog(self) -> Catalog:
@@ -495,5 +500,6 @@ class Engine(threading.Thread):
 _OF_THE_INDEX = ("index", "embedding", "lock", "store", "limits")
 """Sections of the configuration of which something is held for as long as the state is open."""
 
-_SMALL, _WHOLE, _BULK = 0, 1, 2
-"""Ranks of jobs."""
+
+def _bulk(config: Config) -> Bulk:
+    return Bulk(on_battery=config.limits.on_battery, memory_pressure=config.limits.memory_pressure)

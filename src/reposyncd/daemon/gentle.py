@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import platform
 import time
@@ -15,6 +16,9 @@ _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "armv7l": 314, "i686": 289, "ppc64l
 
 _BEST_EFFORT = 2 << 13 | 7
 """The ordinary I/O class, at its lowest level. Not the idle class: a save would wait for somebody's backup."""
+
+LOOK_S = 30.0
+"""Between two looks at whether long work has to wait for the battery or for memory."""
 
 SUSPENDED_S = 5.0
 """A gap between the clocks that is no rounding."""
@@ -49,6 +53,11 @@ def return_memory() -> None:
 class Bulk:
     """Whether long work may go on. Files that are absent or unreadable say nothing."""
 
+    reason: str | None = None
+    """why it may not, as of the last look"""
+    again: float = -math.inf
+    """when it is to be looked at again, on the clock of `may_go_on`"""
+
     def __init__(
         self,
         *,
@@ -63,6 +72,12 @@ class Bulk:
         self._memory_pressure = memory_pressure
         self._power = power
         self._pressure = pressure
+
+    def may_go_on(self, now: float) -> float:
+        """When it may, at the earliest: now, or at the next look."""
+        if now >= self.again:
+            self.reason, self.again = self.reason_to_wait(), now + LOOK_S
+        return now if self.reason is None else self.again
 
     def reason_to_wait(self) -> str | None:
         """Why it may not; None if it may."""

@@ -7,7 +7,6 @@ import os
 import random
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -83,31 +82,24 @@ class Jobs:
             self._asked_for = bool(syncs)
             kept.running, kept.progress, kept.pace = scope, Progress("scan"), None
         self._engine.on_change()
-        error: ReposyncError | None = None
-        result: SyncResult | None = None
         try:
-            if scope:
-                result = self._sync(kept, scope)
-        except ReposyncError as raised:
-            error = raised
-        except Exception as raised:
-            say_unexpected(f"the sync of {kept.repo.name}", raised)
-            error = ReposyncError(f"internal error: {described(raised)}")
+            result, error = self._try(kept, scope)
+            self._after(kept, scope, result, error, from_events=from_events)
+            if scope.is_whole:
+                return_memory()
+            if result is not None:
+                self._engine.chronicle.synced(kept, scope, result, self._number)
         except BaseException:  # the engine ends, and tells those who wait
             with self._engine.changed:
                 kept.flushes[:0], kept.syncs[:0] = flushes, syncs
             raise
-        self._after(kept, scope, result, error, from_events=from_events)
-        if scope.is_whole:
-            return_memory()
-        if result is not None:
-            self._engine.chronicle.synced(kept, scope, result, self._number)
         with self._engine.changed:
             kept.running, kept.progress, kept.trouble = None, None, ""
             self._engine.chronicle.state(kept)
             if error is None:
+                unindexed = [{"path": path, "error": why} for path, why in kept.unindexed.items()]
                 for flush in flushes:
-                    flush.is_current(kept.repo.name, [asdict(each) for each in result.errors] if result else [])
+                    flush.is_current(kept.repo.name, unindexed)
                 for work in syncs:
                     assert result is not None  # noqa: S101 - a sync is of the whole tree
                     work.done(result.to_dict())
@@ -118,6 +110,16 @@ class Jobs:
                     work.fail(error)
         self._engine.last_work = time.monotonic()
         self._engine.on_change()
+
+    def _try(self, kept: Kept, scope: Scope) -> tuple[SyncResult | None, ReposyncError | None]:
+        """What came of it; nothing of an empty scope."""
+        try:
+            return self._sync(kept, scope) if scope else None, None
+        except ReposyncError as raised:
+            return None, raised
+        except Exception as raised:
+            say_unexpected(f"the sync of {kept.repo.name}", raised)
+            return None, ReposyncError(f"internal error: {described(raised)}; the log says where")
 
     def _sync(self, kept: Kept, scope: Scope) -> SyncResult:
         if not os.path.isdir(kept.repo.root):
@@ -178,7 +180,7 @@ class Jobs:
 
     def _should_stop(self, kept: Kept) -> bool:
         self._engine.beat()
-        return self._engine.is_stopping or (self._engine.has_commands and bool(kept.trouble))
+        return self._engine.is_stopping or bool(self._engine.inbox and kept.trouble)
 
     def _should_stop_bulk(self, kept: Kept) -> bool:
         """Whether other work is to be put before a long job."""
@@ -191,9 +193,9 @@ class Jobs:
             return False
         self._last_look = now
         with self._engine.changed:
-            if not (kept.indexed or self._asked_for) and self._engine.has_to_wait(now):
+            if not (kept.indexed or self._asked_for) and self._engine.bulk.may_go_on(now) > now:
                 return True
-            return self._engine.has_commands or any(
+            return bool(self._engine.inbox) or any(
                 other.next(now, 1.0)[0] <= now and not other.next(now, 1.0)[1].is_whole
                 for other in self._engine.kept.values()
                 if other.is_small or other is not kept
@@ -214,21 +216,23 @@ class Jobs:
             self._read_back(kept, thorough=scope.is_whole or bool(result and result.errors), is_current=error is None)
         except StoreError as raised:  # the next job meets it too, and deals with it
             error = error or raised
-        coverage = self._engine.watching.coverage(kept.repo.root) if scope.is_whole and error is None else kept.coverage
+        watch, before = self._engine.config.watch, kept.coverage
+        coverage = self._engine.watching.coverage(kept.repo.root) if scope and error is None else before
         with self._engine.changed:
             kept.coverage = coverage
+            if coverage.mode == "poll" != before.mode:
+                kept.whole_due = min(kept.whole_due, now + watch.poll)
             if error is None:
                 kept.failure, kept.missing = "", False
+                if result is not None:
+                    errors = {each.path: each.error for each in result.errors}
+                    kept.note_unindexed(scope, errors, now, watch.reconcile)
                 if scope:
                     kept.synced_at = self._engine.now_ns() / 1e9
                     self._engine.dirty_store = self._engine.dirty_store or (result is not None and not result.is_empty)
                 if scope.is_whole:
                     kept.last, kept.ready, kept.behind, kept.indexed = result, True, False, True
-                    every = (
-                        self._engine.config.watch.reconcile
-                        if coverage.mode == "inotify"
-                        else self._engine.config.watch.poll
-                    )
+                    every = watch.reconcile if coverage.mode == "inotify" else watch.poll
                     kept.whole_due = now + every * (1 + SPREAD * (random.random() - 0.5))  # noqa: S311 - no secret
                 if from_events and result and not (scope.is_whole and result.is_empty):
                     kept.later.add_all(scope, now)
@@ -269,7 +273,7 @@ class Jobs:
         if not kept.missing:
             kept.missing_since = now
         kept.missing, kept.failure, kept.ready, kept.behind = True, why, False, True
-        kept.debounce.take_all()
+        kept.forget_dirty()
         kept.coverage = Coverage()
         kept.whole_due = now + MISSING_S
 
@@ -322,6 +326,6 @@ class Jobs:
         with self._engine.changed:
             return (
                 self._engine.is_stopping
-                or self._engine.has_commands
+                or bool(self._engine.inbox)
                 or any(kept.next(now, 1.0)[0] <= now for kept in self._engine.kept.values())
             )

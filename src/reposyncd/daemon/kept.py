@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +15,11 @@ from reposyncd.sync.upkeep import Sync
 
 PACED_S = 1.0
 """Before that nothing is said of how long it will take."""
+
+
+RETRY_FIRST_S = 30.0
+"""What could not be read is tried again after so long, and after twice that the next time: no event tells that a disk
+is well again."""
 
 
 class Coverage(NamedTuple):
@@ -86,6 +92,12 @@ class Kept:
     """until when `repo.missing_s` has been counted"""
     coverage: Coverage = field(default_factory=Coverage)
     stored: Stored = field(default_factory=Stored)
+    unindexed: dict[str, str] = field(default_factory=dict)
+    """files and directories that could not be read when they were last looked at, and why"""
+    retry: Debounce = field(default_factory=lambda: Debounce(RETRY_FIRST_S, RETRY_FIRST_S))
+    """where those are: looked at again by itself, ever later"""
+    retry_s: float = 0.0
+    """how much later the last time"""
     last: SyncResult | None = None
     """of the last look at the whole tree"""
     synced_at: float | None = None
@@ -118,7 +130,7 @@ class Kept:
             return math.inf, Scope()
         moments = [(self.whole_due, WHOLE)]
         if self.ready:
-            for dirty, factor in ((self.debounce, stretch), (self.later, 1.0)):
+            for dirty, factor in ((self.debounce, stretch), (self.later, 1.0), (self.retry, 1.0)):
                 if (due := dirty.due(factor)) is not None:
                     moments.append((due, WHOLE if dirty.is_whole else Scope()))
         # What is due and small goes first.
@@ -127,11 +139,31 @@ class Kept:
     def take(self, scope: Scope, now: float, stretch: float) -> Scope:
         """What is now to be done, taken from what is dirty; `scope` is what `next` said."""
         if scope.is_whole:
-            self.debounce.take_all()
-            self.later.take_all()
+            self.forget_dirty()
             return WHOLE
         changed = self.debounce.take_all() if self.flushes else self.debounce.take(now, stretch)
-        return (changed | self.later.take(now)).without_overlaps()
+        return (changed | self.later.take(now) | self.retry.take(now)).without_overlaps()
+
+    def forget_dirty(self) -> None:
+        """Nothing is to be looked at for itself any more: all of the tree will be, or none."""
+        for each in (self.debounce, self.later, self.retry):
+            each.take_all()
+
+    def note_unindexed(self, scope: Scope, errors: Mapping[str, str], now: float, at_most_s: float) -> None:
+        """What could not be read of the scope that was looked at. It is tried again after `at_most_s` at the latest."""
+        elsewhere = {path: why for path, why in self.unindexed.items() if not scope.covers(path)}
+        is_news = bool(errors.keys() - self.unindexed.keys())
+        self.unindexed = {**elsewhere, **errors}
+        if not self.unindexed:
+            self.retry.take_all()
+            self.retry_s = 0.0
+        elif is_news or len(self.retry) == 0:
+            self.retry_s = RETRY_FIRST_S if is_news else min(max(RETRY_FIRST_S, 2 * self.retry_s), at_most_s)
+            self.retry.take_all()
+            self.retry.reconfigure(self.retry_s, self.retry_s)
+            # Which of them are files and which are directories is not known by now.
+            directories = frozenset(path.rpartition("/")[0] for path in self.unindexed)
+            self.retry.add_all(Scope(directories, frozenset(self.unindexed)), now)
 
     @property
     def is_pending(self) -> bool:

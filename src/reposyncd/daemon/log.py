@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TextIO
 
@@ -129,35 +129,37 @@ class Log(logging.Handler):
         """Writes it, or counts it. What cannot be written is lost: the log must not end the service."""
         try:
             line = line_of(record)
+            self.say_counted()
             with self._guard:
                 waits = self._bursts.next_due
-                self.say_counted()
                 if self._bursts.admit(line, time.monotonic()):
                     self._write(line)
             if waits is None and self._bursts.next_due is not None:
                 self._on_counted()
-        except Exception:
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Says so on stderr, if that can be written to, without the record."""
-        error = sys.exc_info()[1]
-        try:
-            sys.stderr.write(f"a log line was lost: {described(error) if error else ''}\n")
-        except (OSError, ValueError, AttributeError):
-            return
+        except Exception as error:
+            _say_lost(error)
 
     def say_counted(self, now: float | None = None) -> None:
-        """Writes how often those lines were repeated whose time is over (`now` infinite: of all)."""
-        with self._guard:
-            for line in self._bursts.due(time.monotonic() if now is None else now):
-                self._write(line)
+        """Writes how often those lines were repeated whose time is over (`now` infinite: of all). What cannot be
+        written is lost."""
+        try:
+            with self._guard:
+                for line in self._bursts.due(time.monotonic() if now is None else now):
+                    self._write(line)
+        except Exception as error:
+            _say_lost(error)
 
     @property
     def next_due(self) -> float | None:
         """When `say_counted` has something to say, on the monotonic clock; None: it has nothing."""
         with self._guard:
             return self._bursts.next_due
+
+
+def _say_lost(error: Exception) -> None:
+    """On stderr, if that can be written to, without the line."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"a log line was lost: {described(error)}\n")
 
 
 @contextmanager

@@ -58,6 +58,12 @@ UPDATED = Notice(
     logging.DEBUG,
     "{repo}: changes taken up: {added:,} chunks added, {relabelled:,} moved, {deleted:,} deleted in {duration_s:.3f} s",
 )
+LOCKED = Notice(
+    "locked",
+    "bfaf8f03739a4b3693e39198dd277b6d",
+    logging.WARNING,
+    "it begins when another process is done: {reason}",
+)
 FAILED = Notice(
     "failed",
     "de2b1a029f554c6dac749bd4fef9f646",

@@ -22,7 +22,7 @@ def report(engine: Engine, started: float) -> dict[str, Any]:
         trouble = waits[0].trouble if waits else disk_trouble(engine.config.state_dir)
         incidents = engine.incidents
         activity = engine.activity
-        bulk_waits = engine.bulk_waits
+        bulk_waits = engine.bulk.reason
         lost = engine.events_lost
     syncing = any(repo["state"] == "syncing" for repo in repos)
     return {
@@ -84,7 +84,7 @@ def _repo(engine: Engine, kept: Kept) -> dict[str, Any]:
         "synced_at": kept.synced_at,
         "watch": kept.coverage._replace(directories=engine.watching.count(kept.repo.root))._asdict(),
         "quarantined": list(kept.stored.quarantined),
-        "errors": [] if kept.last is None else kept.last.to_dict()["errors"],
+        "errors": [{"path": path, "error": why} for path, why in sorted(kept.unindexed.items())],
     }
 
 

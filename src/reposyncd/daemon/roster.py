@@ -70,12 +70,12 @@ class Roster:
         """Leaves a repo (None: all) as it is, or takes it up again."""
         repos = named(self._engine.catalog, name)
         for repo in repos:
-            kept = self._engine.kept[repo.name]
+            kept = self._engine.kept.get(repo.name) or self._engine.keep(repo)
             with self._engine.changed:
                 kept.repo = self._engine.catalog.set_paused(repo, paused)
-                kept.debounce.take_all()
-                kept.later.take_all()
+                kept.forget_dirty()
                 kept.ready, kept.behind = False, True
+                kept.missing, kept.failure = False, ""  # whether it is will be seen when it is looked at
                 kept.whole_due = math.inf if paused else time.monotonic()
                 if paused:
                     kept.coverage = Coverage()
@@ -209,7 +209,7 @@ class Missing:
         self.due = now + COUNT_S
         limit_s = self._engine.config.watch.forget_after * DAY_S
         for kept in list(self._engine.kept.values()):
-            if not kept.missing:
+            if not kept.missing or kept.repo.paused:
                 continue
             kept.repo = self._counted(kept, now)
             if limit_s and kept.repo.missing_s > limit_s:

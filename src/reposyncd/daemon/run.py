@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple, NoReturn
 
 from reposyncd.config import KEYS, Config
-from reposyncd.daemon.bell import Bell
+from reposyncd.daemon.bell import STOPS, Bell
 from reposyncd.daemon.engine import STALL_S
 from reposyncd.daemon.gentle import lower_priority
 from reposyncd.daemon.log import Log, is_journal, logging_to, set_level, writer
@@ -25,7 +26,9 @@ from reposyncd.daemon.notices import (
     RELOADED,
     STOPPED,
     STOPPING,
+    described,
     say,
+    say_unexpected,
 )
 from reposyncd.daemon.service import Daemon
 from reposyncd.daemon.supervise import Watchdog
@@ -57,7 +60,8 @@ _LOOK_S = 0.2
 _GOODBYE_S = 0.3
 """How long those who waited for something may take to read that it ended."""
 
-_STOPS = (signal.SIGTERM, signal.SIGINT)
+_END_S = 4.7
+"""When the process ends if even that was in vain: its main thread hangs, in the log for example."""
 
 
 def run(config: Config, environ: Mapping[str, str], load: Callable[[], Config], log_format: str) -> None:
@@ -67,7 +71,7 @@ def run(config: Config, environ: Mapping[str, str], load: Callable[[], Config], 
     """
     faulthandler.enable()  # systemd's watchdog sends SIGABRT: what hung is in the log
     lower_priority(config.limits.nice)
-    with Bell((*_STOPS, signal.SIGHUP)) as bell:
+    with Bell(_END_S) as bell:
         log = Log(writer(log_format, environ, sys.stderr), on_counted=bell.ring)
         with logging_to(log, config.log.level):
             is_systemd = bool(environ.get("NOTIFY_SOCKET")) or is_journal(environ, sys.stderr)
@@ -100,21 +104,25 @@ class _Process:
             stop = self._start()
             while stop is None:
                 stop = self._attend()
-        except BaseException:
+        except BaseException as error:
             self._daemon.ask_to_stop()
             self._daemon.close(_GOODBYE_S)
-            raise
+            if isinstance(error, ReposyncError):
+                raise
+            say_unexpected("the service", error)
+            raise ReposyncError(f"the service cannot go on ({described(error)}); the log says where") from None
         self._stop(stop)
-        if self._daemon.error:
-            raise self._daemon.error
 
     def _start(self) -> signal.Signals | None:
         """Until it serves; or the signal that ends it."""
-        began = time.monotonic()
         self._daemon.begin()
-        self._systemd.status("opening the index")
+        until = time.monotonic() + START_AT_MOST_S
         while not self._daemon.is_ready:
-            if time.monotonic() - began < START_AT_MOST_S:
+            waits = self._daemon.waits_for_lock
+            self._systemd.status(f"waiting: {waits}" if waits else "opening the index")
+            if waits:
+                until = time.monotonic() + START_AT_MOST_S
+            if time.monotonic() < until:
                 self._systemd.extend_start(START_S)
             if (stop := self._heard(STATUS_S)) is not None:
                 return stop
@@ -148,7 +156,7 @@ class _Process:
         """Waits for a ring; the signal that ends it, if there was one. A SIGHUP is kept for when its time comes."""
         heard = self._bell.wait(timeout_s)
         self._is_reload_wanted = self._is_reload_wanted or signal.SIGHUP in heard
-        return next((each for each in heard if each in _STOPS), None)
+        return next((each for each in heard if each in STOPS), None)
 
     def _tell(self, now: float) -> float | None:
         """Has systemd know what is going on; returns when it is to be told more, if something is."""
@@ -167,10 +175,11 @@ class _Process:
         self._systemd.reloading()
         try:
             config = self._load()
-        except ConfigError as error:
-            say(REFUSED, reason=str(error))
+        except Exception as error:  # a working directory that is gone, for example; the old one is as good as before
+            say(REFUSED, reason=str(error) if isinstance(error, ConfigError) else described(error))
             self._systemd.ready()
             return
+        config = replace(config, state_dir=self._config.state_dir, socket=self._config.socket)  # it has them open
         self._reload = _Reload(self._daemon.reconfigure(config), config)
 
     def _end_reload(self, work: Work, config: Config) -> None:
@@ -189,7 +198,7 @@ class _Process:
     # The end ----------------------------------------------------------------------------------------------
 
     def _stop(self, why: signal.Signals) -> None:
-        """Within STOP_S. A second signal ends it at once: nothing is lost, what is under way is done again."""
+        """Within STOP_S. Nothing is lost if a second signal ends it at once: what is under way is done again."""
         began = time.monotonic()
         self._systemd.stopping()
         say(STOPPING, reason=why.name)
@@ -203,8 +212,7 @@ class _Process:
                 is_abandoned = True
                 say(ABANDONED)
                 self._daemon.abandon()
-            if self._bell.wait((STOP_S if is_abandoned else BATCH_S) - elapsed):
-                os._exit(128 + why)
+            self._bell.wait((STOP_S if is_abandoned else BATCH_S) - elapsed)
         self._daemon.close(_GOODBYE_S)
         if self._are_left(began + STOP_S):
             self._leave()
@@ -214,7 +222,7 @@ class _Process:
         """At once, with threads that the interpreter would wait for."""
         say(STOPPED)
         self._log.say_counted(math.inf)
-        os._exit(0 if self._daemon.error is None else 1)
+        os._exit(0)
 
     def _are_left(self, until: float) -> bool:
         """Whether threads go on that the interpreter would wait for: a search that hangs, for example."""

@@ -13,7 +13,7 @@ from typing import Any
 from reposyncd.assemble import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.api import Api
-from reposyncd.daemon.engine import STALL_S, Engine
+from reposyncd.daemon.engine import PATIENCE_S, STALL_S, Engine
 from reposyncd.daemon.kept import Kept
 from reposyncd.daemon.notices import DIED, described, say, say_unexpected
 from reposyncd.daemon.report import report
@@ -39,9 +39,6 @@ SETTLE_S = 10.0
 
 STOP_S = 30.0
 """How long the batches that are under way may take at the end, where nobody is in a hurry."""
-
-_PATIENCE_S = 1.0
-"""How long a look at the state waits for the engine, which holds its lock for microseconds."""
 
 PING_S = 2.0
 """How long the API's thread may take to come by; it takes a millisecond."""
@@ -248,8 +245,12 @@ class Daemon:
     @property
     def is_busy(self) -> bool:
         """Whether a job is under way."""
-        with self.engine.changed:
-            return any(kept.running is not None for kept in self.engine.kept.values())
+        return self.engine.is_busy
+
+    @property
+    def waits_for_lock(self) -> str:
+        """Who keeps it from being ready by holding the state; "" for nobody."""
+        return self.engine.waits_for_lock
 
     @property
     def summary(self) -> str:
@@ -277,7 +278,7 @@ class Daemon:
         problems += [*self._troubles, *self._discovery.problems]
         if self.engine.untidied:
             problems.append(self.engine.untidied)
-        if self.engine.changed.acquire(timeout=_PATIENCE_S):
+        if self.engine.has_begun and self.engine.changed.acquire(timeout=PATIENCE_S):
             try:
                 self._reported = report(self.engine, self._started)
             finally:
@@ -285,6 +286,11 @@ class Daemon:
         found = {**self._reported, "daemon": {**self._reported["daemon"], "problems": problems}}
         if "the engine" in stalled:
             found["daemon"]["state"] = "the engine makes no progress"
+        elif not self.engine.has_begun:
+            found["daemon"]["state"] = "the engine is starting"
+            found["repos"] = [
+                {**each, "state": "pending", "reason": "the engine is starting"} for each in found["repos"]
+            ]
         return found
 
     def add(self, path: str, name: str | None) -> Work:
@@ -335,7 +341,7 @@ class Daemon:
     def _flush(self, repo: str | None) -> Work:
         settled = self.engine.watching.settle(SETTLE_S)
         with self.engine.changed:
-            self.engine.check_alive()
+            self.engine.check_begun()
             kept = self._named(repo)
             if repo is None:
                 kept = [each for each in kept if not each.repo.paused and not each.missing]
@@ -355,7 +361,11 @@ class Daemon:
 
     def _search(self, query: str, repo: str | None, limit: int) -> Work:
         with self.engine.changed:
-            collections = [each.stored.collection for each in self._named(repo) if each.stored.collection]
+            self.engine.check_begun()
+            kept = self._named(repo)
+            collections = [each.stored.collection for each in kept if each.stored.collection]
+        if not collections and any(each.stored.chunks for each in kept):
+            raise UsageError("the index is being built anew for another version or model; ask again when it is current")
         if not collections:
             raise UsageError("nothing is indexed yet; the first index is still to be made")
         index = self.engine.workspace.index

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from reposyncd.daemon.notices import STALLED, say
+from reposyncd.errors import ReposyncError
 
 FEEDS = 2
 """Times that the watchdog is fed within its time: the recommendation of sd_watchdog_enabled(3)."""
@@ -54,7 +55,7 @@ class Restart:
 
     def mend(self, now: float) -> float | None:
         """Starts it again, if it has died and it is time to; returns when it will be, or None. Raises what it died of,
-        when it dies too often, and what keeps it from starting."""
+        or what kept it from starting, when that was so too often."""
         if self._error is None:
             return None
         if self._again is None:
@@ -65,7 +66,11 @@ class Restart:
         if now < self._again:
             return self._again
         self._error, self._again = None, None
-        self._start()
+        try:
+            self._start()
+        except ReposyncError as error:
+            self._error = error
+            return self.mend(now)
         return None
 
 

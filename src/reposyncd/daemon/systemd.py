@@ -7,6 +7,7 @@ import importlib
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -92,4 +93,5 @@ class Notifier:
     def _tell(self, text: str) -> None:
         library = _library() if self._wanted else None
         if library:
-            library[0].notify(text)
+            with suppress(OSError):  # nobody listens any more; that is no reason to end
+                library[0].notify(text)

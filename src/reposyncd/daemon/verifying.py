@@ -39,7 +39,7 @@ class Verifying:
 
         def begin() -> dict[str, Any]:
             names = deque(each.name for each in named(self._engine.catalog, repo))
-            self._asked.append(_Request(work, names, repair, self._engine.promise(work)))
+            self._asked.append(_Request(work, names, repair, self._engine.inbox.promise(work)))
             self.due = time.monotonic()
             return {}
 

@@ -1,0 +1,373 @@
+"""What the service owes those who wait for it and those who read its status when something goes wrong underneath."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reposyncd.client import Client
+from reposyncd.daemon import kept as kept_module
+from reposyncd.daemon.engine import Engine
+from reposyncd.daemon.log import Log, logging_to, writer
+from reposyncd.daemon.notices import EVENTS_LOST, say
+from reposyncd.daemon.systemd import Notifier
+from reposyncd.daemon.watching import Watching
+from reposyncd.errors import OverloadedError, UsageError
+from reposyncd.sync.reconcile import Reconciler
+from reposyncd.tree import read
+from reposyncd.tree.inotify import Inotify
+from tests.crash.faults import StoreLab, end
+from tests.live.service import HANGS_S, Live, live, many, result_of, until
+from tests.live.test_limits import answers
+from tests.live.test_process import daemon, mended
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Live:
+    lab = live(tmp_path)
+    lab.write({"a.py": "one = 1\n", "b/c.py": "two = 2\n"})
+    return lab
+
+
+# What small work meets ----------------------------------------------------------------------------------
+
+
+def test_a_new_directory_that_cannot_be_watched_is_told_and_looked_at_on_a_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = live(tmp_path, REPOSYNCD_WATCH__POLL="1")
+    lab.write({"a.py": "one = 1\n"})
+    add = Inotify.add
+
+    def short(self: Inotify, path: bytes) -> int:
+        if b"/fd/" in path and os.readlink(path.removesuffix(b"/.")).endswith(b"/new"):
+            raise OSError(errno.ENOSPC, "no watch is left")
+        return add(self, path)
+
+    with lab.running():
+        monkeypatch.setattr(Inotify, "add", short)
+        lab.write({"new/b.py": "two = 2\n"})
+        until(lambda: lab.status()["state"] == "degraded", "it is told")
+        assert lab.status()["watch"]["unwatched"] == 1
+        lab.write({"new/b.py": "two = 22\n"})  # gives no event
+        lab.flush()
+        assert lab.text_of("new/b.py") == "two = 22\n"
+        lab.write({"new/b.py": "two = 222\n"})
+        until(lambda: lab.text_of("new/b.py") == "two = 222\n", "found without being asked for")
+        monkeypatch.undo()
+        until(lambda: lab.status()["state"] == "current", "it heals")
+
+
+def test_a_file_that_cannot_be_read_is_told_until_it_can_and_tried_again_without_an_event(
+    lab: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_module, "RETRY_FIRST_S", 0.2)
+    readable = read._read
+
+    def ill(fd: int, path: str, limit: int) -> Any:
+        if path == "b/c.py":
+            raise OSError(errno.EIO, "Input/output error")
+        return readable(fd, path, limit)
+
+    with lab.running():
+        monkeypatch.setattr(read, "_read", ill)
+        lab.write({"b/c.py": "two = 22\n"})
+        until(lambda: lab.status()["errors"], "it is told")
+        error = {"path": "b/c.py", "error": "cannot be read: Input/output error"}
+        lab.until_current()
+        for _ in range(3):  # however often it was tried before
+            assert lab.flush()["errors"] == [error] == lab.status()["errors"]
+        lab.write({"a.py": "one = 11\n"})
+        assert lab.flush()["errors"] == [error]
+        monkeypatch.setattr(read, "_read", readable)
+        until(lambda: lab.text_of("b/c.py") == "two = 22\n", "tried again")
+        until(lambda: not lab.status()["errors"], "it is not told any more")
+        lab.assert_current()
+
+
+# An engine that dies ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["sync", "flush"])
+def test_who_waits_is_answered_when_the_engine_dies_after_the_work(
+    lab: Live, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    with lab.running() as daemon:
+        coverage = Watching.coverage
+
+        def fatal(self: Watching, root: str) -> Any:
+            monkeypatch.setattr(Watching, "coverage", coverage)
+            raise MemoryError
+
+        monkeypatch.setattr(Watching, "coverage", fatal)
+        lab.write({"a.py": "one = 11\n"})
+        work = daemon.sync(str(lab.root), None, False) if asked == "sync" else daemon.flush(None)
+        assert work.wait(HANGS_S)
+        with pytest.raises(OverloadedError, match="ask again"):
+            work.result()
+        until(lambda: mended(lab), "there is another")
+        lab.assert_current()
+
+
+def test_while_a_new_engine_opens_the_state_nothing_is_called_current(
+    lab: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lab.running() as daemon:
+        may_begin = threading.Event()
+        begin = Engine._begin
+
+        def slow(self: Engine) -> None:
+            assert may_begin.wait(HANGS_S)
+            begin(self)
+
+        monkeypatch.setattr(Engine, "_begin", slow)
+        kill(daemon.engine, monkeypatch)
+        until(lambda: daemon.has_ended, "the engine is dead")
+        daemon.status()
+        daemon.mend(time.monotonic())
+        daemon.mend(time.monotonic() + 60)
+        assert not daemon.has_ended
+        try:
+            assert lab.status()["state"] == "pending"
+            assert daemon.status()["daemon"]["state"] == "the engine is starting"
+            for work in (daemon.flush(None), daemon.flush("lab"), daemon.search("one", None, 1)):
+                with pytest.raises(OverloadedError, match="ask again"):
+                    result_of(work)
+        finally:
+            may_begin.set()
+        until(lambda: lab.status()["state"] == "current", "it has begun")
+        lab.assert_current()
+
+
+def kill(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It dies of what nobody foresaw."""
+
+    def fatal(*_: object) -> Any:
+        raise KeyError("a line of a file")
+
+    monkeypatch.setattr(engine, "_choose", fatal)
+    with engine.changed:
+        engine.changed.notify_all()
+
+
+# Who asks while the engine hangs ------------------------------------------------------------------------
+
+
+def test_status_and_tickets_are_answered_while_the_engine_hangs_with_its_lock(lab: Live) -> None:
+    with lab.running() as daemon:
+        client = Client(lab.config().socket)
+        may_go_on, holds = threading.Event(), threading.Event()
+
+        def hang() -> None:
+            with daemon.engine.changed:
+                holds.set()
+                assert may_go_on.wait(HANGS_S)
+
+        thread = threading.Thread(target=hang)
+        daemon.status()
+        thread.start()
+        assert holds.wait(HANGS_S)
+        try:
+            assert client.request("GET", "/v1/status")["repos"][0]["name"] == "lab"
+            assert daemon.engine.progress()["phase"] == "scan"
+            assert daemon.is_busy  # nobody knows
+            daemon.engine.stop()
+        finally:
+            may_go_on.set()
+            thread.join()
+        until(lambda: daemon.has_ended, "it has heard that it is to stop")
+
+
+# Another model ------------------------------------------------------------------------------------------
+
+
+def test_what_another_model_has_embedded_is_not_searched_with_a_new_one(
+    lab: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring, may_go_on = Reconciler._bring_up_to_date, threading.Event()
+
+    def slow(self: Reconciler, *arguments: Any) -> Any:
+        assert may_go_on.wait(HANGS_S)
+        return bring(self, *arguments)
+
+    with lab.running() as daemon:
+        assert result_of(daemon.search("one", None, 1))["hits"]
+        monkeypatch.setattr(Reconciler, "_bring_up_to_date", slow)
+        lab.variables["REPOSYNCD_EMBEDDING__MODEL"] = "static"
+        try:
+            result_of(daemon.reconfigure(lab.config()))
+            with pytest.raises(UsageError, match="built anew"):
+                result_of(daemon.search("one", None, 1))
+        finally:
+            may_go_on.set()
+        lab.flush()
+        assert result_of(daemon.search("one", None, 1))["hits"]
+
+
+# The process --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> StoreLab:
+    lab = StoreLab(
+        tmp_path / "tree",
+        tmp_path / "state",
+        variables={"REPOSYNCD_SOCKET": str(tmp_path / "s"), "REPOSYNCD_CONFIG": str(tmp_path / "config.toml")},
+    )
+    (tmp_path / "config.toml").touch()
+    lab.state.mkdir(mode=0o700)
+    lab.write(many(5))
+    return lab
+
+
+def test_a_stop_is_obeyed_while_nobody_reads_the_log(program: StoreLab) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reposyncd", "daemon"], env=program.environ(), stderr=writer, stdin=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: answers(Client(program.variables["REPOSYNCD_SOCKET"])), "it answers")
+        fill(writer)
+        process.terminate()
+        assert process.wait(HANGS_S) == 0
+    finally:
+        end(process)
+        os.close(reader)
+        os.close(writer)
+
+
+def fill(pipe: int) -> None:
+    os.set_blocking(pipe, False)
+    for size in (100, 1):
+        try:
+            while True:
+                os.write(pipe, b"x" * size)
+        except BlockingIOError:
+            continue
+    os.set_blocking(pipe, True)
+
+
+def test_a_second_signal_ends_it_at_once(program: StoreLab) -> None:
+    with daemon(program) as (client, process):
+        client.request("POST", "/v1/repos", {"path": str(program.root), "name": "lab"})
+        client.request("POST", "/v1/flush", {})
+        [child] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        os.kill(int(child), signal.SIGSTOP)  # so that the batch under way takes for ever
+        program.write({"d1/f1.txt": "a change\n"})
+        until(lambda: client.request("GET", "/v1/status")["daemon"]["state"] == "syncing", "a batch is under way")
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGHUP)  # which is none
+        said = ""
+        while '"event": "stopping"' not in said:
+            assert process.stderr
+            said += process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(HANGS_S) == 128 + signal.SIGTERM
+
+
+def test_it_begins_when_a_sync_that_holds_the_state_is_done(program: StoreLab) -> None:
+    program.variables |= {"REPOSYNCD_LOCK__TIMEOUT": "0"}
+    program.sync()
+    with program.workspace() as workspace, workspace.state_lock():
+        process = program.start("daemon", "--log-format", "json")
+        said = ""
+        while '"event": "locked"' not in said:
+            assert process.stderr
+            said += process.stderr.readline()
+        assert f"process {os.getpid()}" in said
+    client = Client(program.variables["REPOSYNCD_SOCKET"])
+    try:
+        until(lambda: answers(client), "it answers")
+    finally:
+        process.terminate()
+        assert process.wait(HANGS_S) == 0
+
+
+def test_a_stop_is_obeyed_while_it_waits_for_the_state(program: StoreLab) -> None:
+    program.variables |= {"REPOSYNCD_LOCK__TIMEOUT": "0"}
+    program.sync()
+    with program.workspace() as workspace, workspace.state_lock():
+        process = program.start("daemon", "--log-format", "json")
+        assert process.stderr and '"event": "locked"' in process.stderr.readline()
+        process.terminate()
+        assert process.wait(HANGS_S) == 0
+
+
+def test_a_hangup_before_it_is_ready_is_obeyed_when_it_is(program: StoreLab) -> None:
+    program.variables |= {"REPOSYNCD_LOCK__TIMEOUT": "0"}
+    program.sync()
+    with program.workspace() as workspace, workspace.state_lock():
+        process = program.start("daemon", "--log-format", "json")
+        until(lambda: _ignores_hangup(process.pid), "it has begun")
+        process.send_signal(signal.SIGHUP)
+        Path(program.variables["REPOSYNCD_CONFIG"]).write_text('[log]\nlevel = "debug"\n')
+    try:
+        said = ""
+        while '"event": "reloaded"' not in said:
+            assert process.stderr
+            line = process.stderr.readline()
+            assert line, f"it ended with {process.wait()}: {said}"
+            said += line
+    finally:
+        end(process)
+
+
+def _ignores_hangup(pid: int) -> bool:
+    """Whether SIGHUP is blocked or handled (proc(5))."""
+    bit = 1 << (signal.SIGHUP - 1)
+    masks = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line[:3] == "Sig"]
+    return any(int(mask, 16) & bit for mask in masks[2:])
+
+
+def test_a_service_that_cannot_go_on_says_so_without_values(program: StoreLab, tmp_path: Path) -> None:
+    script = (
+        "import sys; from reposyncd.daemon.service import Daemon\n"
+        "def mend(self, now): raise KeyError('a line of a file')\n"
+        "Daemon.mend = mend\n"
+        "from reposyncd.cli import main\n"
+        "sys.argv = ['reposyncd', 'daemon']; main()\n"
+    )
+    environ = program.environ() | {"PYTHONMALLOC": "malloc"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=HANGS_S, check=False
+    )
+    assert done.returncode == 1
+    assert "KeyError" in done.stderr and "a line of a file" not in done.stderr
+
+
+# The log and systemd ------------------------------------------------------------------------------------
+
+
+class Full(io.StringIO):
+    """A file on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_ends_nothing() -> None:
+    log = Log(writer("text", {}, Full()))
+    with logging_to(log, "info"):
+        for _ in range(3):
+            say(EVENTS_LOST, reason="a storm")
+        log.say_counted(float("inf"))
+
+
+def test_a_notify_socket_that_is_gone_ends_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("systemd", reason="systemd-python is not installed")
+    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")})
+    assert notifier.is_wanted
+    notifier.ready()
+    notifier.feed()

@@ -1,0 +1,114 @@
+"""What the engine does next."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reposyncd.daemon.kept import Kept
+from reposyncd.daemon.schedule import GIT_STRETCH, QUIET_S, STARVED_S, TICK_S, Bring, Errand, Schedule, Tidy, Wait
+from reposyncd.model import RootIdentity
+from reposyncd.store.catalog import Repo
+from reposyncd.sync.debounce import Debounce
+
+SETTLE_S = 0.3
+
+
+def repo(name: str, *, indexed: bool = True, whole_due: float = math.inf, changed: float | None = None) -> Kept:
+    """One that is indexed and current, unless something is said of it; `changed` is when, in seconds."""
+    kept = Kept(Repo(1, name, f"/{name}", RootIdentity(0, 0)), debounce(), debounce(), whole_due=whole_due)
+    kept.ready = kept.indexed = indexed
+    if changed is not None:
+        kept.debounce.add("src", False, changed)
+    return kept
+
+
+def debounce() -> Debounce:
+    return Debounce(SETTLE_S, 3.0)
+
+
+class Chore:
+    def __init__(self, due: float) -> None:
+        self.due = due
+
+    def run(self) -> None:
+        self.due = math.inf
+
+    def reconfigured(self) -> None:
+        """Nothing of it depends on that."""
+
+
+def choose(
+    schedule: Schedule,
+    now: float,
+    kept: list[Kept],
+    errands: list[Errand] | None = None,
+    *,
+    at_work: frozenset[str] = frozenset(),
+    may_go_on: float = -math.inf,
+    quiet_since: float | None = None,
+) -> Bring | Errand | Tidy | Wait:
+    return schedule.choose(
+        now, kept, errands or [], at_work=at_work, may_go_on=lambda: may_go_on, quiet_since=quiet_since
+    )
+
+
+def test_parts_of_trees_go_first_then_errands_known_trees_first_indexes_and_the_checkpoint() -> None:
+    schedule, now = Schedule(), 100.0
+    saved, known = repo("saved", changed=99.0), repo("known", whole_due=98.0)
+    new = repo("new", indexed=False, whole_due=97.0)
+    errand = Chore(99.0)
+    everything, found = [new, known, saved], []
+    while not isinstance(chosen := choose(schedule, now, everything, [errand], quiet_since=now - QUIET_S), Tidy):
+        found.append(chosen.kept.repo.name if isinstance(chosen, Bring) else "errand")
+        if isinstance(chosen, Bring):
+            chosen.kept.take(chosen.scope, now, chosen.stretch)
+            chosen.kept.whole_due = math.inf
+        else:
+            errand.run()
+    assert found == ["saved", "errand", "known", "new"]
+
+
+def test_where_nothing_is_due_it_waits_for_what_is_due_first() -> None:
+    schedule = Schedule()
+    assert choose(schedule, 100.0, []) == Wait(100.0 + TICK_S)
+    assert choose(schedule, 100.0, [repo("a", whole_due=130.0)], [Chore(120.0)]) == Wait(120.0)
+    assert choose(schedule, 100.0, [repo("a", changed=99.9)]) == Wait(99.9 + SETTLE_S)
+    assert choose(schedule, 100.0, [], quiet_since=95.0) == Wait(95.0 + QUIET_S)
+
+
+def test_while_git_is_at_work_a_part_settles_for_longer() -> None:
+    kept = repo("a", changed=100.0)
+    now = 100.0 + 2 * SETTLE_S
+    assert isinstance(choose(Schedule(), now, [kept]), Bring)
+    assert choose(Schedule(), now, [kept], at_work=frozenset({"/a"})) == Wait(100.0 + GIT_STRETCH * SETTLE_S)
+
+
+def test_a_first_index_waits_and_nothing_else_does() -> None:
+    new, known = repo("new", indexed=False, whole_due=90.0), repo("known", whole_due=95.0)
+    chosen = choose(Schedule(), 100.0, [new, known], may_go_on=130.0)
+    assert isinstance(chosen, Bring) and chosen.kept is known
+    assert choose(Schedule(), 100.0, [new], may_go_on=130.0) == Wait(130.0)
+
+
+@given(st.lists(st.floats(0.01, 5.0), min_size=30, max_size=60), st.booleans())
+def test_saves_that_never_end_and_a_long_job_that_never_ends_take_turns(steps_s: list[float], indexed: bool) -> None:
+    schedule, busy = Schedule(), repo("busy")
+    large = repo("large", indexed=indexed, whole_due=0.0)
+    now = since = 1.0
+    turns = 0
+    for step_s in steps_s:
+        busy.debounce.add("src", False, now - 10.0)
+        chosen = choose(schedule, now, [busy, large])
+        assert isinstance(chosen, Bring)
+        if chosen.kept is large:
+            turns += 1
+            assert turns == 1, "saves have their turn too"
+            since = now
+        else:
+            chosen.kept.take(chosen.scope, now, chosen.stretch)
+            turns = 0
+            assert now <= since + STARVED_S + 2 * 5.0
+        now += step_s
