@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
 from reposyncd.client import Client
-from reposyncd.daemon.api import document
+from reposyncd.daemon.routes import document
 from reposyncd.sync.status import status
 from tests.crash.faults import StoreLab
 from tests.live.service import Live, live, many

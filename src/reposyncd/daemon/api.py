@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import parse_qsl, unquote_to_bytes
+from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
@@ -25,9 +25,11 @@ from starlette.types import Receive, Scope, Send
 from reposyncd.client import STATE_HEADER
 from reposyncd.config import ApiConfig
 from reposyncd.daemon import tcp
+from reposyncd.daemon.fields import from_json, from_query, values_of
 from reposyncd.daemon.ledger import Ledger
 from reposyncd.daemon.notices import say_unexpected
 from reposyncd.daemon.ports import Service, Ticket
+from reposyncd.daemon.routes import WAIT, Answer, fields_of, find
 from reposyncd.daemon.server import GRACE_S, HEAD_BYTES, OURS, Server
 from reposyncd.daemon.unix_socket import listen
 from reposyncd.errors import (
@@ -42,28 +44,17 @@ from reposyncd.errors import (
     UsageError,
 )
 
-if TYPE_CHECKING:
-    from reposyncd.daemon.openapi import Schema
-
 BODY_BYTES = 1_048_576
 """The largest body of a request; the longest query and path take a hundredth of it."""
 
 REQUEST_S = 15.0
 """How long a client may take to send its request, and then again to take the answer."""
 
-WAIT_S = 20.0
-"""How long a request waits for the work, unless it says otherwise. Clients tend to give up after 30 s."""
-
-WAIT_MAX_S = 25.0
-
 ASKING = 8
 """Requests that are asked of the service at once, a thread each: a search or a flush may take seconds there."""
 
 LOOKING = 4
 """The same for those that only look, so that they never wait for the others."""
-
-HITS = 1000
-"""The most results of one search."""
 
 _STATUS: dict[type[ReposyncError], HTTPStatus] = {
     ReposyncError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -77,43 +68,6 @@ _STATUS: dict[type[ReposyncError], HTTPStatus] = {
     DaemonNotRunningError: HTTPStatus.MISDIRECTED_REQUEST,
 }
 """Of the nearest base that is named."""
-
-_UNHEALTHY = ("failed", "degraded")
-"""States of a repo that somebody should look at."""
-
-
-class Answer(NamedTuple):
-    """What a request is answered with."""
-
-    status: HTTPStatus
-    content: Mapping[str, Any] | bytes
-    """what is sent as JSON, or as it is"""
-    headers: Mapping[str, str] = {}
-    media_type: str = "application/json"
-    redeems: str | None = None
-    """the ticket that is forgotten when this was delivered"""
-
-
-class Field(NamedTuple):
-    """A field of a request."""
-
-    accept: Callable[[Any], Any]
-    """the value, from the types that JSON has; raises ValueError with what is allowed"""
-    schema: Schema
-    """the same for programs"""
-    required: bool = False
-
-
-class Route(NamedTuple):
-    """What one method on one path does: it asks for work, or answers at once."""
-
-    summary: str
-    gives: str
-    """the schema of its answer"""
-    fields: Mapping[str, Field]
-    ask: Callable[[Service, dict[str, Any]], Ticket] | None = None
-    answer: Callable[[Service, dict[str, Any]], Answer] | None = None
-    media_type: str = "application/json"
 
 
 class _RefusedError(Exception):
@@ -245,19 +199,19 @@ class Api:
         if segments[:2] == ("v1", "tickets") and len(segments) == 3:
             if request.method != "GET":
                 raise _wrong_method(request.method, path, ["GET"])
-            wait_s = _values(_WAIT, _query(query, _WAIT))["wait_s"]
+            wait_s = values_of(WAIT, from_query(query, WAIT))["wait_s"]
             return await self._wait(request, segments[2], self._ledger.find(segments[2]), wait_s)
-        methods, name = _find(segments, path)
+        methods, name = find(segments, path)
         route = methods.get(request.method)
         if route is None:
             raise _wrong_method(request.method, path, methods)
-        fields = _fields_of(route)
+        fields = fields_of(route)
         if query and not fields:
             raise UsageError(f"{path} takes no query string")
         if route.answer:
-            values = _values(fields, _query(query, fields))
+            values = values_of(fields, from_query(query, fields))
             return await to_thread.run_sync(route.answer, self._service, values, limiter=self._looking)
-        values = _values(fields, {**_query(query, _WAIT), **_json(await _body(request))})
+        values = values_of(fields, {**from_query(query, WAIT), **from_json(await _body(request))})
         wait_s = values.pop("wait_s")
         if name is not None:
             values["repo"] = name
@@ -366,262 +320,3 @@ def _wrong_method(method: str, path: str, allowed: Any) -> _RefusedError:
     known = ", ".join(allowed)
     message = f"{path} cannot be asked with {method}, but with {known}"
     return _RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "wrong_method", message, {"Allow": known})
-
-
-def _query(query: str, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The fields of a query string, of the types that these fields have in JSON. Raises UsageError."""
-    try:
-        given = parse_qsl(query, keep_blank_values=True, max_num_fields=10, errors="surrogateescape")
-    except ValueError:
-        raise UsageError("the query string is none: name=value&name=value") from None
-    _check_names(fields, dict(given))
-    values: dict[str, Any] = {}
-    for name, value in given:
-        try:
-            values[name] = _OF_TEXT[fields[name].schema["type"]](value)
-        except ValueError:
-            raise UsageError(f"the field {name} must be a number") from None
-    return values
-
-
-_OF_TEXT: dict[str, Callable[[str], Any]] = {"string": str, "integer": int, "number": float}
-"""A value of a type in JSON, from how it stands in a query string."""
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
-
-    if not body:
-        return {}
-    try:
-        content = json.loads(body, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the body is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UsageError("the body is no JSON object")
-    return content
-
-
-def _values(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of every field, None for those that are not given. Raises UsageError, which names the field."""
-    _check_names(fields, given)
-    values: dict[str, Any] = {}
-    for name, field in fields.items():
-        value = given.get(name)
-        if value is None and field.required:
-            raise UsageError(f"the field {name} is missing")
-        try:
-            values[name] = None if value is None else field.accept(value)
-        except ValueError as error:
-            raise UsageError(f"the field {name} must be {error}") from None
-    if "wait_s" in values and values["wait_s"] is None:
-        values["wait_s"] = WAIT_S
-    return values
-
-
-def _check_names(fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
-    for name in given:
-        if name not in fields:
-            raise UsageError(f"there is no field {name[:40]!r} (there is: {', '.join(fields)})")
-
-
-def _seconds(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= WAIT_MAX_S:
-        raise ValueError(f"a number of seconds from 0 to {WAIT_MAX_S:g}")
-    return float(value)
-
-
-def _text(value: Any) -> str:
-    allowed = ValueError("a string that is not empty, in valid Unicode and without NUL")
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise allowed
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise allowed from None
-    return value
-
-
-def _path(value: Any) -> str:
-    """A path may have bytes that are no UTF-8, as lone surrogates (os.fsdecode)."""
-    if not isinstance(value, str) or not os.path.isabs(value) or "\0" in value:
-        raise ValueError("an absolute path")
-    try:
-        os.fsencode(value)
-    except UnicodeEncodeError:
-        raise ValueError("an absolute path") from None
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= HITS:
-        raise ValueError(f"a whole number from 1 to {HITS}")
-    return value
-
-
-def _status(service: Service, given: Mapping[str, Any]) -> Answer:
-    return Answer(HTTPStatus.OK, service.status())
-
-
-def _runs(service: Service, given: Mapping[str, Any]) -> Answer:
-    return Answer(HTTPStatus.OK, service.runs(given["repo"], given["limit"] or _RUNS_DEFAULT))
-
-
-def _metrics(service: Service, given: Mapping[str, Any]) -> Answer:
-    from reposyncd.daemon.metrics import MEDIA_TYPE, exposition  # here, since hardly anybody asks for them
-
-    return Answer(HTTPStatus.OK, exposition(service.status()), media_type=MEDIA_TYPE)
-
-
-def _repos(service: Service, given: Mapping[str, Any]) -> Answer:
-    return Answer(HTTPStatus.OK, {"repos": service.status()["repos"]})
-
-
-def _health(service: Service, given: Mapping[str, Any]) -> Answer:
-    status = service.status()
-    reasons = [
-        f"{repo['name']} is {repo['state']}: {repo['reason']}"
-        for repo in status["repos"]
-        if repo["state"] in _UNHEALTHY
-    ]
-    if not status["store"]["healthy"]:
-        reasons.insert(0, status["store"].get("reason") or "the store is not healthy")
-    if not reasons:
-        return Answer(HTTPStatus.OK, {"healthy": True, "reasons": []})
-    error = {"code": "unhealthy", "message": "; ".join(reasons)}
-    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, {"healthy": False, "reasons": reasons, "error": error})
-
-
-_TEXT: Schema = {"type": "string", "minLength": 1, "pattern": "^[^\\u0000]+$"}
-_PATH: Schema = {"type": "string", "pattern": "^/[^\\u0000]*$"}
-_REPO = {"repo": Field(_text, _TEXT)}
-_TREE = {"path": Field(_path, _PATH, required=True), "name": Field(_text, _TEXT)}
-_WAIT = {"wait_s": Field(_seconds, {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S})}
-_LIMIT = {"limit": Field(_count, {"type": "integer", "minimum": 1, "maximum": HITS})}
-_FLAG: Schema = {"type": "boolean"}
-_HITS_DEFAULT = 5
-_RUNS_DEFAULT = 10
-
-_NAME = "{name}"
-"""Stands for a segment of the path that is a repo's name."""
-
-_ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
-    ("v1", "status"): {"GET": Route("What is kept, and how current it is", "Status", {}, answer=_status)},
-    ("v1", "health"): {"GET": Route("Whether all is well", "Health", {}, answer=_health)},
-    ("v1", "repos"): {
-        "GET": Route("What is kept", "Repos", {}, answer=_repos),
-        "POST": Route(
-            "Keep a tree from now on", "Repo", _TREE, lambda service, given: service.add(given["path"], given["name"])
-        ),
-    },
-    ("v1", "repos", _NAME): {
-        "DELETE": Route(
-            "Keep it no longer, and drop its index", "Repo", {}, lambda service, given: service.remove(given["repo"])
-        )
-    },
-    ("v1", "pause"): {
-        "POST": Route(
-            "Leave a repository, or all, as it is", "Names", _REPO, lambda service, given: service.pause(given["repo"])
-        )
-    },
-    ("v1", "resume"): {
-        "POST": Route("Go on after a pause", "Names", _REPO, lambda service, given: service.resume(given["repo"]))
-    },
-    ("v1", "flush"): {
-        "POST": Route(
-            "Wait until every change of before is in the index",
-            "Flushed",
-            _REPO,
-            lambda service, given: service.flush(given["repo"]),
-        )
-    },
-    ("v1", "sync"): {
-        "POST": Route(
-            "Look at a whole tree",
-            "SyncResult",
-            {**_TREE, "full": Field(_flag, _FLAG)},
-            lambda service, given: service.sync(given["path"], given["name"], bool(given["full"])),
-        )
-    },
-    ("v1", "search"): {
-        "POST": Route(
-            "The chunks nearest to a query, best first",
-            "Hits",
-            {
-                "query": Field(_text, _TEXT, required=True),
-                **_LIMIT,
-                **_REPO,
-            },
-            lambda service, given: service.search(given["query"], given["repo"], given["limit"] or _HITS_DEFAULT),
-        )
-    },
-    ("v1", "verify"): {
-        "POST": Route(
-            "Compare every record with its file, and every file with the index",
-            "Verifications",
-            {**_REPO, "repair": Field(_flag, _FLAG)},
-            lambda service, given: service.verify(given["repo"], bool(given["repair"])),
-        )
-    },
-    ("v1", "runs"): {
-        "GET": Route("The last syncs that had something to do, newest first", "Runs", {**_REPO, **_LIMIT}, answer=_runs)
-    },
-    ("metrics",): {
-        "GET": Route("The state in numbers, for Prometheus", "Metrics", {}, answer=_metrics, media_type="text/plain")
-    },
-    ("openapi.json",): {"GET": Route("This document", "OpenApi", {}, answer=lambda service, given: _openapi())},
-}
-
-
-def document() -> dict[str, Any]:
-    """The API as an OpenAPI document."""
-    from reposyncd.daemon import openapi  # here, since hardly anybody asks for it
-
-    operations = {
-        ("/" + "/".join(segments), method): openapi.Operation(
-            route.summary,
-            route.gives,
-            {name: (field.schema, field.required) for name, field in _fields_of(route).items()},
-            waits=route.ask is not None,
-            media_type=route.media_type,
-            also={503: "Health"} if route.gives == "Health" else {},
-        )
-        for segments, routes in _ROUTES.items()
-        for method, route in routes.items()
-    }
-    operations[("/v1/tickets/{ticket}", "GET")] = openapi.Operation(
-        "What a ticket is for: the answer of whatever was asked",
-        "Anything",
-        {"wait_s": (_WAIT["wait_s"].schema, False)},
-        waits=True,
-    )
-    return openapi.document(operations)
-
-
-def _fields_of(route: Route) -> Mapping[str, Field]:
-    """All fields that a request may have."""
-    return {**route.fields, **_WAIT} if route.ask else route.fields
-
-
-def _openapi() -> Answer:
-    return Answer(HTTPStatus.OK, document())
-
-
-def _find(segments: tuple[str, ...], path: str) -> tuple[Mapping[str, Route], str | None]:
-    """The methods of a path, and the repo that it names. Raises NotFoundError."""
-    if segments in _ROUTES:
-        return _ROUTES[segments], None
-    if len(segments) == 3 and (*segments[:2], _NAME) in _ROUTES and segments[2]:
-        name = os.fsdecode(unquote_to_bytes(segments[2]))
-        try:
-            return _ROUTES[(*segments[:2], _NAME)], _text(name)
-        except ValueError as error:
-            raise UsageError(f"the repository's name must be {error}") from None
-    raise NotFoundError(f"there is nothing at {path[:80]}")

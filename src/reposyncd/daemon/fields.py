@@ -1,0 +1,137 @@
+"""The fields of a request: what each may be, and how they are read from a body and from a query string. Pure."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from reposyncd.errors import UsageError
+
+if TYPE_CHECKING:
+    from reposyncd.daemon.openapi import Schema
+
+WAIT_S = 20.0
+"""How long a request waits for the work, unless it says otherwise. Clients tend to give up after 30 s."""
+
+WAIT_MAX_S = 25.0
+"""The longest that it can say."""
+
+HITS = 1000
+"""The most results of one search."""
+
+
+class Field(NamedTuple):
+    """A field of a request."""
+
+    accept: Callable[[Any], Any]
+    """the value, from the types that JSON has; raises ValueError with what is allowed"""
+    schema: Schema
+    """the same for programs"""
+    required: bool = False
+
+
+def from_query(query: str, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The fields of a query string, of the types that these fields have in JSON. Raises UsageError."""
+    try:
+        given = parse_qsl(query, keep_blank_values=True, max_num_fields=10, errors="surrogateescape")
+    except ValueError:
+        raise UsageError("the query string is none: name=value&name=value") from None
+    _check_names(fields, dict(given))
+    values: dict[str, Any] = {}
+    for name, value in given:
+        try:
+            values[name] = _OF_TEXT[fields[name].schema["type"]](value)
+        except ValueError:
+            raise UsageError(f"the field {name} must be a number") from None
+    return values
+
+
+_OF_TEXT: dict[str, Callable[[str], Any]] = {"string": str, "integer": int, "number": float}
+"""A value of a type in JSON, from how it stands in a query string."""
+
+
+def from_json(body: bytes) -> dict[str, Any]:
+    """The fields of a body; none, if it is empty. Raises UsageError."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    if not body:
+        return {}
+    try:
+        content = json.loads(body, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the body is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError("the body is no JSON object")
+    return content
+
+
+def values_of(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of every field, None for those that are not given. Raises UsageError, which names the field."""
+    _check_names(fields, given)
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        value = given.get(name)
+        if value is None and field.required:
+            raise UsageError(f"the field {name} is missing")
+        try:
+            values[name] = None if value is None else field.accept(value)
+        except ValueError as error:
+            raise UsageError(f"the field {name} must be {error}") from None
+    if "wait_s" in values and values["wait_s"] is None:
+        values["wait_s"] = WAIT_S
+    return values
+
+
+def _check_names(fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in fields:
+            raise UsageError(f"there is no field {name[:40]!r} (there is: {', '.join(fields)})")
+
+
+def seconds(value: Any) -> float:
+    """How long to wait."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= WAIT_MAX_S:
+        raise ValueError(f"a number of seconds from 0 to {WAIT_MAX_S:g}")
+    return float(value)
+
+
+def text(value: Any) -> str:
+    """A query or a name."""
+    allowed = ValueError("a string that is not empty, in valid Unicode and without NUL")
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise allowed
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise allowed from None
+    return value
+
+
+def path_of(value: Any) -> str:
+    """A path may have bytes that are no UTF-8, as lone surrogates (os.fsdecode)."""
+    if not isinstance(value, str) or not os.path.isabs(value) or "\0" in value:
+        raise ValueError("an absolute path")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise ValueError("an absolute path") from None
+    return value
+
+
+def flag(value: Any) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def count(value: Any) -> int:
+    """How many results."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= HITS:
+        raise ValueError(f"a whole number from 1 to {HITS}")
+    return value
