@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -93,45 +94,57 @@ def _check_names(fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
             raise UsageError(f"there is no field {name[:40]!r} (there is: {', '.join(fields)})")
 
 
-def seconds(value: Any) -> float:
+def seconds() -> Field:
     """How long to wait."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= WAIT_MAX_S:
-        raise ValueError(f"a number of seconds from 0 to {WAIT_MAX_S:g}")
-    return float(value)
+    return _number(float, 0, WAIT_MAX_S, "a number of seconds")
 
 
-def text(value: Any) -> str:
-    """A query or a name."""
-    allowed = ValueError("a string that is not empty, in valid Unicode and without NUL")
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise allowed
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise allowed from None
-    return value
-
-
-def path_of(value: Any) -> str:
-    """A path may have bytes that are no UTF-8, as lone surrogates (os.fsdecode)."""
-    if not isinstance(value, str) or not os.path.isabs(value) or "\0" in value:
-        raise ValueError("an absolute path")
-    try:
-        os.fsencode(value)
-    except UnicodeEncodeError:
-        raise ValueError("an absolute path") from None
-    return value
-
-
-def flag(value: Any) -> bool:
-    """Yes or no."""
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def count(value: Any) -> int:
+def count() -> Field:
     """How many results."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= HITS:
-        raise ValueError(f"a whole number from 1 to {HITS}")
-    return value
+    return _number(int, 1, HITS, "a whole number")
+
+
+def flag() -> Field:
+    """Yes or no."""
+
+    def accept(value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError("true or false")
+        return value
+
+    return Field(accept, {"type": "boolean"})
+
+
+def text(*, required: bool = False) -> Field:
+    """A query or a name."""
+    what = "a string that is not empty, in valid Unicode and without NUL"
+    return _string("^[^\\u0000]+$", what, str.encode, required)
+
+
+def path(*, required: bool = False) -> Field:
+    """A path. It may have bytes that are no UTF-8, as lone surrogates (os.fsdecode)."""
+    return _string("^/[^\\u0000]*$", "an absolute path", os.fsencode, required)
+
+
+def _number(kind: type[int] | type[float], low: int, high: float, what: str) -> Field:
+    def accept(value: Any) -> int | float:
+        if isinstance(value, bool) or not isinstance(value, int | kind) or not low <= value <= high:
+            raise ValueError(f"{what} from {low} to {high:g}")
+        return kind(value)
+
+    return Field(accept, {"type": "integer" if kind is int else "number", "minimum": low, "maximum": high})
+
+
+def _string(pattern: str, what: str, encode: Callable[[str], bytes], required: bool) -> Field:
+    """A string of this pattern, which is one of Python as well as of JSON Schema, that can be encoded."""
+
+    def accept(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(what)
+        try:
+            encode(value)
+        except UnicodeEncodeError:
+            raise ValueError(what) from None
+        return value
+
+    return Field(accept, {"type": "string", "minLength": 1, "pattern": pattern}, required)

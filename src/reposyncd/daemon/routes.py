@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from reposyncd.daemon.fields import HITS, WAIT_MAX_S, Field, count, flag, path_of, seconds, text
+from reposyncd.daemon.fields import Field, count, flag, path, seconds, text
 from reposyncd.daemon.ports import Service, Ticket
 from reposyncd.errors import NotFoundError, UsageError
-
-if TYPE_CHECKING:
-    from reposyncd.daemon.openapi import Schema
 
 _UNHEALTHY = ("failed", "degraded")
 """States of a repo that somebody should look at."""
@@ -85,13 +82,10 @@ def _health(service: Service, given: Mapping[str, Any]) -> Answer:
     return Answer(HTTPStatus.SERVICE_UNAVAILABLE, {"healthy": False, "reasons": reasons, "error": error})
 
 
-_TEXT: Schema = {"type": "string", "minLength": 1, "pattern": "^[^\\u0000]+$"}
-_PATH: Schema = {"type": "string", "pattern": "^/[^\\u0000]*$"}
-_REPO = {"repo": Field(text, _TEXT)}
-_TREE = {"path": Field(path_of, _PATH, required=True), "name": Field(text, _TEXT)}
-WAIT = {"wait_s": Field(seconds, {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S})}
-_LIMIT = {"limit": Field(count, {"type": "integer", "minimum": 1, "maximum": HITS})}
-_FLAG: Schema = {"type": "boolean"}
+_REPO = {"repo": text()}
+_TREE = {"path": path(required=True), "name": text()}
+_LIMIT = {"limit": count()}
+WAIT = {"wait_s": seconds()}
 _HITS_DEFAULT = 5
 _RUNS_DEFAULT = 10
 
@@ -132,7 +126,7 @@ ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
         "POST": Route(
             "Look at a whole tree",
             "SyncResult",
-            {**_TREE, "full": Field(flag, _FLAG)},
+            {**_TREE, "full": flag()},
             lambda service, given: service.sync(given["path"], given["name"], bool(given["full"])),
         )
     },
@@ -140,11 +134,7 @@ ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
         "POST": Route(
             "The chunks nearest to a query, best first",
             "Hits",
-            {
-                "query": Field(text, _TEXT, required=True),
-                **_LIMIT,
-                **_REPO,
-            },
+            {"query": text(required=True), **_LIMIT, **_REPO},
             lambda service, given: service.search(given["query"], given["repo"], given["limit"] or _HITS_DEFAULT),
         )
     },
@@ -152,7 +142,7 @@ ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
         "POST": Route(
             "Compare every record with its file, and every file with the index",
             "Verifications",
-            {**_REPO, "repair": Field(flag, _FLAG)},
+            {**_REPO, "repair": flag()},
             lambda service, given: service.verify(given["repo"], bool(given["repair"])),
         )
     },
@@ -191,14 +181,15 @@ def document() -> dict[str, Any]:
     return openapi.document(operations)
 
 
-def find(segments: tuple[str, ...], path: str) -> tuple[Mapping[str, Route], str | None]:
-    """The methods of a path, and the repo that it names. Raises NotFoundError."""
+def find(segments: tuple[str, ...], asked: str) -> tuple[Mapping[str, Route], str | None]:
+    """The methods of the path that was asked, in its segments, and the repo that it names. Raises NotFoundError, and
+    UsageError if nothing can have that name."""
     if segments in ROUTES:
         return ROUTES[segments], None
     if len(segments) == 3 and (*segments[:2], _NAME) in ROUTES and segments[2]:
         name = os.fsdecode(unquote_to_bytes(segments[2]))
         try:
-            return ROUTES[(*segments[:2], _NAME)], text(name)
+            return ROUTES[(*segments[:2], _NAME)], _REPO["repo"].accept(name)
         except ValueError as error:
             raise UsageError(f"the repository's name must be {error}") from None
-    raise NotFoundError(f"there is nothing at {path[:80]}")
+    raise NotFoundError(f"there is nothing at {asked[:80]}")
