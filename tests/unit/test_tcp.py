@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 from reposyncd.client import Client
 from reposyncd.config import ApiConfig, load
 from reposyncd.daemon.api import Api
+from reposyncd.daemon.server import CONNECTIONS
 from reposyncd.daemon.tcp import TOKEN, is_local
 from reposyncd.errors import BusyError, ConfigError, ReposyncError
+from tests.live.service import until
 from tests.served import Shelf
 
 
@@ -83,6 +86,18 @@ def test_a_page_that_was_made_to_point_here_is_not_heard(tmp_path: Path, config:
     for host in ("evil.example", "evil.example:7464", "localhost.evil.example", "10.0.0.1", ""):
         assert ask(config, Authorization=bearer, Host=host)[0] == 403, host
     assert ask(config, Authorization=bearer, Origin="http://localhost")[0] == 403
+
+
+def test_callers_without_a_token_fill_up_tcp_and_nobody_is_kept_from_the_unix_socket(
+    api: Api, tmp_path: Path, config: ApiConfig
+) -> None:
+    host, _, port = config.listen.rpartition(":")
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        until(lambda: api.connections == CONNECTIONS, "all of them are connected")
+        assert ask(config, Authorization=f"Bearer {token(tmp_path)}")[0] == 503
+        assert "repos" in Client(str(tmp_path / "s")).request("GET", "/v1/status")
 
 
 @pytest.mark.usefixtures("api")

@@ -26,7 +26,8 @@ from reposyncd.daemon.notices import say_unexpected
 from reposyncd.errors import ReposyncError
 
 CONNECTIONS = 64
-"""Served at once. A person with some editors and shells has a handful."""
+"""Served at once, of each listener: whoever fills one of them keeps nobody from the other. A person with some editors
+and shells has a handful."""
 
 HEAD_BYTES = 65_536
 """Of the request line and the headers together, as of every header in http.client."""
@@ -51,8 +52,9 @@ class Server:
     """Calls the ASGI application `app` in the thread "api" for each request at `listening`, until it is closed.
 
     One request a connection. Those of other users are closed unheard, those over the limit are refused with 503, a
-    request that is not there after `request_s` with 408; an answer that is not read after as long is cut off. While
-    nobody asks, nothing wakes up. `on_death` is called in the thread when it ends without having been told to.
+    request that is not there after `request_s` with 408; an answer that is not read after as long is cut off. The first
+    socket and the other one (`listen_also`) have a limit each. While nobody asks, nothing wakes up. `on_death` is
+    called in the thread when it ends without having been told to.
     """
 
     def __init__(
@@ -63,11 +65,9 @@ class Server:
         request_s: float,
         refuse: Refuse,
         on_death: Callable[[BaseException], None],
-        connections: int = CONNECTIONS,
     ) -> None:
         self.request_s = request_s
         self.refuse = refuse
-        self.limit = connections
         self._listening = listening
         self._on_death = on_death
         self._config = Config(
@@ -83,7 +83,7 @@ class Server:
             h11_max_incomplete_event_size=HEAD_BYTES,
         )
         self._config.load()
-        self.state = _State(self)
+        self._state, self._other_state = self._states = (_State(self), _State(self))
         self._other: asyncio.Server | None = None
         self._is_told = False
         self._began = threading.Event()
@@ -94,14 +94,13 @@ class Server:
         self._began.wait()
 
     @property
-    def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self.thread.is_alive()
-
-    @property
     def connections(self) -> int:
         """Clients that are connected."""
-        return len(self.state.connections)
+        return len(self._connected)
+
+    @property
+    def _connected(self) -> list[Any]:
+        return [each for state in self._states for each in state.connections]
 
     def listen_also(self, listening: socket.socket | None) -> None:
         """At this socket too from now on, in place of the last such; None: at none. From another thread. Raises
@@ -118,10 +117,9 @@ class Server:
             self._other.close()
             self._other = None
         if listening:
-            self._other = await self._loop.create_server(lambda: self._connection({}), sock=listening)
-
-    def _connection(self, state: dict[str, Any]) -> H11Protocol:
-        return _Connection(self._config, self.state, state, self._loop)
+            self._other = await self._loop.create_server(
+                lambda: _Connection(self._config, self._other_state, {}, self._loop), sock=listening
+            )
 
     def ping(self, timeout_s: float) -> bool:
         """Whether the event loop comes by within that time. For any other thread."""
@@ -161,20 +159,23 @@ class Server:
                 self._on_death(error)
 
     async def _serve(self) -> None:
-        server = await self._loop.create_server(lambda: self._connection({OURS: True}), sock=self._listening)
+        server = await self._loop.create_server(
+            lambda: _Connection(self._config, self._state, {OURS: True}, self._loop), sock=self._listening
+        )
         self._began.set()
         grace_s = await self._end
         server.close()
         await self._listen_also(None)
-        for each in list(self.state.connections):
+        for each in self._connected:
             each.shutdown()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await self.state.all_gone()
+                for state in self._states:
+                    await state.all_gone()
 
     def _cut_all(self) -> None:
         """Nothing is left of the connections and of what answers them."""
-        for each in list(self.state.connections):
+        for each in self._connected:
             each.transport.abort()
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
@@ -184,7 +185,7 @@ class Server:
 
 
 class _State(ServerState):
-    """What the connections share. Of the event loop's thread."""
+    """What the connections of one listener share. Of the event loop's thread."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -218,10 +219,9 @@ class _Connection(H11Protocol):
         if connection.family == socket.AF_UNIX and peer_uid(connection) != os.geteuid():
             transport.abort()
             return
-        if len(self.connections) >= server.limit:
+        if len(self.connections) >= CONNECTIONS:
             self._is_refused = True
-            message = f"{server.limit} requests are being answered; try again when some are done"
-            self._refuse(503, message)
+            self._refuse(503, f"{CONNECTIONS} requests are being answered; try again when some are done")
             return
         super().connection_made(transport)
         self._limit = self.loop.call_later(server.request_s, self._late)
