@@ -20,6 +20,7 @@ class Work:
     def __init__(self, future: Future[dict[str, Any]], progress: Callable[[], dict[str, Any]]) -> None:
         self._future = future
         self._progress = progress
+        self.is_wanted = True
 
     def wait(self, timeout_s: float) -> bool:
         return bool(wait_for([self._future], timeout_s).done)
@@ -33,6 +34,9 @@ class Work:
 
     def progress(self) -> dict[str, Any]:
         return self._progress()
+
+    def abandon(self) -> None:
+        self.is_wanted = False
 
 
 class Shelf:

@@ -13,14 +13,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reposyncd.client import Client, connect, running
-from reposyncd.daemon.api import ASKING, BODY_BYTES, Api
+from reposyncd.daemon.api import ASKING, BODY_BYTES, WAITING, Api
 from reposyncd.daemon.ledger import KEPT_S, Ledger
 from reposyncd.daemon.notices import UNEXPECTED
 from reposyncd.daemon.ports import Service
@@ -36,6 +36,7 @@ from reposyncd.errors import (
     TransientStoreError,
     UsageError,
 )
+from tests.live.service import until
 from tests.served import Shelf, Work
 
 LONG_S = 60.0
@@ -146,6 +147,8 @@ def test_health_is_503_with_every_reason(path: str, shelf: Shelf) -> None:
         ("POST", "/v1/search", {"query": 5}, 400, "the field query must be a string"),
         ("POST", "/v1/search", {"query": ""}, 400, "the field query must be a string that is not empty"),
         ("POST", "/v1/search", {"query": "\udc80"}, 400, "the field query must be"),
+        ("POST", "/v1/search", {"query": "x" * 10_001}, 400, "of at most 10,000 characters"),
+        ("POST", "/v1/search", {"query": "x", "repo": "x" * 4097}, 400, "of at most 4,096 characters"),
         ("POST", "/v1/search", {"query": "x", "limit": 0}, 400, "the field limit must be a whole number from 1"),
         ("POST", "/v1/search", {"query": "x", "limit": True}, 400, "the field limit"),
         ("POST", "/v1/search", {"query": "x", "limit": 2.5}, 400, "the field limit"),
@@ -159,6 +162,8 @@ def test_health_is_503_with_every_reason(path: str, shelf: Shelf) -> None:
         ("POST", "/v1/search", b'["x"]', 400, "no JSON object"),
         ("POST", "/v1/sync", {"path": "here"}, 400, "the field path must be an absolute path"),
         ("POST", "/v1/sync", {"path": "/a\0b"}, 400, "the field path"),
+        ("POST", "/v1/sync", {"path": "/" + "x" * 4096}, 400, "of at most 4,096 characters"),
+        ("POST", "/v1/repos", {"path": "/", "name": "x" * 4097}, 400, "of at most 4,096 characters"),
         ("POST", "/v1/sync", {"path": "/", "full": "yes"}, 400, "the field full must be true or false"),
         ("POST", "/v1/flush?repo=x", None, 400, "there is no field 'repo'"),
         ("POST", "/v1/flush?wait_s=soon", None, 400, "the field wait_s must be a number"),
@@ -175,6 +180,7 @@ def test_health_is_503_with_every_reason(path: str, shelf: Shelf) -> None:
         ("POST", "/v1/sync", {"path": "/no/such/place"}, 404, "/no/such/place does not exist"),
         ("DELETE", "/v1/repos/nobody", None, 404, 'there is no repository "nobody"'),
         ("DELETE", "/v1/repos/a%00b", None, 400, "the repository's name"),
+        ("DELETE", "/v1/repos/" + "x" * 4097, None, 400, "of at most 4,096 characters"),
         ("GET", "/v1/tickets/0", None, 404, "there is no ticket"),
         ("GET", "/v2/status", None, 404, "there is nothing at /v2/status"),
         ("GET", "/", None, 404, "there is nothing at /"),
@@ -287,7 +293,7 @@ def test_status_and_tickets_are_answered_while_everybody_waits(shelf: Shelf, api
     with ExitStack() as stack:
         dribbling = stack.enter_context(connect(path))
         dribbling.sendall(b"GET /v1/sta")
-        waiting = [stack.enter_context(connect(path)) for _ in range(60)]
+        waiting = [stack.enter_context(connect(path)) for _ in range(ASKING + WAITING)]
         for each in waiting:
             each.settimeout(LONG_S)
             each.sendall(b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
@@ -299,48 +305,135 @@ def test_status_and_tickets_are_answered_while_everybody_waits(shelf: Shelf, api
         assert [receive(each)[0] for each in waiting] == [200] * len(waiting)
 
 
-def test_status_and_tickets_are_answered_while_the_service_is_slow_to_take_on_work(
-    path: str, tmp_path: Path, tree: Path
-) -> None:
-    asked, may_go_on = threading.Semaphore(0), threading.Event()
+class Slow(Shelf):
+    """Takes its time to take on a search: until it may go on."""
 
-    class Slow(Shelf):
-        def search(self, query: str, repo: str | None, limit: int) -> Work:
-            asked.release()
-            may_go_on.wait()
-            return super().search(query, repo, limit)
+    def __init__(self) -> None:
+        super().__init__()
+        self.searches: list[str] = []
+        self.search_asked = threading.Semaphore(0)
+        self.may_go_on = threading.Event()
 
-    shelf = Slow()
-    shelf.roots = {"a": str(tree)}
-    with Api(shelf, path, state_dir=str(tmp_path)), ExitStack() as stack:
-        shelf.gate.clear()
-        number = ask(path, "POST", "/v1/flush", {"wait_s": 0})[1]["ticket"]
-        shelf.gate.set()
-        searching = [stack.enter_context(connect(path)) for _ in range(2 * ASKING)]
-        for each in searching:
+    def search(self, query: str, repo: str | None, limit: int) -> Work:
+        self.searches.append(query)
+        self.search_asked.release()
+        assert self.may_go_on.wait(LONG_S)
+        return super().search(query, repo, limit)
+
+
+def search_for(query: str) -> bytes:
+    body = json.dumps({"query": query}).encode()
+    return b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+@contextmanager
+def searching(path: str, shelf: Slow) -> Iterator[list[socket.socket]]:
+    """Clients that are searching, as many as the service is asked by at once; it has taken on none of it."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(path)) for _ in range(ASKING)]
+        for each in clients:
             each.settimeout(LONG_S)
-            each.sendall(b'POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{"query": "x"}')
-        for _ in range(ASKING):
-            assert asked.acquire(timeout=LONG_S)
+            each.sendall(search_for("early"))
+        for _ in clients:
+            assert shelf.search_asked.acquire(timeout=LONG_S)
+        try:
+            yield clients
+        finally:
+            shelf.may_go_on.set()
+
+
+@pytest.fixture
+def slow(tree: Path) -> Iterator[Slow]:
+    slow = Slow()
+    slow.roots = {"a": str(tree)}
+    yield slow
+    slow.may_go_on.set()
+    slow.close()
+
+
+def test_status_and_tickets_are_answered_while_the_service_is_slow_to_take_on_work(
+    path: str, tmp_path: Path, slow: Slow
+) -> None:
+    with Api(slow, path, state_dir=str(tmp_path)):
+        slow.gate.clear()
+        number = ask(path, "POST", "/v1/flush", {"wait_s": 0})[1]["ticket"]
+        slow.gate.set()
+        with searching(path, slow) as clients:
+            assert ask(path, "GET", "/v1/status")[0] == 200
+            assert ask(path, "GET", "/v1/health")[0] == 200
+            assert ask(path, "GET", f"/v1/tickets/{number}")[0] == 200
+            slow.may_go_on.set()
+            assert {receive(each)[0] for each in clients} == {200}
+
+
+def test_what_clients_asked_that_are_gone_when_its_turn_comes_is_not_begun(
+    path: str, tmp_path: Path, slow: Slow
+) -> None:
+    with Api(slow, path, state_dir=str(tmp_path)) as api, searching(path, slow) as clients:
+        for _ in range(2):
+            with ExitStack() as stack:
+                for _ in range(WAITING):
+                    stack.enter_context(connect(path)).sendall(search_for("nobody waits for this"))
+                until(lambda: waiting(api) == WAITING, "all of them wait for their turn")
+            until(lambda: waiting(api) == 0, "none of them has kept its place in the queue")
+        with connect(path) as patient:
+            patient.settimeout(LONG_S)
+            patient.sendall(search_for("late"))
+            until(lambda: waiting(api) == 1, "it waits for its turn")
+            slow.may_go_on.set()
+            assert {receive(each)[0] for each in (*clients, patient)} == {200}
+        assert slow.searches == ["early"] * ASKING + ["late"]
+
+
+def test_when_too_many_wait_for_their_turn_the_next_is_refused_and_those_are_served(
+    path: str, tmp_path: Path, slow: Slow
+) -> None:
+    with (
+        Api(slow, path, state_dir=str(tmp_path)) as api,
+        searching(path, slow) as clients,
+        ExitStack() as stack,
+    ):
+        for _ in range(WAITING):
+            clients.append(stack.enter_context(connect(path)))
+            clients[-1].settimeout(LONG_S)
+            clients[-1].sendall(search_for("later"))
+        until(lambda: waiting(api) == WAITING, "all of them wait for their turn")
+        status, answer = ask(path, "POST", "/v1/search", {"query": "too late"})
+        assert (status, answer["error"]["code"]) == (503, "overloaded")
         assert ask(path, "GET", "/v1/status")[0] == 200
-        assert ask(path, "GET", "/v1/health")[0] == 200
-        assert ask(path, "GET", f"/v1/tickets/{number}")[0] == 200
-        assert not asked.acquire(blocking=False)
-        may_go_on.set()
-        assert {receive(each)[0] for each in searching} == {200}
-    shelf.close()
+        slow.may_go_on.set()
+        assert {receive(each)[0] for each in clients} == {200}
+        assert "too late" not in slow.searches
 
 
-def test_a_client_that_goes_while_it_waits_frees_its_place_and_its_ticket(shelf: Shelf, api: Api, path: str) -> None:
+def waiting(api: Api) -> int:
+    """Requests that wait until the service can be asked."""
+    return api._asking.statistics().tasks_waiting
+
+
+def test_a_client_that_goes_while_it_waits_frees_its_place_and_its_ticket_and_the_service_is_told(
+    path: str, tmp_path: Path
+) -> None:
+    given: list[Work] = []
+
+    class Remembers(Shelf):
+        def flush(self, repo: str | None) -> Work:
+            given.append(super().flush(repo))
+            return given[-1]
+
+    shelf = Remembers()
     shelf.roots = {"a": "/a"}
-    shelf.gate.clear()
-    with connect(path) as connection:
-        connection.sendall(b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-        assert shelf.asked.acquire(timeout=LONG_S)
-    while api.connections or api._ledger._entries:
-        os.sched_yield()
-    shelf.gate.set()
-    assert ask(path, "POST", "/v1/flush")[0] == 200
+    with Api(shelf, path, state_dir=str(tmp_path)) as api:
+        shelf.gate.clear()
+        with connect(path) as connection:
+            connection.sendall(b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            assert shelf.asked.acquire(timeout=LONG_S)
+        until(lambda: not api.connections and not api._ledger._entries, "it is forgotten")
+        until(lambda: not given[0].is_wanted, "the service is told")
+        shelf.gate.set()
+        assert ask(path, "POST", "/v1/flush")[0] == 200
+        assert given[1].is_wanted
+    shelf.close()
 
 
 def test_every_class_of_errors_has_its_code() -> None:

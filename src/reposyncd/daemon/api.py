@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -51,10 +51,14 @@ REQUEST_S = 15.0
 """How long a client may take to send its request, and then again to take the answer."""
 
 ASKING = 8
-"""Requests that are asked of the service at once, a thread each: a search or a flush may take seconds there."""
+"""Requests that are asked of the service at once, a thread each: it may wait for a lock."""
 
 LOOKING = 4
 """The same for those that only look, so that they never wait for the others."""
+
+WAITING = 48
+"""Requests that wait for one of these threads, at the most. A service that falls so far behind does not catch up with
+more of them, and each holds what it asks for."""
 
 _STATUS: dict[type[ReposyncError], HTTPStatus] = {
     ReposyncError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -68,6 +72,9 @@ _STATUS: dict[type[ReposyncError], HTTPStatus] = {
     DaemonNotRunningError: HTTPStatus.MISDIRECTED_REQUEST,
 }
 """Of the nearest base that is named."""
+
+
+_T = TypeVar("_T")
 
 
 class _RefusedError(Exception):
@@ -210,7 +217,8 @@ class Api:
             raise UsageError(f"{path} takes no query string")
         if route.answer:
             values = values_of(fields, from_query(query, fields))
-            return await to_thread.run_sync(route.answer, self._service, values, limiter=self._looking)
+            answer = route.answer
+            return await _in_turn(request, lambda: answer(self._service, values), self._looking)
         values = values_of(fields, {**from_query(query, WAIT), **from_json(await _body(request))})
         wait_s = values.pop("wait_s")
         if name is not None:
@@ -220,11 +228,12 @@ class Api:
         def asked() -> tuple[str, Ticket]:
             return self._ledger.add(lambda: ask(self._service, values))
 
-        number, ticket = await to_thread.run_sync(asked, limiter=self._asking)
+        number, ticket = await _in_turn(request, asked, self._asking)
         try:
             return await self._wait(request, number, ticket, wait_s)
         except ClientDisconnect:
             self._ledger.forget(number)  # nobody was told the number
+            ticket.abandon()
             raise
 
     async def _wait(self, request: Request, number: str, ticket: Ticket, wait_s: float) -> Answer:
@@ -269,6 +278,35 @@ _DIGITS = 12
 """Of a length that are looked at: that many are too large in any case."""
 
 
+async def _gone(request: Request) -> None:
+    """Returns when the client is. What it still sends is lost."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _in_turn(request: Request, call: Callable[[], _T], limiter: CapacityLimiter) -> _T:
+    """What `call` returns, in a thread, when it is its turn. The request has been read.
+
+    Raises OverloadedError if too many wait for theirs, and ClientDisconnect if the client was gone before it came.
+    """
+    if limiter.statistics().tasks_waiting >= WAITING:
+        raise OverloadedError(f"{WAITING} requests wait for their turn; try again when some are done")
+    gone = asyncio.create_task(_gone(request))
+
+    def unless_gone() -> _T:
+        if gone.done():
+            raise ClientDisconnect
+        return call()
+
+    with CancelScope() as turn:  # a thread that has begun is waited for all the same
+        gone.add_done_callback(lambda _: turn.cancel())
+        try:
+            return await to_thread.run_sync(unless_gone, limiter=limiter)
+        finally:
+            gone.cancel()
+    raise ClientDisconnect
+
+
 async def _ended(request: Request, ticket: Ticket, wait_s: float) -> None:
     """Returns when the ticket has ended, or after that time. Raises ClientDisconnect."""
     loop = asyncio.get_running_loop()
@@ -278,12 +316,8 @@ async def _ended(request: Request, ticket: Ticket, wait_s: float) -> None:
         with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(ended.set)
 
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
     take_back = ticket.on_end(wake)
-    waits = [asyncio.create_task(ended.wait()), asyncio.create_task(gone())]
+    waits = [asyncio.create_task(ended.wait()), asyncio.create_task(_gone(request))]
     try:
         done, _ = await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         if waits[1] in done:

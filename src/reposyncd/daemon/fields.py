@@ -23,6 +23,12 @@ WAIT_MAX_S = 25.0
 HITS = 1000
 """The most results of one search."""
 
+QUERY_CHARS = 10_000
+"""The longest query: some pages of text, of which no embedder reads more."""
+
+NAME_CHARS = 4096
+"""The longest name and the longest path: the kernel takes no longer one (PATH_MAX)."""
+
 
 class Field(NamedTuple):
     """A field of a request."""
@@ -115,15 +121,15 @@ def flag() -> Field:
     return Field(accept, {"type": "boolean"})
 
 
-def text(*, required: bool = False) -> Field:
-    """A query or a name."""
+def text(longest: int, *, required: bool = False) -> Field:
+    """A query or a name, of at most so many characters."""
     what = "a string that is not empty, in valid Unicode and without NUL"
-    return _string("^[^\\u0000]+$", what, str.encode, required)
+    return _string("^[^\\u0000]+$", longest, what, str.encode, required)
 
 
 def path(*, required: bool = False) -> Field:
     """A path. It may have bytes that are no UTF-8, as lone surrogates (os.fsdecode)."""
-    return _string("^/[^\\u0000]*$", "an absolute path", os.fsencode, required)
+    return _string("^/[^\\u0000]*$", NAME_CHARS, "an absolute path", os.fsencode, required)
 
 
 def _number(kind: type[int] | type[float], low: int, high: float, what: str) -> Field:
@@ -135,16 +141,17 @@ def _number(kind: type[int] | type[float], low: int, high: float, what: str) -> 
     return Field(accept, {"type": "integer" if kind is int else "number", "minimum": low, "maximum": high})
 
 
-def _string(pattern: str, what: str, encode: Callable[[str], bytes], required: bool) -> Field:
+def _string(pattern: str, longest: int, what: str, encode: Callable[[str], bytes], required: bool) -> Field:
     """A string of this pattern, which is one of Python as well as of JSON Schema, that can be encoded."""
+    allowed = f"{what}, of at most {longest:,} characters"
 
     def accept(value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise ValueError(what)
+        if not isinstance(value, str) or len(value) > longest or not re.fullmatch(pattern, value):
+            raise ValueError(allowed)
         try:
             encode(value)
         except UnicodeEncodeError:
-            raise ValueError(what) from None
+            raise ValueError(allowed) from None
         return value
 
-    return Field(accept, {"type": "string", "minLength": 1, "pattern": pattern}, required)
+    return Field(accept, {"type": "string", "minLength": 1, "maxLength": longest, "pattern": pattern}, required)

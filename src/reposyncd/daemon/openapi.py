@@ -250,6 +250,8 @@ class Operation(NamedTuple):
     media_type: str = "application/json"
     also: Mapping[int, str] = {}
     """the schemas of answers beside 200, 202 and errors"""
+    in_path: Schema | None = None
+    """of the segment of the path that is named in braces"""
 
 
 def document(operations: Mapping[tuple[str, str], Operation]) -> dict[str, Any]:
@@ -272,9 +274,9 @@ def document(operations: Mapping[tuple[str, str], Operation]) -> dict[str, Any]:
 def _operation(path: str, method: str, operation: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {"operationId": f"{method.lower()}{path.replace('/', '_')}", "summary": operation.summary}
     parameters = []
-    if "{" in path:
+    if operation.in_path is not None:
         name = path[path.index("{") + 1 : path.index("}")]
-        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}})
+        parameters.append({"name": name, "in": "path", "required": True, "schema": operation.in_path})
     if method == "POST":
         found["requestBody"] = _body(operation)
     else:

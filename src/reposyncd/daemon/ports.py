@@ -23,11 +23,15 @@ class Ticket(Protocol):
         """What is still to do, as JSON: `pending: [{repo, paths, why}], phase, files_done, files_total, chunks_done,
         trouble`."""
 
+    def abandon(self) -> None:
+        """Nobody will ask for its result. What changes nothing, as a search, need not be done any more; all else goes
+        on."""
+
 
 class Service(Protocol):
     """What the API serves. Every method is thread-safe and may raise ReposyncError.
 
-    `status` returns at once; `search` and `flush` may take seconds, the others wait for nothing but a lock.
+    They wait for nothing but a lock, `runs` for the disk too: the work itself is done after its ticket was given.
 
     A repo is meant by its name or by the absolute path of its root; None means all.
     """

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from reposyncd.daemon.fields import Field, count, flag, path, seconds, text
+from reposyncd.daemon.fields import NAME_CHARS, QUERY_CHARS, Field, count, flag, path, seconds, text
 from reposyncd.daemon.ports import Service, Ticket
 from reposyncd.errors import NotFoundError, UsageError
 
@@ -82,8 +82,8 @@ def _health(service: Service, given: Mapping[str, Any]) -> Answer:
     return Answer(HTTPStatus.SERVICE_UNAVAILABLE, {"healthy": False, "reasons": reasons, "error": error})
 
 
-_REPO = {"repo": text()}
-_TREE = {"path": path(required=True), "name": text()}
+_REPO = {"repo": text(NAME_CHARS)}
+_TREE = {"path": path(required=True), "name": text(NAME_CHARS)}
 _LIMIT = {"limit": count()}
 WAIT = {"wait_s": seconds()}
 _HITS_DEFAULT = 5
@@ -134,7 +134,7 @@ ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
         "POST": Route(
             "The chunks nearest to a query, best first",
             "Hits",
-            {"query": text(required=True), **_LIMIT, **_REPO},
+            {"query": text(QUERY_CHARS, required=True), **_LIMIT, **_REPO},
             lambda service, given: service.search(given["query"], given["repo"], given["limit"] or _HITS_DEFAULT),
         )
     },
@@ -168,6 +168,7 @@ def document() -> dict[str, Any]:
             waits=route.ask is not None,
             media_type=route.media_type,
             also={503: "Health"} if route.gives == "Health" else {},
+            in_path=_REPO["repo"].schema if _NAME in segments else None,
         )
         for segments, routes in ROUTES.items()
         for method, route in routes.items()
@@ -177,6 +178,7 @@ def document() -> dict[str, Any]:
         "Anything",
         {"wait_s": (WAIT["wait_s"].schema, False)},
         waits=True,
+        in_path={"type": "string", "minLength": 1},
     )
     return openapi.document(operations)
 

@@ -15,6 +15,8 @@ class Work:
 
     def __init__(self, progress: Callable[[], dict[str, Any]]) -> None:
         self._progress = progress
+        self.is_wanted = True
+        """whether anybody may still ask for the result"""
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
@@ -44,6 +46,10 @@ class Work:
     def progress(self) -> dict[str, Any]:
         """What is still to do."""
         return self._progress()
+
+    def abandon(self) -> None:
+        """Nobody will ask for the result: whoever is about to do this may leave it, if it would change nothing."""
+        self.is_wanted = False
 
     def done(self, result: dict[str, Any]) -> None:
         """It has ended well. What has ended does not end again."""
