@@ -129,6 +129,30 @@ def test_an_address_that_is_taken_is_refused_and_the_old_one_stays(api: Api, tmp
     assert ask(config, Authorization=f"Bearer {token(tmp_path)}", Host="dev.example")[0] == 200
 
 
+def test_another_host_with_the_same_port_takes_the_place_of_the_last_one(
+    api: Api, tmp_path: Path, config: ApiConfig
+) -> None:
+    bearer = f"Bearer {token(tmp_path)}"
+    port = config.listen.rpartition(":")[2]
+    for host in ("0.0.0.0", "127.0.0.1", "127.0.0.2"):
+        moved = config._replace(listen=f"{host}:{port}")
+        api.listen(moved)
+        assert ask(moved, Authorization=bearer, Host="localhost")[0] == 200, host
+
+
+def test_the_last_address_is_taken_back_where_another_host_with_its_port_cannot_be_had(
+    api: Api, tmp_path: Path, config: ApiConfig
+) -> None:
+    port = int(config.listen.rpartition(":")[2])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.2", port))
+        taken.listen()
+        for host in ("127.0.0.2", "0.0.0.0"):
+            with pytest.raises(BusyError, match=host):
+                api.listen(ApiConfig(listen=f"{host}:{port}"))
+            assert ask(config, Authorization=f"Bearer {token(tmp_path)}", Host="dev.example")[0] == 200
+
+
 def test_a_token_that_the_disk_lost_is_made_anew(tmp_path: Path, config: ApiConfig) -> None:
     path = tmp_path / "state" / TOKEN
     path.parent.mkdir(mode=0o700)

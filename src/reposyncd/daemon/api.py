@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from reposyncd.client import STATE_HEADER
-from reposyncd.config import ApiConfig
+from reposyncd.config import ApiConfig, address_of
 from reposyncd.daemon import tcp
 from reposyncd.daemon.fields import from_json, from_query, values_of
 from reposyncd.daemon.ledger import Ledger
@@ -176,10 +176,30 @@ class Api:
         """Over TCP as this configuration has it. From another thread. Raises ReposyncError, and all stays as it was."""
         new = tcp.door(config, self._state_dir) if config.listen else None
         if config.listen != self._address:
-            listening = tcp.listen(config.listen) if config.listen else None
-            self._door = None if new is None else self._door  # nobody is heard by a door that is not there yet
-            self._server.listen_also(listening)
-        self._door, self._address = new, config.listen
+            self._exchange(config.listen)
+        self._door = new
+
+    def _exchange(self, address: str) -> None:
+        """Listens at this address in place of the last one; raises ReposyncError, and listens at that.
+
+        127.0.0.1 and 0.0.0.0 cannot both have a port: the last one is closed before where the new one has its port. Who
+        takes the port in between keeps it: nothing listens over TCP then.
+        """
+        last = self._address
+        is_in_the_way = bool(last and address) and address_of(last)[1] == address_of(address)[1]
+        if is_in_the_way:
+            self._listen_over_tcp("")
+        try:
+            self._listen_over_tcp(address)
+        except ReposyncError:
+            if is_in_the_way:
+                self._listen_over_tcp(last)
+            raise
+
+    def _listen_over_tcp(self, address: str) -> None:
+        """At this address alone, "" for none."""
+        self._server.listen_also(tcp.listen(address) if address else None)
+        self._address = address
 
     def _check_door(self, request: Request) -> None:
         """Over TCP not everybody is heard."""
