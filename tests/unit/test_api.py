@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from reposyncd.client import Client, connect, running
+from reposyncd.client import STATE_HEADER, Client, connect, running
 from reposyncd.daemon.api import ASKING, BODY_BYTES, WAITING, Api
 from reposyncd.daemon.ledger import KEPT_S, Ledger
 from reposyncd.daemon.notices import UNEXPECTED
@@ -756,3 +756,45 @@ def test_whoever_means_another_state_directory_is_refused(path: str, tmp_path: P
     assert Client(path, str(tmp_path / "link")).request("GET", "/v1/status")["version"] == "1.2.3"
     with pytest.raises(DaemonNotRunningError, match=f"the one that listens keeps {tmp_path}"):
         Client(path, "/else where/ü").request("POST", "/v1/flush")
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize("name", ["%00", "/a%00b", "", "state", "%FF"])
+def test_a_name_that_no_state_directory_can_have_is_said_to_be_none(path: str, name: str) -> None:
+    status, answer, _ = send(path, f"GET /v1/status HTTP/1.1\r\nHost: x\r\n{STATE_HEADER}: {name}\r\n\r\n".encode())
+    assert (status, answer["error"]["code"]) == (400, "usage")
+    assert "must be an absolute path" in answer["error"]["message"]
+
+
+@pytest.mark.usefixtures("api")
+def test_a_client_that_names_a_mount_that_hangs_waits_alone(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, may_go_on, real = threading.Event(), threading.Event(), os.path.realpath
+
+    def realpath(name: bytes) -> bytes:
+        if name.startswith(b"/hangs"):
+            hangs.set()
+            assert may_go_on.wait(LONG_S)
+        return real(name)
+
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setattr("os.path.realpath", realpath)
+    with connect(path) as waiting:
+        waiting.settimeout(LONG_S)
+        waiting.sendall(f"GET /v1/status HTTP/1.1\r\nHost: x\r\n{STATE_HEADER}: /hangs/state\r\n\r\n".encode())
+        assert hangs.wait(LONG_S)
+        for name in (None, str(tmp_path), str(tmp_path / "link")):
+            assert Client(path, name).request("GET", "/v1/status", timeout_s=5)["version"] == "1.2.3"
+        may_go_on.set()
+        assert receive(waiting)[0] == 421
+
+
+def test_the_state_directory_is_known_by_the_name_that_the_service_was_given_without_a_look_at_the_disk(
+    shelf: Shelf, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with Api(shelf, path, state_dir=str(tmp_path / "link")):
+        monkeypatch.delattr("os.path.realpath")
+        for name in ("link", ""):
+            assert Client(path, str(tmp_path / name)).request("GET", "/v1/status")["version"] == "1.2.3"

@@ -56,6 +56,10 @@ ASKING = 8
 LOOKING = 4
 """The same for those that only look, so that they never wait for the others."""
 
+RESOLVING = 2
+"""The same for names of state directories that have to be looked up on the disk: a mount that hangs keeps its thread,
+and none of the others."""
+
 WAITING = 48
 """Requests that wait for one of these threads, at the most. A service that falls so far behind does not catch up with
 more of them, and each holds what it asks for."""
@@ -105,12 +109,14 @@ class Api:
         self._service = service
         self._path = path
         self._state_dir = os.path.realpath(state_dir)
+        self._state_names = {os.fsencode(each) for each in (state_dir, self._state_dir)}
         self._ledger = Ledger(time.monotonic)
         self._door: tcp.Door | None = None
         self._address = ""
         """of TCP, "" for none"""
         self._asking = CapacityLimiter(ASKING)
         self._looking = CapacityLimiter(LOOKING)
+        self._resolving = CapacityLimiter(RESOLVING)
         self._closing = threading.Lock()
         listening, self._inode = listen(path)
         self._server = Server(self._serve, listening, request_s=request_s, refuse=_refused, on_death=on_death)
@@ -221,7 +227,7 @@ class Api:
             raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "bad_http", "the headers are too long")
         if request.scope["http_version"] not in ("1.0", "1.1"):
             raise _RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "bad_http", "this is HTTP/1.1")
-        self._check_state(request.headers.get(STATE_HEADER))
+        await self._check_state(request)
         segments = tuple(path.split("/")[1:])
         if segments[:2] == ("v1", "tickets") and len(segments) == 3:
             if request.method != "GET":
@@ -268,11 +274,19 @@ class Api:
         except ReposyncError as error:
             return _failure(error)._replace(redeems=number)
 
-    def _check_state(self, quoted: str | None) -> None:
-        meant = None if quoted is None else os.path.realpath(unquote_to_bytes(quoted))
-        if meant not in (None, os.fsencode(self._state_dir)):
+    async def _check_state(self, request: Request) -> None:
+        """Raises DaemonNotRunningError if another state directory is meant. The disk is asked only where the name is
+        another one: it may be that of a mount that hangs."""
+        quoted = request.headers.get(STATE_HEADER)
+        if quoted is None or (meant := unquote_to_bytes(quoted)) in self._state_names:
+            return
+        if not meant.startswith(b"/") or b"\0" in meant:
+            raise UsageError(f"the header {STATE_HEADER} must be an absolute path, quoted as in a URL")
+        await _body(request)
+        meant = await _in_turn(request, lambda: os.path.realpath(meant), self._resolving)
+        if meant not in self._state_names:
             raise DaemonNotRunningError(
-                f"no daemon is running for {os.fsdecode(meant or b'')}: the one that listens keeps {self._state_dir}; "
+                f"no daemon is running for {os.fsdecode(meant)}: the one that listens keeps {self._state_dir}; "
                 "set REPOSYNCD_SOCKET to have one for each"
             )
 
