@@ -703,6 +703,46 @@ def test_a_close_leaves_a_file_that_another_put_in_the_place(api: Api, path: str
         assert os.path.exists(path)
 
 
+def test_a_close_leaves_a_file_of_the_same_inode_on_another_file_system(
+    api: Api, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tmpfs give their first files the same inodes; here one lies about its device."""
+    real = os.stat
+
+    def stat_of_another_device(*args: Any, **options: Any) -> os.stat_result:
+        found = list(real(*args, **options))
+        found[stat.ST_DEV] += 1
+        return os.stat_result(found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.stat", stat_of_another_device)
+        patch.setattr("os.lstat", stat_of_another_device)
+        assert not api.is_reachable
+        api.close()
+    assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("spoil", ["file", "directory", "place"])
+def test_a_socket_whose_file_is_gone_says_so_and_another_can_take_the_place(
+    shelf: Shelf, api: Api, path: str, tmp_path: Path, spoil: str
+) -> None:
+    assert api.is_reachable
+    if spoil == "directory":
+        os.rename(os.path.dirname(path), tmp_path / "elsewhere")
+    else:
+        os.rename(path, path + ".kept")  # so that the inode is not given to the next
+    if spoil == "place":
+        Path(path).touch()
+    assert not api.is_reachable
+    api.close()
+    if spoil == "place":
+        os.unlink(path)
+    with Api(shelf, path, state_dir=str(tmp_path)) as again:
+        assert again.is_reachable
+        assert ask(path, "GET", "/v1/status")[0] == 200
+    assert not again.is_reachable
+
+
 def test_a_close_while_a_request_waits_lets_it_end_or_cuts_it_off(
     shelf: Shelf, api: Api, path: str, tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ from reposyncd.daemon.notices import say_unexpected
 from reposyncd.daemon.ports import Service, Ticket
 from reposyncd.daemon.routes import WAIT, Answer, fields_of, find
 from reposyncd.daemon.server import GRACE_S, HEAD_BYTES, OURS, Server
-from reposyncd.daemon.unix_socket import listen
+from reposyncd.daemon.unix_socket import identity, listen
 from reposyncd.errors import (
     BusyError,
     DaemonNotRunningError,
@@ -118,7 +118,7 @@ class Api:
         self._looking = CapacityLimiter(LOOKING)
         self._resolving = CapacityLimiter(RESOLVING)
         self._closing = threading.Lock()
-        listening, self._inode = listen(path)
+        listening, self._file = listen(path)
         self._server = Server(self._serve, listening, request_s=request_s, refuse=_refused, on_death=on_death)
 
     def __enter__(self) -> Api:
@@ -132,6 +132,12 @@ class Api:
         """Clients that are connected."""
         return self._server.connections
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the file at its path is still its socket. Where somebody deleted it, or put another in its place,
+        nobody who is not connected yet finds this one any more: it has to be closed, and a new one made."""
+        return self._file is not None and identity(self._path) == self._file
+
     def ping(self, timeout_s: float) -> bool:
         """Whether the thread that serves comes by within that time. For any other thread."""
         return self._server.ping(timeout_s)
@@ -144,8 +150,8 @@ class Api:
         """
         if not self._closing.acquire(blocking=False):
             return
-        with suppress(OSError):  # while this still listens, nobody takes the place for free
-            if os.lstat(self._path).st_ino == self._inode:
+        if self.is_reachable:  # while this still listens, nobody takes the place for free
+            with suppress(OSError):
                 os.unlink(self._path)
         self._server.close(grace_s)
 

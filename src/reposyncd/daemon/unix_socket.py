@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 from contextlib import suppress
+from typing import NamedTuple
 
 from reposyncd.client import addressed, running
 from reposyncd.errors import BusyError, ReposyncError
@@ -18,8 +19,25 @@ _BACKLOG = 128
 """Connections that the kernel holds until they are accepted, which is at once."""
 
 
-def listen(path: str) -> tuple[socket.socket, int]:
-    """A socket that listens at `path` for this user alone (0600), and its file's inode.
+class Identity(NamedTuple):
+    """Of a file, as long as it is there. Inodes are counted anew on each fresh tmpfs, so the device belongs to it."""
+
+    device: int
+    inode: int
+
+
+def identity(path: str, directory: int | None = None) -> Identity | None:
+    """Of what is at this path, relative to the directory that is open there; None if nothing can be seen there. Links
+    are not followed."""
+    try:
+        found = os.stat(path, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return None
+    return Identity(found.st_dev, found.st_ino)
+
+
+def listen(path: str) -> tuple[socket.socket, Identity | None]:
+    """A socket that listens at `path` for this user alone (0600), and its file; None if that is gone already.
 
     It appears there all at once, listening, in the place of one that a dead daemon left behind.
     """
@@ -44,7 +62,7 @@ def listen(path: str) -> tuple[socket.socket, int]:
             listening.bind(address)
         listening.listen(_BACKLOG)
         os.rename(_NEW, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
-        return listening, os.stat(name, dir_fd=descriptor).st_ino
+        return listening, identity(name, descriptor)
     except OSError as error:
         listening.close()
         raise ReposyncError(f"{path}: the socket cannot be made: {error.strerror or error}") from error
