@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ import pytest
 
 from reposyncd.client import STATE_HEADER, Client, connect, running
 from reposyncd.daemon.api import ASKING, BODY_BYTES, WAITING, Api
+from reposyncd.daemon.fields import values_of
 from reposyncd.daemon.ledger import KEPT_S, Ledger
 from reposyncd.daemon.notices import UNEXPECTED
 from reposyncd.daemon.ports import Service
+from reposyncd.daemon.routes import WAIT, document
 from reposyncd.daemon.server import CONNECTIONS
 from reposyncd.errors import (
     BusyError,
@@ -135,6 +137,36 @@ def test_health_is_503_with_every_reason(path: str, shelf: Shelf) -> None:
         "b is degraded: somebody made it degraded",
     ]
     assert answer["error"]["code"] == "unhealthy"
+    assert set(answer) == set(document()["components"]["schemas"]["Health"]["properties"])
+
+
+@pytest.mark.usefixtures("api")
+def test_a_service_is_well_whose_repository_is_missing(path: str, shelf: Shelf) -> None:
+    shelf.roots, shelf.states = {"c": "/c"}, {"c": "missing"}
+    assert ask(path, "GET", "/v1/health") == (200, {"healthy": True, "reasons": []})
+
+
+@pytest.mark.usefixtures("api")
+def test_what_is_not_said_is_as_the_document_has_it(path: str, shelf: Shelf, tree: Path) -> None:
+    def documented(fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: schema["default"] for name, schema in fields.items() if "default" in schema}
+
+    def of_body(target: str) -> dict[str, Any]:
+        body = document()["paths"][target]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        return documented(body["properties"])
+
+    parameters = document()["paths"]["/v1/runs"]["get"]["parameters"]
+    shelf.roots = {"a": str(tree)}
+    (tree / "a.txt").write_text("one\n" * 2000)
+    search, verify, sync = of_body("/v1/search"), of_body("/v1/verify"), of_body("/v1/sync")
+    assert (set(search), set(verify), set(sync)) == ({"limit", "wait_s"}, {"repair", "wait_s"}, {"full", "wait_s"})
+    assert documented({each["name"]: each["schema"] for each in parameters}) == {
+        "limit": ask(path, "GET", "/v1/runs")[1]["runs"][0]["limit"]
+    }
+    assert search["limit"] == len(ask(path, "POST", "/v1/search", {"query": "one"})[1]["hits"])
+    assert search["wait_s"] == values_of(WAIT, {})["wait_s"]
+    assert verify["repair"] is ask(path, "POST", "/v1/verify")[1]["repos"][0]["repaired"]
+    assert sync["full"] is bool(ask(path, "POST", "/v1/sync", {"path": str(tree)})[1]["files"]["new"])
 
 
 @pytest.mark.usefixtures("api")
@@ -225,6 +257,7 @@ def test_what_is_no_request_of_this_api_is_refused_and_the_message_says_why(
 def test_garbage_is_answered_as_such_and_harms_nobody(path: str, content: bytes, status: int) -> None:
     found, answer, head = send(path, content)
     assert found == status
+    assert str(status) in document()["paths"]["/v1/flush"]["post"]["responses"]
     assert answer["error"]["message"]
     assert b"content-type: application/json" in head.lower()
     assert ask(path, "GET", "/v1/status")[0] == 200

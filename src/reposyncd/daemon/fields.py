@@ -36,7 +36,7 @@ class Field(NamedTuple):
     accept: Callable[[Any], Any]
     """the value, from the types that JSON has; raises ValueError with what is allowed"""
     schema: Schema
-    """the same for programs"""
+    """the same for programs, and the value where none is given ("default")"""
     required: bool = False
 
 
@@ -78,7 +78,8 @@ def from_json(body: bytes) -> dict[str, Any]:
 
 
 def values_of(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of every field, None for those that are not given. Raises UsageError, which names the field."""
+    """The value of every field; its default, or None, for those that are not given. Raises UsageError, which names the
+    field."""
     _check_names(fields, given)
     values: dict[str, Any] = {}
     for name, field in fields.items():
@@ -86,11 +87,9 @@ def values_of(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str
         if value is None and field.required:
             raise UsageError(f"the field {name} is missing")
         try:
-            values[name] = None if value is None else field.accept(value)
+            values[name] = field.schema.get("default") if value is None else field.accept(value)
         except ValueError as error:
             raise UsageError(f"the field {name} must be {error}") from None
-    if "wait_s" in values and values["wait_s"] is None:
-        values["wait_s"] = WAIT_S
     return values
 
 
@@ -102,23 +101,23 @@ def _check_names(fields: Mapping[str, Field], given: Mapping[str, Any]) -> None:
 
 def seconds() -> Field:
     """How long to wait."""
-    return _number(float, 0, WAIT_MAX_S, "a number of seconds")
+    return _number(float, 0, WAIT_MAX_S, "a number of seconds", WAIT_S)
 
 
-def count() -> Field:
+def count(default: int) -> Field:
     """How many results."""
-    return _number(int, 1, HITS, "a whole number")
+    return _number(int, 1, HITS, "a whole number", default)
 
 
 def flag() -> Field:
-    """Yes or no."""
+    """Yes or no; no, where nothing is said."""
 
     def accept(value: Any) -> bool:
         if not isinstance(value, bool):
             raise ValueError("true or false")
         return value
 
-    return Field(accept, {"type": "boolean"})
+    return Field(accept, {"type": "boolean", "default": False})
 
 
 def text(longest: int, *, required: bool = False) -> Field:
@@ -132,13 +131,14 @@ def path(*, required: bool = False) -> Field:
     return _string("^/[^\\u0000]*$", NAME_CHARS, "an absolute path", os.fsencode, required)
 
 
-def _number(kind: type[int] | type[float], low: int, high: float, what: str) -> Field:
+def _number(kind: type[int] | type[float], low: int, high: float, what: str, default: float) -> Field:
     def accept(value: Any) -> int | float:
         if isinstance(value, bool) or not isinstance(value, int | kind) or not low <= value <= high:
             raise ValueError(f"{what} from {low} to {high:g}")
         return kind(value)
 
-    return Field(accept, {"type": "integer" if kind is int else "number", "minimum": low, "maximum": high})
+    name = "integer" if kind is int else "number"
+    return Field(accept, {"type": name, "minimum": low, "maximum": high, "default": default})
 
 
 def _string(pattern: str, longest: int, what: str, encode: Callable[[str], bytes], required: bool) -> Field:

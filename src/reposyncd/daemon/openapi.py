@@ -19,7 +19,7 @@ FLAG: Schema = {"type": "boolean"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number"}
 
-EVERY = (400, 401, 403, 404, 405, 408, 413, 414, 421, 431, 500, 503, 505)
+EVERY = (400, 401, 403, 404, 405, 408, 413, 414, 421, 431, 500, 501, 503, 505)
 """Statuses of errors that any request can have."""
 
 STATES = ["current", "syncing", "pending", "paused", "degraded", "missing", "failed"]
@@ -51,9 +51,10 @@ def named(name: str) -> Schema:
 
 
 _FILE_ERROR = record({"path": TEXT, "error": TEXT})
+_ERROR = record({"code": TEXT, "message": TEXT})
 
 SCHEMAS: dict[str, Schema] = {
-    "Error": record({"error": record({"code": TEXT, "message": TEXT})}),
+    "Error": record({"error": _ERROR}),
     "Repo": record({"name": TEXT, "root": TEXT}),
     "Names": record({"repos": listed(TEXT)}),
     "Flushed": record({"repos": listed(TEXT), "errors": listed(_FILE_ERROR)}),
@@ -187,7 +188,7 @@ SCHEMAS: dict[str, Schema] = {
         },
         optional=("writer",),
     ),
-    "Health": record({"healthy": FLAG, "reasons": listed(TEXT)}),
+    "Health": record({"healthy": FLAG, "reasons": listed(TEXT), "error": _ERROR}, optional=("error",)),
     "Verifications": record(
         {
             "repos": listed(
@@ -305,10 +306,16 @@ def _operation(path: str, method: str, operation: Operation) -> dict[str, Any]:
     return found
 
 
+def _optional(schema: Schema) -> Schema:
+    """That, or null, which is to say nothing."""
+    default = {"default": schema["default"]} if "default" in schema else {}
+    return nullable({key: value for key, value in schema.items() if key != "default"}) | default
+
+
 def _body(operation: Operation) -> dict[str, Any]:
     required = [name for name, (_, is_required) in operation.fields.items() if is_required]
     properties = {
-        name: schema if is_required else nullable(schema) for name, (schema, is_required) in operation.fields.items()
+        name: schema if is_required else _optional(schema) for name, (schema, is_required) in operation.fields.items()
     }
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     schema |= {"required": required} if required else {}

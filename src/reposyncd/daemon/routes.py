@@ -13,7 +13,8 @@ from reposyncd.daemon.ports import Service, Ticket
 from reposyncd.errors import NotFoundError, UsageError
 
 _UNHEALTHY = ("failed", "degraded")
-"""States of a repo that somebody should look at."""
+"""States of a repo that the service is not well in. One that is missing, as on a disk that is unplugged, is none: the
+service does what it should, and what it answers of that repo is as old as its absence."""
 
 
 class Answer(NamedTuple):
@@ -50,7 +51,7 @@ def _status(service: Service, given: Mapping[str, Any]) -> Answer:
 
 
 def _runs(service: Service, given: Mapping[str, Any]) -> Answer:
-    return Answer(HTTPStatus.OK, service.runs(given["repo"], given["limit"] or _RUNS_DEFAULT))
+    return Answer(HTTPStatus.OK, service.runs(given["repo"], given["limit"]))
 
 
 def _metrics(service: Service, given: Mapping[str, Any]) -> Answer:
@@ -84,10 +85,7 @@ def _health(service: Service, given: Mapping[str, Any]) -> Answer:
 
 _REPO = {"repo": text(NAME_CHARS)}
 _TREE = {"path": path(required=True), "name": text(NAME_CHARS)}
-_LIMIT = {"limit": count()}
 WAIT = {"wait_s": seconds()}
-_HITS_DEFAULT = 5
-_RUNS_DEFAULT = 10
 
 _NAME = "{name}"
 """Stands for a segment of the path that is a repo's name."""
@@ -127,15 +125,15 @@ ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
             "Look at a whole tree",
             "SyncResult",
             {**_TREE, "full": flag()},
-            lambda service, given: service.sync(given["path"], given["name"], bool(given["full"])),
+            lambda service, given: service.sync(given["path"], given["name"], given["full"]),
         )
     },
     ("v1", "search"): {
         "POST": Route(
             "The chunks nearest to a query, best first",
             "Hits",
-            {"query": text(QUERY_CHARS, required=True), **_LIMIT, **_REPO},
-            lambda service, given: service.search(given["query"], given["repo"], given["limit"] or _HITS_DEFAULT),
+            {"query": text(QUERY_CHARS, required=True), "limit": count(default=5), **_REPO},
+            lambda service, given: service.search(given["query"], given["repo"], given["limit"]),
         )
     },
     ("v1", "verify"): {
@@ -143,11 +141,16 @@ ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
             "Compare every record with its file, and every file with the index",
             "Verifications",
             {**_REPO, "repair": flag()},
-            lambda service, given: service.verify(given["repo"], bool(given["repair"])),
+            lambda service, given: service.verify(given["repo"], given["repair"]),
         )
     },
     ("v1", "runs"): {
-        "GET": Route("The last syncs that had something to do, newest first", "Runs", {**_REPO, **_LIMIT}, answer=_runs)
+        "GET": Route(
+            "The last syncs that had something to do, newest first",
+            "Runs",
+            {**_REPO, "limit": count(default=10)},
+            answer=_runs,
+        )
     },
     ("metrics",): {
         "GET": Route("The state in numbers, for Prometheus", "Metrics", {}, answer=_metrics, media_type="text/plain")
