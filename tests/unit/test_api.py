@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import select
 import socket
 import stat
 import subprocess
@@ -566,15 +565,18 @@ def test_a_slow_client_holds_nobody_up_and_is_sent_away(shelf: Shelf, path: str,
         head.settimeout(LONG_S)
         head.sendall(b"GET /v1/stat")
         body.settimeout(LONG_S)
-        body.sendall(b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        body.sendall(b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{")
         assert ask(path, "GET", "/v1/status")[0] == 200
-        try:
-            while True:  # a byte now and then does not buy more time
+
+        def are_sent_away() -> bool:
+            try:
                 head.sendall(b"x")
                 body.sendall(b" ")
-                select.select([head, body], [], [], 0.05)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+            except (BrokenPipeError, ConnectionResetError):
+                return True
+            return False
+
+        until(are_sent_away, "a byte now and then does not buy more time")
         assert receive(head)[0] == 408
         assert receive(body)[0] == 408
         assert receive(mute)[0] == 408
@@ -586,8 +588,7 @@ def test_a_client_that_does_not_read_is_left(shelf: Shelf, path: str, tmp_path: 
         connection.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
         connection.settimeout(LONG_S)
         connection.recv(1)
-        while api.connections:
-            os.sched_yield()
+        until(lambda: not api.connections, "it is cut off")
 
 
 @pytest.mark.usefixtures("api")
@@ -601,10 +602,7 @@ def test_the_65th_connection_is_told_to_come_back_and_the_next_is_served(path: s
         Client(path).request("GET", "/v1/status")
     for connection in idle:
         connection.close()
-    served = 503
-    while served == 503:
-        served = ask(path, "GET", "/v1/status")[0]
-    assert served == 200
+    until(lambda: ask(path, "GET", "/v1/status")[0] == 200, "there is room again")
 
 
 @pytest.mark.usefixtures("api")
@@ -711,7 +709,7 @@ def test_of_many_that_start_at_once_one_finds_the_place_free(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(LONG_S)
     assert (len(started), len(refused)) == (1, 7)
     assert ask(path, "GET", "/v1/status")[0] == 200
     started[0].close()
@@ -794,33 +792,27 @@ def test_a_close_while_a_request_waits_lets_it_end_or_cuts_it_off(
         assert shelf.asked.acquire(timeout=LONG_S)
         closing = threading.Thread(target=again.close, args=(LONG_S,))
         closing.start()
-        while os.path.exists(path):
-            pass
+        until(lambda: not os.path.exists(path), "it listens no more")
         shelf.gate.set()
         assert receive(waiting)[0] == 200
-        closing.join()
+        closing.join(LONG_S)
+        assert not closing.is_alive()
 
 
-_POLLS_S = 1.2
-"""Twice as long as between two looks of socketserver's loop, which this must not be."""
+_EPOLL_WAITS = ("232", "281", "22")
+"""epoll_wait(2) and epoll_pwait(2) on x86-64, epoll_pwait(2) on arm64; of each the fourth argument is the time-out."""
 
 
 def test_nothing_wakes_up_while_nobody_asks(api: Api, path: str) -> None:
-    """The thread that serves is inside epoll_wait(2), and has been switched to only as often as somebody connected."""
+    def sleeps_until_somebody_comes() -> bool:
+        """Whether the thread that serves is inside such a call, with a time-out of -1 (proc_pid_syscall(5))."""
+        call = Path(f"/proc/self/task/{api._server.thread.native_id}/syscall").read_text().split()
+        return call[0] in _EPOLL_WAITS and int(call[4], 16) & 0xFFFF_FFFF == 0xFFFF_FFFF
 
-    def switches() -> int:
-        with open(f"/proc/self/task/{api._server.thread.native_id}/status") as status:
-            return sum(int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt_switches"))
-
-    def stack() -> str:
-        return Path(f"/proc/self/task/{api._server.thread.native_id}/syscall").read_text().split()[0]
-
+    until(sleeps_until_somebody_comes, "before the first request")
     ask(path, "GET", "/v1/status")
-    while stack() not in ("232", "281", "441", "22"):  # epoll_wait and epoll_pwait on x86-64 and on arm64
-        os.sched_yield()
-    before = switches()
-    threading.Event().wait(_POLLS_S)
-    assert switches() == before
+    ask(path, "POST", "/v1/flush")
+    until(lambda: not api.connections and sleeps_until_somebody_comes(), "after the last one")
 
 
 @pytest.mark.usefixtures("api")
