@@ -30,7 +30,7 @@ from reposyncd.daemon.ledger import Ledger
 from reposyncd.daemon.notices import say_unexpected
 from reposyncd.daemon.ports import Service, Ticket
 from reposyncd.daemon.routes import WAIT, Answer, fields_of, find
-from reposyncd.daemon.server import GRACE_S, HEAD_BYTES, OURS, Server
+from reposyncd.daemon.server import GRACE_S, HEAD_BYTES, PEER_CHECKED, Server
 from reposyncd.daemon.unix_socket import identity, listen
 from reposyncd.errors import (
     BusyError,
@@ -111,7 +111,7 @@ class Api:
         self._state_dir = os.path.realpath(state_dir)
         self._state_names = {os.fsencode(each) for each in (state_dir, self._state_dir)}
         self._ledger = Ledger(time.monotonic)
-        self._door: tcp.Door | None = None
+        self._policy: tcp.AccessPolicy | None = None
         self._address = ""
         """of TCP, "" for none"""
         self._asking = CapacityLimiter(ASKING)
@@ -186,10 +186,10 @@ class Api:
 
     def listen(self, config: ApiConfig) -> None:
         """Over TCP as this configuration has it. From another thread. Raises ReposyncError, and all stays as it was."""
-        new = tcp.door(config, self._state_dir) if config.listen else None
+        new = tcp.access_policy(config, self._state_dir) if config.listen else None
         if config.listen != self._address:
             self._exchange(config.listen)
-        self._door = new
+        self._policy = new
 
     def _exchange(self, address: str) -> None:
         """Listens at this address in place of the last one; raises ReposyncError, and listens at that.
@@ -213,17 +213,19 @@ class Api:
         self._server.listen_also(tcp.listen(address) if address else None)
         self._address = address
 
-    def _check_door(self, request: Request) -> None:
+    def _check_access(self, request: Request) -> None:
         """Over TCP not everybody is heard."""
-        if request.scope["state"].get(OURS) is True:
+        if request.scope["state"].get(PEER_CHECKED) is True:
             return
-        refusal = self._door.refusal(request.headers.get) if self._door else tcp.Refusal(503, "closed", "not any more")
+        refusal = (
+            self._policy.refusal(request.headers.get) if self._policy else tcp.Refusal(503, "closed", "not any more")
+        )
         if refusal:
             headers = {"WWW-Authenticate": "Bearer"} if refusal.status == HTTPStatus.UNAUTHORIZED else {}
             raise _RefusedError(HTTPStatus(refusal.status), refusal.code, refusal.message, headers)
 
     async def _route(self, request: Request) -> Answer:
-        self._check_door(request)
+        self._check_access(request)
         path, query = request.scope["raw_path"].decode("ascii"), request.scope["query_string"].decode("latin-1")
         if not path.startswith("/"):
             raise _RefusedError(HTTPStatus.BAD_REQUEST, "bad_http", "the path does not begin with /")

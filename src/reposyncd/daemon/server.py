@@ -35,7 +35,7 @@ HEAD_BYTES = 65_536
 GRACE_S = 1.0
 """How long a request that is being answered may go on after the close."""
 
-OURS = "ours"
+PEER_CHECKED = "peer_checked"
 """In the state of a request's scope: true if it came by the first socket, whose peers were checked."""
 
 _ALSO_S = 5.0
@@ -160,7 +160,7 @@ class Server:
 
     async def _serve(self) -> None:
         server = await self._loop.create_server(
-            lambda: _Connection(self._config, self._state, {OURS: True}, self._loop), sock=self._listening
+            lambda: _Connection(self._config, self._state, {PEER_CHECKED: True}, self._loop), sock=self._listening
         )
         self._began.set()
         grace_s = await self._end

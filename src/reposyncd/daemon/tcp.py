@@ -35,7 +35,7 @@ class Refusal(NamedTuple):
     message: str
 
 
-class Door(NamedTuple):
+class AccessPolicy(NamedTuple):
     """What a request over TCP has to bring."""
 
     token: str
@@ -68,9 +68,9 @@ def is_local(host: str, hosts: Collection[str]) -> bool:
     return False
 
 
-def door(config: ApiConfig, state_dir: str) -> Door:
+def access_policy(config: ApiConfig, state_dir: str) -> AccessPolicy:
     """What is asked of requests. Raises ReposyncError if the token cannot be had, or others know it."""
-    return Door(_token(os.path.join(state_dir, TOKEN)), frozenset(host.lower() for host in config.hosts))
+    return AccessPolicy(_token(os.path.join(state_dir, TOKEN)), frozenset(host.lower() for host in config.hosts))
 
 
 def listen(address: str) -> socket.socket:
