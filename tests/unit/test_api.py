@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 
 from reposyncd.client import STATE_HEADER, Client, connect, running
-from reposyncd.daemon.api import ASKING, BODY_BYTES, WAITING, Api
+from reposyncd.daemon.api import ASKING, Api
 from reposyncd.daemon.fields import values_of
 from reposyncd.daemon.ledger import KEPT_S, Ledger
 from reposyncd.daemon.notices import UNEXPECTED
 from reposyncd.daemon.ports import Service
 from reposyncd.daemon.routes import WAIT, document
 from reposyncd.daemon.server import CONNECTIONS
+from reposyncd.daemon.waiting import BODY_BYTES, WAITING
 from reposyncd.errors import (
     BusyError,
     CorruptStoreError,

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from reposyncd.daemon.answers import Answer
 from reposyncd.daemon.fields import NAME_CHARS, QUERY_CHARS, Field, count, flag, path, seconds, text
 from reposyncd.daemon.ports import Service, Ticket
 from reposyncd.errors import NotFoundError, UsageError
@@ -15,18 +16,6 @@ from reposyncd.errors import NotFoundError, UsageError
 _UNHEALTHY = ("failed", "degraded")
 """States of a repo that the service is not well in. One that is missing, as on a disk that is unplugged, is none: the
 service does what it should, and what it answers of that repo is as old as its absence."""
-
-
-class Answer(NamedTuple):
-    """What a request is answered with."""
-
-    status: HTTPStatus
-    content: Mapping[str, Any] | bytes
-    """what is sent as JSON, or as it is"""
-    headers: Mapping[str, str] = {}
-    media_type: str = "application/json"
-    redeems: str | None = None
-    """the ticket that is forgotten when this was delivered"""
 
 
 class Route(NamedTuple):
