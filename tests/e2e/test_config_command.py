@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -94,12 +96,42 @@ def test_every_command_and_option_says_what_it_is_for(path: str, command: click.
             assert parameter.help, f"{path} {parameter.name}"
 
 
-def test_every_command_is_in_the_readme() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    for path, command in commands(_group):
-        if not isinstance(command, click.Group):
-            name = path.split()[1]
-            assert f"reposyncd {name}" in readme or f"`{name} [" in readme, path
+SUBCOMMANDS = [each for each in commands(_group) if len(each[0].split()) > 2]
+SHOWN = 80 - len("  uninstall  ") - 2
+"""Columns that click leaves for what a subcommand does."""
+
+
+@pytest.mark.parametrize(("path", "command"), SUBCOMMANDS)
+def test_the_list_of_subcommands_shows_the_whole_first_sentence(path: str, command: click.Command) -> None:
+    assert not command.get_short_help_str(SHOWN).endswith("..."), path
+
+
+def usages(readme: str) -> dict[str, str]:
+    """Command to how it is called, from the table of commands. Of several in a row the first is named in full, and the
+    others share all but its last word."""
+    found: dict[str, str] = {}
+    for row in re.findall(r"^\| (`reposyncd .*?) \| ", readme, re.MULTILINE):
+        parent: list[str] = []
+        for usage in re.findall(r"`(.*?)`", row.replace("\\|", "/")):
+            words = usage.split()
+            name = list(takewhile(lambda word: re.fullmatch("[a-z]+", word), words))
+            parent = parent or name[:-1]
+            found[" ".join(name if words[0] == "reposyncd" else [*parent, *name])] = usage
+    return found
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(_group)))
+def test_every_command_and_option_is_in_the_readme(path: str, command: click.Command) -> None:
+    if isinstance(command, click.Group):
+        return
+    usage = usages((Path(__file__).parents[2] / "README.md").read_text()).get(path)
+    assert usage, f"{path} is missing in the table of commands"
+    known = set(re.findall(r"--?[a-z-]+", usage))
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert known & {*option.opts}, f"{path} {option.opts} is missing in the table of commands"
+            known -= {*option.opts}
+    assert not known, f"{path} has no {known}"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")

@@ -137,7 +137,7 @@ def test_ctrl_c_leaves_the_daemon_working_and_says_so(tmp_path: Path, tree: Path
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 130
-    assert rest == "reposyncd: the daemon goes on with the sync; how far it is says: reposyncd status\n"
+    assert rest == "reposyncd: the daemon goes on with the sync; follow it with: reposyncd status --watch\n"
     assert shelf.roots == {}
     shelf.gate.set()
     run(tmp_path, "sync", str(tree))
@@ -199,7 +199,7 @@ def test_status_is_the_daemons_and_current_is_what_check_wants(tmp_path: Path, t
     [
         (
             {"mode": "poll", "directories": 0, "unwatched": 3, "reason": "it is on NFS"},
-            "  lab: it is on NFS\n  lab: what no event tells of is looked for now and then instead\n",
+            "  lab: it is on NFS\n  lab: changes that cause no event are found by a scan every watch.poll seconds\n",
         ),
         ({"mode": "none", "directories": 0, "unwatched": 0, "reason": ""}, "tree\n"),
     ],

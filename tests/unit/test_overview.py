@@ -77,7 +77,7 @@ def test_what_is_wrong_stands_below_with_its_remedy() -> None:
         "daemon: the engine has died",
         r"a: no \x1broom",
         "b: raise it with: sudo sysctl x=1",
-        "b: what no event tells of is looked for now and then instead",
+        "b: changes that cause no event are found by a scan every watch.poll seconds",
         "b: quarantined until it changes: c/d.py",
     ]
     assert shown(found)[-1] == "  b: quarantined until it changes: c/d.py"

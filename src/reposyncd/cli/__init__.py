@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "sync": "Bring the index of a directory up to date.",
-    "daemon": "Keep every repository current while it runs.",
+    "daemon": "Run the service in the foreground.",
     "search": "Find code by meaning.",
     "status": "Say what is indexed, how current it is, and what is wrong.",
-    "repo": "Say which directories are kept indexed.",
+    "repo": "Add, remove and list the directories that are kept indexed.",
     "flush": "Wait until the index has every change.",
     "pause": "Leave an index as it is for a while.",
     "resume": "Go on after a pause.",
     "history": "Show the last syncs.",
     "config": "Show the configuration, or write a file to begin with.",
-    "completion": "Print what a shell needs to complete commands.",
-    "service": "Have systemd run the service.",
+    "completion": "Print the completion script of a shell.",
+    "service": "Install or remove the systemd unit of the service.",
     "verify": "Compare the index with the files, record by record.",
 }
 

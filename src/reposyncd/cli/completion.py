@@ -12,7 +12,7 @@ _VARIABLE = "_REPOSYNCD_COMPLETE"
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print the script that has SHELL complete commands, options, repositories and directories.
+    """Print the completion script of SHELL: commands, options, repositories and directories.
 
     \b
       bash   reposyncd completion bash > ~/.local/share/bash-completion/completions/reposyncd

@@ -18,7 +18,7 @@ from reposyncd.text import printable
 def command() -> None:
     """Show the configuration, or write a file to begin with.
 
-    None is needed. A key comes from the environment, else from the file, else it has its default.
+    No configuration is needed. A key comes from the environment, else from the file, else it has its default.
     """
 
 
@@ -28,8 +28,7 @@ def command() -> None:
 def show(ctx: click.Context, as_json: bool) -> None:
     """Show every key, its value, and where that comes from.
 
-    A running daemon has what it read at its start, or when it was told to read it again: systemctl --user reload
-    reposyncd.
+    A running daemon uses what it read at its start, or at the last `systemctl --user reload reposyncd`.
     """
     config = load_config(ctx)
     places = sources(os.environ)
@@ -45,13 +44,16 @@ def show(ctx: click.Context, as_json: bool) -> None:
 
 @command.command("path")
 def path() -> None:
-    """Print where the configuration file is looked for, whether it is there or not."""
+    """Print the path of the configuration file, which need not exist."""
     click.echo(config_path(os.environ))
 
 
 @command.command("init")
 def init() -> None:
-    """Write a configuration file with every key, its default and what it is for, all commented out."""
+    """Write a configuration file to begin with.
+
+    It has every key with its default and its meaning, all commented out. A file that exists is left as it is.
+    """
     place = config_path(os.environ)
     try:
         os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
@@ -62,12 +64,12 @@ def init() -> None:
         raise ReposyncError(f"{place} cannot be written: {error.strerror}") from error
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(template())
-    click.echo(f"{printable(place)} is written; nothing in it counts until its # is removed")
+    click.echo(f"{printable(place)} is written; every key in it is commented out")
 
 
 def template() -> str:
     """A configuration file in which every key has its default, commented out."""
-    lines = ["# reposyncd. Remove the # of what you change; docs/configuration.md says more.", ""]
+    lines = ["# reposyncd. Remove the # before a key to set it.", ""]
     section = ""
     for key in KEYS:
         if key.section != section:
@@ -86,10 +88,16 @@ def reference() -> str:
             section = key.section
             lines += [
                 f"\n## [{section}]\n",
-                "| key | default | allowed | variable | |",
+                "| key | default | allowed | variable | meaning |",
                 "| --- | --- | --- | --- | --- |",
             ]
-        cells = (f"`{key.name}`", f"`{toml(key.default)}`", key.allowed, f"`{key.variable}`", key.doc)
+        cells = (
+            f"`{key.name}`",
+            f"`{toml(key.default)}`",
+            key.allowed,
+            f"`{key.variable}`",
+            key.doc.replace("<", "&lt;"),
+        )
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -97,12 +105,17 @@ def reference() -> str:
 _HEAD = """\
 # Configuration
 
-None is needed. A key is taken from the environment, else from the file, else it has its default. The file is
-`$REPOSYNCD_CONFIG`, else `~/.config/reposyncd/config.toml`; `reposyncd config init` writes one to begin with, and
-`reposyncd config show` says what counts and where it comes from. The service reads it at its start, and again on SIGHUP
-(`systemctl --user reload reposyncd`): a file with a mistake is refused then, and what was before stays.
+No configuration is needed. A key is taken from the environment, else from the file, else it has its default. The file
+is `$REPOSYNCD_CONFIG`, else `$XDG_CONFIG_HOME/reposyncd/config.toml` (by default `~/.config/reposyncd/config.toml`).
+`reposyncd config init` writes one with every key commented out, and `reposyncd config show` prints the values in effect
+and where each comes from.
 
-Made from `reposyncd.config.KEYS`: `python -c "import reposyncd.cli.config as c; print(c.reference(), end='')"`."""
+Commands read the file each time. The service reads it at its start and on SIGHUP (`systemctl --user reload reposyncd`).
+At its start a mistake in the file ends it with exit code 78; on SIGHUP a file with a mistake is refused, and the values
+from before stay in effect.
+
+This page is generated from `reposyncd.config.KEYS`:
+`python -c "import reposyncd.cli.config as c; print(c.reference(), end='')"`."""
 
 
 def toml(value: Any) -> str:

@@ -28,7 +28,7 @@ allocator gives back whole megabytes only."""
 def command(ctx: click.Context, log_format: str) -> None:
     """Keep every repository that was added current, until SIGTERM or Ctrl-C.
 
-    SIGHUP has it read its configuration again. A second SIGTERM or Ctrl-C ends it at once, which is safe.
+    SIGHUP makes it read its configuration again. A second SIGTERM or Ctrl-C ends it at once, which is safe.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it would end the program before that can handle it
     config = load_config(ctx)

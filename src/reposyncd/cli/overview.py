@@ -73,7 +73,7 @@ def _troubles_of(repo: dict[str, Any]) -> list[str]:
     if watch.get("mode") == "poll":
         if watch["reason"] != repo.get("reason"):
             found.append(watch["reason"])
-        found.append("what no event tells of is looked for now and then instead")
+        found.append("changes that cause no event are found by a scan every watch.poll seconds")
     found += [f"quarantined until it changes: {path}" for path in repo.get("quarantined", [])]
     errors = repo.get("errors", [])
     found += [f"not indexed: {each['path']}: {each['error']}" for each in errors[:_ERRORS_SHOWN]]

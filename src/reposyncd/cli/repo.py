@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group("repo")
 def command() -> None:
-    """Say which directories are kept indexed."""
+    """Add, remove and list the directories that are kept indexed."""
 
 
 @command.command("add")
@@ -30,7 +30,7 @@ def command() -> None:
 def add(ctx: click.Context, path: str, name: str | None, as_json: bool) -> None:
     """Keep the directory PATH indexed from now on.
 
-    Where no daemon runs it is noted, and indexed by the next one or by `reposyncd sync`.
+    Where no daemon runs, PATH is only recorded: the next daemon indexes it, or `reposyncd sync PATH` does.
     """
     import os
 
@@ -61,7 +61,10 @@ def remove(ctx: click.Context, repo: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the repositories as JSON.")
 @click.pass_context
 def list_repos(ctx: click.Context, as_json: bool) -> None:
-    """List what is kept indexed, from the daemon or, where none runs, as of the last sync."""
+    """List the repositories that are kept indexed.
+
+    Each with its state and root. Where no daemon runs, the states are those of the last sync.
+    """
     repos = _repos(load_config(ctx))
     if as_json:
         import json

@@ -28,7 +28,7 @@ _LINES_SHOWN = 8
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, with the whole chunks.")
 @click.pass_context
 def command(ctx: click.Context, query: tuple[str, ...], repo: str | None, limit: int, as_json: bool) -> None:
-    """Find the chunks of code whose meaning is nearest to QUERY, best first."""
+    """Print the chunks of code whose meaning is nearest to QUERY, best first."""
     hits = _search(load_config(ctx), " ".join(query), repo, limit)
     if as_json:
         import json

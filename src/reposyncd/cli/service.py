@@ -49,22 +49,23 @@ _OURS = (
 
 @click.group("service")
 def command() -> None:
-    """Have systemd run the service for you.
+    """Install or remove the systemd user unit of the service.
 
-    It starts with your session, is started again when it fails, and yields to everything else on the machine. It needs
-    no root. For a machine that you do not log in to see docs/systemd.md: reposyncd@.service.
+    The service starts with your session, is restarted when it fails, and yields to everything else on the machine. No
+    root is needed. For a machine that you do not log in to, docs/systemd.md describes reposyncd@.service.
     """
 
 
 @command.command("install")
-@click.option("--no-start", is_flag=True, help="Put the unit in place and enable it, and start it another time.")
-@click.option("--force", is_flag=True, help="Overwrite a unit that was edited, or that somebody else wrote.")
+@click.option("--no-start", is_flag=True, help="Install and enable the unit, but do not start it.")
+@click.option("--force", is_flag=True, help="Overwrite a unit that was edited or written by somebody else.")
 @click.option("--print", "only_print", is_flag=True, help="Print the unit, and change nothing.")
 @click.pass_context
 def install(ctx: click.Context, no_start: bool, force: bool, only_print: bool) -> None:
-    """Put the unit in place, enable it and start it. Again after an upgrade: it is started anew.
+    """Install the systemd user unit, enable it and start it.
 
-    REPOSYNCD_ variables, and --state-dir, hold for the service too, as they are now.
+    Run it again after an upgrade: it writes the unit anew and restarts the service. --state-dir and the REPOSYNCD_
+    variables of this shell, XDG_CONFIG_HOME and XDG_STATE_HOME are written into the unit.
     """
     config = load_config(ctx)
     text = unit_text(os.environ, state_dir=config.state_dir if ctx.obj else None)
@@ -82,7 +83,7 @@ def install(ctx: click.Context, no_start: bool, force: bool, only_print: bool) -
     if "Type=exec" in text:
         click.echo(
             "systemd-python is not installed, so systemd cannot see when the service is up, nor that it is alive; "
-            "install it and call this again: pip install 'reposyncd[systemd]'"
+            "install systemd-python next to reposyncd and run this again; docs/install.md says how"
         )
     if no_start:
         click.echo(f"start it with: systemctl --user start {UNIT}")
@@ -99,7 +100,10 @@ def install(ctx: click.Context, no_start: bool, force: bool, only_print: bool) -
 @click.option("--purge", is_flag=True, help="Delete the index too. The configuration stays.")
 @click.pass_context
 def uninstall(ctx: click.Context, purge: bool) -> None:
-    """Stop the service and remove its unit. Your files, the index and the configuration stay where they are."""
+    """Stop the service and remove its unit.
+
+    Your files, the index and the configuration stay where they are.
+    """
     config = load_config(ctx)
     _check_manager()
     path = _unit_path(os.environ)

@@ -56,7 +56,9 @@ def _ask(config: Config, path: str, name: str | None, full: bool) -> dict[str, A
         with Reporter(sys.stderr) as report:
             return client_of(config).request("POST", "/v1/sync", body, lambda told: report(progress_of(told)))
     except KeyboardInterrupt:
-        raise InterruptedSyncError("the daemon goes on with the sync; how far it is says: reposyncd status") from None
+        raise InterruptedSyncError(
+            "the daemon goes on with the sync; follow it with: reposyncd status --watch"
+        ) from None
 
 
 def _sync(config: Config, path: str, name: str | None, full: bool) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _MEANING = {
 
 @click.command("verify")
 @click.argument("repo", required=False, shell_complete=complete_repo)
-@click.option("--repair", is_flag=True, help="Make right what is wrong.")
+@click.option("--repair", is_flag=True, help="Repair what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @click.pass_context
 def command(ctx: click.Context, repo: str | None, repair: bool, as_json: bool) -> None:
@@ -63,7 +63,9 @@ def _ask(config: Config, repo: str | None, repair: bool) -> list[dict[str, Any]]
         with Reporter(sys.stderr) as report:
             answer = client_of(config).request("POST", "/v1/verify", body, lambda told: report(progress_of(told)))
     except KeyboardInterrupt:
-        raise InterruptedSyncError("the daemon goes on with it, and nobody is told what it finds") from None
+        raise InterruptedSyncError(
+            "the daemon finishes it, but its result is discarded; run it again to see it"
+        ) from None
     return list(answer["repos"])
 
 
