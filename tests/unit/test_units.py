@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from reposyncd.cli.service import is_untouched, unit_text
 
 ENVIRON = {"HOME": "/home/me", "PATH": "/bin", "REPOSYNCD_SOCKET": '/tmp/a b%c$"d', "XDG_STATE_HOME": "/s"}
@@ -36,9 +38,35 @@ def test_a_unit_that_was_edited_is_told_from_one_that_was_not() -> None:
     assert not is_untouched("")
 
 
+PROJECT = Path(__file__).parents[2]
+
+OWN = {"Description", "WantedBy", "SystemCallFilter"}
+"""Settings that both have, each with its own value."""
+
+
+def settings(name: str) -> dict[str, list[str]]:
+    """Of a unit: setting to its values."""
+    found: dict[str, list[str]] = {}
+    for setting, value in re.findall(r"^(\w+)=(.*)$", (PROJECT / "systemd" / name).read_text(), re.MULTILINE):
+        found.setdefault(setting, []).append(value)
+    return found
+
+
 def test_both_units_say_the_same_of_what_both_have() -> None:
-    units = Path(__file__).parents[2] / "systemd"
-    user, template = ((units / name).read_text() for name in ("reposyncd.service", "reposyncd@.service"))
-    for name in ("WatchdogSec", "TimeoutStopSec", "Restart", "RestartPreventExitStatus", "MemoryHigh", "TasksMax"):
-        [one], [other] = (re.findall(rf"^{name}=(.*)$", text, re.MULTILINE) for text in (user, template))
-        assert one == other, name
+    user, template = settings("reposyncd.service"), settings("reposyncd@.service")
+    assert user.keys() <= template.keys()
+    for name in user.keys() - OWN:
+        assert user[name] == template[name], name
+    assert template["SystemCallFilter"] == [*user["SystemCallFilter"], "~@privileged"]
+
+
+@pytest.mark.parametrize("unit", ["reposyncd.service", "reposyncd@.service"])
+def test_every_setting_is_explained_in_the_documentation_with_its_value(unit: str) -> None:
+    page = (PROJECT / "docs" / "systemd.md").read_text()
+    explained = re.findall(r"`(\w+)=([^`]*)`", "".join(line for line in page.splitlines(True) if line[:3] == "| `"))
+    values: dict[str, set[str]] = {}
+    for name, value in explained:
+        values.setdefault(name, set()).add(value)
+    for name, has in settings(unit).items():
+        assert name in values, f"{name} is not explained"
+        assert values[name] & {"", *has}, f"{name} is {has}, and explained as {values[name]}"
