@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from itertools import takewhile
 from pathlib import Path
 
@@ -21,11 +22,14 @@ import pytest
 from reposyncd.cli import _group
 from reposyncd.cli.config import reference, template
 from reposyncd.config import KEYS, load
-from reposyncd.daemon.api import Api
+from reposyncd.daemon.api import Api, _failure
+from reposyncd.daemon.openapi import STATES
+from reposyncd.errors import ReposyncError
 from tests.live.service import until
 from tests.served import Shelf
 
 PROGRAM = [sys.executable, "-m", "reposyncd"]
+PROJECT = Path(__file__).parents[2]
 
 
 def environ(place: Path, **more: str) -> dict[str, str]:
@@ -74,7 +78,7 @@ def test_every_line_of_that_file_is_right_when_its_comment_sign_is_removed(tmp_p
 
 
 def test_the_page_of_all_keys_is_what_the_code_says() -> None:
-    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+    page = PROJECT / "docs" / "configuration.md"
     assert page.read_text() == reference()
 
 
@@ -124,7 +128,7 @@ def usages(readme: str) -> dict[str, str]:
 def test_every_command_and_option_is_in_the_readme(path: str, command: click.Command) -> None:
     if isinstance(command, click.Group):
         return
-    usage = usages((Path(__file__).parents[2] / "README.md").read_text()).get(path)
+    usage = usages((PROJECT / "README.md").read_text()).get(path)
     assert usage, f"{path} is missing in the table of commands"
     known = set(re.findall(r"--?[a-z-]+", usage))
     for option in command.params:
@@ -132,6 +136,32 @@ def test_every_command_and_option_is_in_the_readme(path: str, command: click.Com
             assert known & {*option.opts}, f"{path} {option.opts} is missing in the table of commands"
             known -= {*option.opts}
     assert not known, f"{path} has no {known}"
+
+
+PAGES = sorted([PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_every_state_and_every_key_that_is_named_is_known() -> None:
+    page = (PROJECT / "docs" / "operate.md").read_text()
+    for state in STATES:
+        assert f"\n| `{state}` | " in page
+    for section, name in re.findall(r"`([a-z]+)\.([a-z_]+)`", page):
+        assert f"{section}.{name}" in {key.path for key in KEYS}
+
+
+def test_every_code_of_an_error_is_in_the_documentation_of_the_api() -> None:
+    page = (PROJECT / "docs" / "api.md").read_text()
+    classes: list[type[ReposyncError]] = [ReposyncError]
+    for each in classes:
+        classes += each.__subclasses__()
+        known = f"`{each.code}`" in page or each.code.startswith("store")
+        assert known or _failure(each("")).status == HTTPStatus.INTERNAL_SERVER_ERROR, each.code
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
