@@ -41,17 +41,20 @@ $(READY): pyproject.toml
 	@$(MAKE) --no-print-directory .systemd
 	@touch $@
 
+HAS_HEADERS := $(BIN)/python -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+CAN_COMPILE := command -v gcc >/dev/null && pkg-config --exists libsystemd 2>/dev/null && $(HAS_HEADERS)
+
 # systemd-python is compiled against libsystemd. Nothing else needs it: where it cannot be had, it is left out.
 .PHONY: .systemd
 .systemd:
-	@if command -v gcc >/dev/null && pkg-config --exists libsystemd 2>/dev/null; then :; \
+	@if $(CAN_COMPILE); then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		$(MAKE) --no-print-directory .apt PACKAGES="gcc pkg-config libsystemd-dev"; \
+		$(MAKE) --no-print-directory .apt PACKAGES="gcc pkg-config libsystemd-dev $$($(HAS_HEADERS) || echo python3-dev)"; \
 	fi
-	@if command -v gcc >/dev/null && pkg-config --exists libsystemd 2>/dev/null; then \
+	@if $(CAN_COMPILE); then \
 		$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[systemd]'; \
 	else \
-		echo "Without gcc, pkg-config and libsystemd-dev there is no systemd-python: systemd is told nothing." >&2; \
+		echo "Without gcc, pkg-config, libsystemd-dev and Python's headers (python3-dev) there is no systemd-python: systemd is told nothing." >&2; \
 	fi
 
 # Programs that the tests compare with or run. Installed where that is possible, else named. Tests that mount file

@@ -153,7 +153,8 @@ def connect(path: str) -> Socket:
     Raises DaemonNotRunningError, OverloadedError, and ReposyncError if the socket is somebody else's.
     """
     nobody = DaemonNotRunningError(
-        f"the daemon is not running (nobody answers at {path}); start it with: reposyncd daemon"
+        f"the daemon is not running (nobody answers at {path}); start it with: reposyncd service install, or: "
+        "reposyncd daemon"
     )
     if not os.path.exists(path):
         raise nobody

@@ -22,7 +22,8 @@ import pytest
 from reposyncd.cli import _group
 from reposyncd.cli.config import reference, template
 from reposyncd.config import KEYS, load
-from reposyncd.daemon.api import Api, _failure
+from reposyncd.daemon.answers import failure
+from reposyncd.daemon.api import Api
 from reposyncd.daemon.openapi import STATES
 from reposyncd.errors import ReposyncError
 from tests.live.service import until
@@ -161,7 +162,7 @@ def test_every_code_of_an_error_is_in_the_documentation_of_the_api() -> None:
     for each in classes:
         classes += each.__subclasses__()
         known = f"`{each.code}`" in page or each.code.startswith("store")
-        assert known or _failure(each("")).status == HTTPStatus.INTERNAL_SERVER_ERROR, each.code
+        assert known or failure(each("")).status == HTTPStatus.INTERNAL_SERVER_ERROR, each.code
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")

@@ -216,7 +216,7 @@ def test_without_a_daemon_what_needs_it_exits_with_3_and_says_how_to_start_it(tm
     for arguments in (["flush"], ["pause"], ["resume"], ["repo", "remove", "x"]):
         out = run(tmp_path, *arguments)
         assert out.returncode == 3
-        assert "start it with: reposyncd daemon" in out.stderr
+        assert "start it with: reposyncd service install" in out.stderr
 
 
 def test_without_a_daemon_the_rest_is_done_by_the_command(tmp_path: Path, tree: Path) -> None:

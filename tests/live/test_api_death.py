@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
+import pytest
+
 from reposyncd.client import Client
-from tests.live.service import live, until
+from reposyncd.errors import ReposyncError
+from tests.live.service import live, result_of, until
 
 
 def test_an_api_that_dies_is_seen_and_started_again(tmp_path: Path) -> None:
@@ -32,3 +36,28 @@ def test_an_api_that_dies_is_seen_and_started_again(tmp_path: Path) -> None:
         lab.write({"b.txt": "two\n"})
         client.request("POST", "/v1/flush")
         lab.assert_current()
+
+
+@pytest.mark.parametrize("lost", ["file", "directory", "replaced"])
+def test_an_api_whose_socket_somebody_deleted_listens_anew(tmp_path: Path, lost: str) -> None:
+    lab = live(tmp_path)
+    lab.write({"a.txt": "one\n"})
+    socket = Path(lab.config().socket)
+    client = Client(str(socket))
+    with lab.running() as daemon:
+        daemon.check_reach()
+        assert daemon.mend(time.monotonic()) is None and not daemon.status()["daemon"]["problems"]
+        if lost == "directory":
+            shutil.rmtree(socket.parent)
+        else:
+            socket.unlink()
+        if lost == "replaced":
+            socket.touch()
+            with pytest.raises(ReposyncError):
+                client.request("GET", "/v1/status")
+            socket.unlink()
+        result_of(daemon.reconfigure(lab.config()))  # a reload has it look at once
+        until(lambda: daemon.mend(time.monotonic()) is None and socket.exists(), "it listens again")
+        [problem] = client.request("GET", "/v1/status")["daemon"]["problems"]
+        assert "was deleted or replaced" in problem
+        assert socket.stat().st_mode & 0o777 == 0o600 and socket.parent.stat().st_mode & 0o777 == 0o700

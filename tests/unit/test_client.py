@@ -104,7 +104,7 @@ def test_where_nobody_listens_the_daemon_is_not_running(path: str) -> None:
         Path(path).unlink(missing_ok=True)
         make()
         assert not running(path)
-        with pytest.raises(DaemonNotRunningError, match="start it with: reposyncd daemon") as raised:
+        with pytest.raises(DaemonNotRunningError, match="start it with: reposyncd service install") as raised:
             Client(path).request("GET", "/v1/status")
         assert raised.value.exit_code == 3
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "armv7l": 314, "i686": 289, "ppc64le": 273, "s390x": 282, "riscv64": 30}
-"""Number of the system call ioprio_set(2), for which the C library has no function."""
+"""Number of the system call ioprio_set(2), for which the C library has no function; ioprio_get(2) is the next one."""
 
 _BEST_EFFORT = 2 << 13 | 7
 """The ordinary I/O class, at its lowest level. Not the idle class: a save would wait for somebody's backup."""
@@ -20,18 +20,22 @@ _BEST_EFFORT = 2 << 13 | 7
 LOOK_S = 30.0
 """Between two looks at whether long work has to wait for the battery or for memory."""
 
+_IDLE = 3
+"""The idle I/O class, in which the units put it."""
+
 SUSPENDED_S = 5.0
 """A gap between the clocks that is no rounding."""
 
 
 def lower_priority(nice: int) -> None:
     """Makes this process, its threads and those that it will start, yield to others: at least this niceness, the lowest
-    level of the ordinary I/O class. What is refused, or unknown here, is left out."""
+    level of the ordinary I/O class, unless whoever started it has put it into the idle one. What is refused, or unknown
+    here, is left out."""
     number = _IOPRIO_SET.get(platform.machine())
     for thread in _threads():  # Linux has a priority for each of them; a new one inherits it
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, max(nice, os.getpriority(os.PRIO_PROCESS, thread)))
-        if number:
+        if number and ctypes.CDLL(None).syscall(number + 1, 1, thread) >> 13 != _IDLE:
             ctypes.CDLL(None).syscall(number, 1, thread, _BEST_EFFORT)
 
 

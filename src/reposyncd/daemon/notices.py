@@ -115,7 +115,7 @@ NO_SYSTEMD = Notice(
     "323e355d09414a6cab13fbb98ad1cdb3",
     logging.WARNING,
     "systemd-python is not installed: systemd is told nothing, so a unit of Type=notify fails, and log lines have no "
-    "fields; install it with: pip install 'reposyncd[systemd]'",
+    "fields; install it with: pip install systemd-python",
 )
 
 NOTICES: tuple[Notice, ...] = tuple(each for each in list(globals().values()) if isinstance(each, Notice))

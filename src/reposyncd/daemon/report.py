@@ -10,7 +10,7 @@ from reposyncd import __version__
 from reposyncd.daemon.engine import Engine
 from reposyncd.daemon.kept import Kept, estimate
 from reposyncd.store.locks import CHROMA_LOCK, holder
-from reposyncd.sync.status import disk_trouble
+from reposyncd.sync.status import disk_trouble, incidents_of
 
 
 def report(engine: Engine, started: float) -> dict[str, Any]:
@@ -43,10 +43,7 @@ def report(engine: Engine, started: float) -> dict[str, Any]:
             "reason": trouble,
             "lock": _lock(engine, waits),
         },
-        "incidents": [
-            {"at": each.at_ns / 1e9, "what": each.what, "reason": each.reason, "place": each.place}
-            for each in incidents
-        ],
+        "incidents": incidents_of(incidents),
         "writer": os.getpid(),
         "repos": repos,
     }

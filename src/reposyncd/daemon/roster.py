@@ -86,7 +86,7 @@ class Roster:
 
 
 class Removed:
-    """Drops the collections of repositories that were removed. An `engine.Errand`."""
+    """Drops the collections of repositories that were removed. A `schedule.Errand`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -106,7 +106,7 @@ class Removed:
 
 
 class Discovery:
-    """Finds repositories below `discover.roots`, now and then. An `engine.Errand`."""
+    """Finds repositories below `discover.roots`, now and then. A `schedule.Errand`."""
 
     def __init__(self, engine: Engine, roster: Roster) -> None:
         self._engine = engine
@@ -166,7 +166,7 @@ class Discovery:
 
 class Roots:
     """Notices roots that are gone, or other directories, without an event: a lazy unmount, a directory that was deleted
-    while somebody is in it. An `engine.Errand`."""
+    while somebody is in it. A `schedule.Errand`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -190,7 +190,7 @@ class Roots:
 
 
 class Missing:
-    """Counts for how long roots have been gone, and drops the index of those gone for too long. An `engine.Errand`.
+    """Counts for how long roots have been gone, and drops the index of those gone for too long. A `schedule.Errand`.
 
     Only time in which the service ran counts, on a clock that nobody sets.
     """

@@ -46,6 +46,9 @@ PING_S = 2.0
 WORKERS = 4
 """Searches and flushes that are begun at once. A search takes milliseconds, or waits for a batch."""
 
+REACH_S = 60.0
+"""Between two looks at whether the socket's file is still there."""
+
 _TROUBLES = 10
 """Deaths that status tells of: the last ones."""
 
@@ -108,7 +111,7 @@ class Daemon:
         self._discovery = Discovery(self.engine, self._roster)
         self._verifying = Verifying(self.engine)
         self.engine.errands += [self._discovery, Missing(self.engine, self._roster), Roots(self.engine)]
-        self.engine.errands += [self._roster.removed, self._verifying]
+        self.engine.errands += [self._roster.removed, self._verifying, _Reach(self)]
 
     # Its life, in the main thread -------------------------------------------------------------------------
 
@@ -174,6 +177,11 @@ class Daemon:
     def _on_api_death(self, error: BaseException) -> None:
         self._api_restart.died(error)
         self._on_change()
+
+    def check_reach(self) -> None:
+        """Has the API start again if nobody can find it any more. From the engine's thread."""
+        if self._api and not self._api.is_reachable:
+            self._on_api_death(ReposyncError(f"its socket {self._config.socket} was deleted or replaced"))
 
     def _tell_death(self, what: str, error: BaseException | str) -> None:
         """From any thread."""
@@ -396,6 +404,9 @@ class Daemon:
         work = Work(self.engine.progress)
 
         def run() -> None:
+            if not work.is_wanted:
+                work.fail(ReposyncError("nobody waits for it any more"))
+                return
             try:
                 work.end_as(ask())
             except ReposyncError as error:
@@ -409,3 +420,20 @@ class Daemon:
         except RuntimeError:  # it was shut down
             work.fail(ReposyncError("the service is stopping"))
         return work
+
+
+class _Reach:
+    """Notices that somebody has deleted the socket's file, or its directory. A `schedule.Errand`."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self.due = time.monotonic() + REACH_S
+
+    def run(self) -> None:
+        """Looks."""
+        self.due = time.monotonic() + REACH_S
+        self._daemon.check_reach()
+
+    def reconfigured(self) -> None:
+        """At once: somebody who misses the socket may have asked for that."""
+        self.due = time.monotonic()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Verifying:
-    """Compares repositories when somebody asks for it. An `engine.Errand`.
+    """Compares repositories when somebody asks for it. A `schedule.Errand`.
 
     While one is compared nothing is written, so that what is compared stands still; file events are kept meanwhile.
     """

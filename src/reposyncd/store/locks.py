@@ -157,7 +157,6 @@ def _held(
 
 
 def _named(path: str) -> str:
-    """The holder as far as it has said who it is."""
-    with open(path, encoding="ascii", errors="replace") as file:
-        pid = file.readline().strip()
-    return f" (process {pid})" if pid.isdigit() else ""
+    """The holder, as far as it can be told who it is."""
+    pid = holder(path)
+    return f" (process {pid})" if pid else ""

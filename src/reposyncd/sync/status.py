@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from reposyncd.errors import StoreError
@@ -47,14 +48,20 @@ def _fill(report: dict[str, Any], state: State, now_ns: int) -> None:
     lock = None if current is None else holder(os.path.join(current, CHROMA_LOCK))
     report["store"]["lock"] = {"held": lock is not None, "holder": lock}
     incidents = state.catalog.incidents()
-    report["incidents"] = [
-        {"at": each.at_ns / _SECOND_NS, "what": each.what, "reason": each.reason, "place": each.place}
-        for each in incidents
-    ]
+    report["incidents"] = incidents_of(incidents)
     for repo in state.catalog.repos():
         report["repos"].append(_repo(state, repo, incidents, report["writer"] is not None, now_ns))
     waits = [each["waiting"]["for_s"] for each in report["repos"] if each["waiting"]]
     report["store"]["lock"] |= {"waits": len(waits), "wait_s_max": max(waits, default=0.0)}
+
+
+def incidents_of(incidents: Iterable[Incident]) -> list[dict[str, Any]]:
+    """As JSON, without those of which nothing is left to be deleted."""
+    return [
+        {"at": each.at_ns / _SECOND_NS, "what": each.what, "reason": each.reason, "place": each.place}
+        for each in incidents
+        if os.path.lexists(each.place)
+    ]
 
 
 def _repo(state: State, repo: Repo, incidents: list[Incident], writer: bool, now_ns: int) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def _repo(state: State, repo: Repo, incidents: list[Incident], writer: bool, now
     done = next((run for run in runs if run.outcome == "done"), None)
     serving = [each for each in catalog.generations(repo) if each.state == "serving"]
     running = last if last is not None and last.outcome == "running" and writer else None
-    rebuilt = [each for each in incidents if done is None or each.at_ns > done.started_ns]
+    rebuilt = [each for each in incidents if done is None or each.at_ns > (done.finished_ns or done.started_ns)]
     what, reason = _state(repo, last, done, running, rebuilt)
     quarantined = _quarantined(state, catalog, repo)
     return {
@@ -92,6 +99,8 @@ def _state(
     repo: Repo, last: Run | None, done: Run | None, running: Run | None, rebuilt: list[Incident]
 ) -> tuple[str, str]:
     """(state, reason); of what is true, the most urgent."""
+    if repo.paused and running is None:
+        return "paused", f"it is kept as it was; go on with: reposyncd resume {repo.name}"
     if running is not None and running.trouble:
         return "degraded", running.trouble
     if rebuilt:
