@@ -122,7 +122,7 @@ def test_a_second_writer_exits_with_75_and_names_the_first(tmp_path: Path, tree:
     (tmp_path / "state").mkdir()
     with (tmp_path / "state" / "reposyncd.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.write("4711\n")
+        lock.write("4711\n")  # of one that has ended since
         lock.flush()
         out = subprocess.run(
             [*PROGRAM, "sync", str(tree)],
@@ -131,7 +131,7 @@ def test_a_second_writer_exits_with_75_and_names_the_first(tmp_path: Path, tree:
             text=True,
         )
     assert out.returncode == 75
-    assert "another reposyncd (process 4711) is writing" in out.stderr
+    assert f"another reposyncd (process {os.getpid()}) is writing" in out.stderr
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_indexed(tmp_path: Path, tree: Path) -> None:

@@ -157,6 +157,9 @@ def _held(
 
 
 def _named(path: str) -> str:
-    """The holder, as far as it can be told who it is."""
-    pid = holder(path)
-    return f" (process {pid})" if pid else ""
+    """The holder as the kernel tells it, or else, as where that is in another container, as it has said itself."""
+    pid = str(holder(path) or "")
+    if not pid:
+        with open(path, encoding="ascii", errors="replace") as file:
+            pid = file.readline().strip()
+    return f" (process {pid})" if pid.isdigit() else ""
