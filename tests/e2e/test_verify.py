@@ -159,6 +159,20 @@ def test_a_file_that_cannot_be_read_is_named(lab: Lab, monkeypatch: pytest.Monke
     assert not found.counts
 
 
+def test_a_file_that_changes_under_the_read_is_pending(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = os.read
+
+    def appended_to(fd: int, size: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{fd}") == str(lab.root / "b.py"):
+            with (lab.root / "b.py").open("a") as file:
+                file.write("# another line of a log\n")
+        return read(fd, size)
+
+    monkeypatch.setattr(os, "read", appended_to)
+    found = verify(lab)
+    assert (found.counts, found.errors, found.pending) == ({}, [], 1)
+
+
 def test_a_manifest_that_contradicts_itself_is_an_error_and_repaired(lab: Lab) -> None:
     with lab.workspace() as workspace:
         workspace._state.db.run("PRAGMA wal_checkpoint(TRUNCATE)")

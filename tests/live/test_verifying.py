@@ -15,7 +15,7 @@ from reposyncd.errors import CorruptStoreError, NotFoundError, ReposyncError, Us
 from reposyncd.model import Record
 from reposyncd.store.memory import MemoryIndex
 from tests.live.service import Live, live, result_of, until
-from tests.support import write
+from tests.support import later_ns, write
 
 
 @pytest.fixture
@@ -103,6 +103,18 @@ def test_a_change_in_the_middle_of_it_is_no_fault_and_is_taken_up_after_it(
     assert found["counts"] == {}
     lab.until_current()
     lab.assert_current()
+
+
+def test_a_save_in_the_middle_of_it_of_a_file_that_was_long_unchanged_is_no_fault_either(
+    lab: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.now_ns = later_ns  # so that the times of every file are proof
+    with lab.running() as daemon:
+        during(lab, monkeypatch, lambda: lab.write({"a.py": "one = 9\n"}))
+        [found] = result_of(daemon.verify(None, False))["repos"]
+        assert (found["counts"], found["pending"]) == ({}, 1)
+        lab.until_current()
+        lab.assert_current()
 
 
 def test_status_says_that_it_is_under_way(lab: Live, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:

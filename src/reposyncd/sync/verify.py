@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reposyncd.errors import FileProblem, InterruptedSyncError, VanishedError
-from reposyncd.model import ChunkRow, FileError, Progress, Record
+from reposyncd.errors import FileProblem, InterruptedSyncError, UnstableError, VanishedError
+from reposyncd.model import ChunkRow, FileError, FileRow, Progress, Record
 from reposyncd.ports import VectorIndex
 from reposyncd.store.catalog import Generation, Repo
 from reposyncd.store.manifest import Manifest
@@ -54,7 +54,8 @@ class Verification:
     vectors: int = 0
     """vectors that were computed again"""
     pending: int = 0
-    """files that were changed, made or deleted since the last sync: no problem, the next sync sees them"""
+    """files that were changed, made or deleted since the last sync, or are being changed: no problem, the next sync
+    sees them"""
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     errors: list[FileError] = field(default_factory=list)
@@ -141,28 +142,37 @@ class Verifier:
             for directory in self.snapshot.changed:
                 known = self.manifest.files(directory.path)
                 seen.add(directory.path)
-                for path, stat in directory.files:
+                for path, _ in directory.files:
                     self._advance(0, 0)
-                    row = known.pop(path, None)
                     found.files += 1
-                    if row is None or not is_unchanged(row, stat):
-                        found.pending += row is None or self._differs(tree, path, row.digest, found)
-                    elif self._differs(tree, path, row.digest, found):
-                        found.add("stale", path)
+                    self._file(tree, path, known.pop(path, None), found)
                 found.pending += len(known)
         unreadable = {error.path for error in self.snapshot.unreadable}
         for path in self.manifest.directories():
             if path not in seen and not unreadable:
                 found.pending += len(self.manifest.files(path))
 
-    def _differs(self, tree: Tree, path: str, digest: str, found: Verification) -> bool:
+    def _file(self, tree: Tree, path: str, row: FileRow | None, found: Verification) -> None:
+        if row is None:
+            found.pending += 1
+            return
         try:
-            return tree.read(path, self.max_file_size).digest != digest
+            raw = tree.read(path, self.max_file_size)
         except VanishedError:
-            return False
+            return
+        except UnstableError:
+            found.pending += 1
+            return
         except FileProblem as problem:
             found.errors.append(FileError(path, str(problem)))
-            return False
+            return
+        if raw.digest == row.digest:
+            return
+        # By the stat of what was read: since the tree was listed, the file may have been saved.
+        if is_unchanged(row, raw.stat):
+            found.add("stale", path)
+        else:
+            found.pending += 1
 
     def _advance(self, done: int, total: int) -> None:
         if self.should_stop():
