@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -19,6 +20,7 @@ from reposyncd.errors import (
     RootMissingError,
     StoreBusyError,
     StoreError,
+    TransientStoreError,
     UsageError,
 )
 from reposyncd.model import (
@@ -78,6 +80,9 @@ class Workspace:
         self._now_ns = now_ns
         self._state = State(config.state_dir)
         self._index = index
+        self._index_lock = threading.Lock()
+        """held while the index is made or taken away: searches ask for it from threads of their own"""
+        self._closed = False
         self._probed: dict[str, int] = {}
         self.look: Look = lambda repo, scope, scan: scan(None)
         """makes every scan of a repo's tree; a service watches the directories meanwhile"""
@@ -93,6 +98,8 @@ class Workspace:
 
     def close(self) -> None:
         """Ends the index process and closes the manifest."""
+        with self._index_lock:
+            self._closed = True
         if self._index:
             self._index.close()
         self._state.close()
@@ -101,8 +108,11 @@ class Workspace:
         """What is done from now on is done as this configuration has it; where the state is does not change."""
         self._config = config
         self.__dict__.pop("fingerprint", None)
-        if self._owns_index and self._index:
+        if not self._owns_index:
+            return
+        with self._index_lock:
             index, self._index = self._index, None
+        if index:
             index.close()
 
     def abandon(self) -> None:
@@ -117,10 +127,15 @@ class Workspace:
 
     @property
     def index(self) -> VectorIndex:
-        """The index, not necessarily started."""
-        if self._index is None:
-            self._index = self._process(self._state.place.link, self._config.embedding.model, self._config.lock.timeout)
-        return self._index
+        """The index, not necessarily started; one for all threads. Raises TransientStoreError after `close`."""
+        with self._index_lock:
+            if self._index is None:
+                if self._closed:
+                    raise TransientStoreError("the index was closed")
+                self._index = self._process(
+                    self._state.place.link, self._config.embedding.model, self._config.lock.timeout
+                )
+            return self._index
 
     def _process(
         self, path: str, embedder: str, lock_timeout_s: float, log_name: str = "index-process.log"
