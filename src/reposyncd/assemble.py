@@ -184,13 +184,11 @@ class Workspace:
         """Opens the manifest; makes it anew, from what the store says, if it is damaged or lost. The caller holds the
         state lock. Raises a StoreError."""
         from reposyncd.errors import CorruptManifestError
-        from reposyncd.store.history import History
         from reposyncd.sync.adopt import adopt
 
         self._state.place.ensure()
         try:
-            if History(self._state.db).ended_badly():
-                self._state.db.check()
+            self._state.check()
             self.catalog.repos()
         except CorruptManifestError as error:
             self._state.renew_manifest(error, self._now_ns())

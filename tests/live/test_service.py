@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import threading
 import time
@@ -20,6 +21,7 @@ from reposyncd.daemon.kept import Kept
 from reposyncd.daemon.service import Daemon
 from reposyncd.errors import BusyError, ReposyncError, RootMissingError, UsageError
 from reposyncd.model import Applied, Batch, Scope
+from reposyncd.store.database import Database
 from reposyncd.store.memory import MemoryIndex
 from tests.live.service import FAST, Live, live, many, result_of, until
 from tests.support import memory_index, write
@@ -156,6 +158,20 @@ def test_a_save_goes_before_a_long_first_index(lab: Live, tmp_path: Path, monkey
         assert result
         assert result["chunks"]["added"] <= 1999  # the save, and what lay beside it, was done before
         assert runs[0][1].files_done == runs[0][1].files_total
+
+
+def test_a_save_does_not_wait_for_the_manifest_to_be_read_because_a_run_that_it_was_put_before_has_not_ended(
+    lab: Live, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_it_all(manifest: Database) -> None:
+        raise AssertionError("that takes a second for each gigabyte")
+
+    with sqlite3.connect(lab.state / "manifest.db") as manifest:
+        manifest.execute("UPDATE run SET outcome = 'running'")
+    manifest.close()
+    monkeypatch.setattr(Database, "check", read_it_all)
+    lab.write({"a.py": "one = 9\n"})
+    lab.assert_current()
 
 
 def test_a_long_index_waits_for_memory_and_saves_do_not(lab: Live, monkeypatch: pytest.MonkeyPatch) -> None:

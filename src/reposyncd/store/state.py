@@ -7,6 +7,7 @@ import os
 from reposyncd.errors import CorruptManifestError, CorruptStoreError, ReposyncError
 from reposyncd.store.catalog import Catalog, Incident
 from reposyncd.store.database import Database, set_aside
+from reposyncd.store.history import History
 from reposyncd.store.place import Place, quarantined
 
 MANIFEST = "manifest.db"
@@ -23,6 +24,7 @@ class State:
         self.path = path
         self.place = Place(path)
         self._db: Database | None = None
+        self._checked = False
 
     @property
     def db(self) -> Database:
@@ -41,6 +43,14 @@ class State:
         if self._db is not None:
             self._db.close()
             self._db = None
+        self._checked = False
+
+    def check(self) -> None:
+        """Reads the whole manifest, if a process died in a run of it; once while it is open, since a run that has not
+        ended may later be our own, to be gone on with. Raises CorruptManifestError. The caller holds the state lock."""
+        if not self._checked and History(self.db).ended_badly():
+            self.db.check()
+        self._checked = True
 
     def seal(self) -> None:
         """The store is known as it is now. The caller holds the state lock."""

@@ -152,8 +152,7 @@ class Sync:
     def _once(self) -> SyncResult:
         state, upkeep = self._state, self._upkeep
         state.place.ensure()
-        if self._run is None and History(state.db).ended_badly():
-            state.db.check()
+        state.check()
         self._recognise_store()
         repo = upkeep.find()
         context = replace(
