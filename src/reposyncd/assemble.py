@@ -60,6 +60,10 @@ _RECORDS = "records 1"
 """The form of ids and metadata in Chroma. A change of it rebuilds every index."""
 
 
+_OPENED_AT_MOST = 3
+"""Times that the state is read at the start: the manifest and the store may each have to be made anew in between."""
+
+
 class Workspace:
     """An open state directory (made if absent, 0700), on which one operation after another is done.
 
@@ -180,18 +184,31 @@ class Workspace:
         tree = f"{tree} {decoder}={installed_versions([decoder])[decoder]}"
         return f"{_RECORDS}; {tree}; {chunker()}; {identity_of(self._config.embedding.model)}"
 
-    def open(self) -> None:
-        """Opens the manifest; makes it anew, from what the store says, if it is damaged or lost. The caller holds the
-        state lock. Raises a StoreError."""
+    def open(self, read: Callable[[], None] = lambda: None) -> None:
+        """Opens the manifest, and has `read` take from it what is wanted at the start. If it is damaged or lost, it is
+        made anew, from what the store says, and read again. The caller holds the state lock. Raises a StoreError."""
         from reposyncd.errors import CorruptManifestError
-        from reposyncd.sync.adopt import adopt
 
         self._state.place.ensure()
-        try:
-            self._state.check()
-            self.catalog.repos()
-        except CorruptManifestError as error:
-            self._state.renew_manifest(error, self._now_ns())
+        for left in reversed(range(_OPENED_AT_MOST)):
+            try:
+                self._learn()
+                read()
+                return
+            except CorruptStoreError as error:
+                if not left:
+                    raise
+                if isinstance(error, CorruptManifestError):
+                    self._state.renew_manifest(error, self._now_ns())
+                else:
+                    self.index.release()
+                    self._state.renew_store(error, self._now_ns())
+
+    def _learn(self) -> None:
+        """Looks at the manifest. The repos of a new one are learnt from the store."""
+        from reposyncd.sync.adopt import adopt
+
+        self._state.check()
         if self.catalog.seal() is None and not self._state.place.is_empty():
             adopt(self.catalog, self.index, self.fingerprint)
             self.catalog.break_seal()

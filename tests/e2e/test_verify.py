@@ -173,10 +173,12 @@ def test_a_file_that_changes_under_the_read_is_pending(lab: Lab, monkeypatch: py
     assert (found.counts, found.errors, found.pending) == ({}, [], 1)
 
 
-def test_a_manifest_that_contradicts_itself_is_an_error_and_repaired(lab: Lab) -> None:
+@pytest.mark.parametrize("part", ["chunk_digest", "incident"])
+def test_a_manifest_that_contradicts_itself_is_an_error_and_repaired(lab: Lab, part: str) -> None:
+    """Even in a part that no sync comes by."""
     with lab.workspace() as workspace:
         workspace._state.db.run("PRAGMA wal_checkpoint(TRUNCATE)")
-        [(root,)] = workspace._state.db.rows("SELECT rootpage FROM sqlite_master WHERE name = 'chunk_digest'")
+        [(root,)] = workspace._state.db.rows("SELECT rootpage FROM sqlite_master WHERE name = ?", (part,))
         [(size,)] = workspace._state.db.rows("PRAGMA page_size")
     with (lab.state / "manifest.db").open("r+b") as file:
         file.seek((root - 1) * size)
@@ -184,6 +186,7 @@ def test_a_manifest_that_contradicts_itself_is_an_error_and_repaired(lab: Lab) -
     with pytest.raises(CorruptStoreError, match=r"manifest\.db"):
         verify(lab)
     assert verify(lab, repair=True).counts == {"damaged": 1}
+    assert not verify(lab).counts
     lab.assert_equals_an_index_built_from_scratch()
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,19 @@ def damage_manifest(lab: StoreLab) -> None:
         file.write(b"not a database any more " * 100)
 
 
+def damage_table(lab: StoreLab, table: str) -> None:
+    """The pages of one table, of which only those learn who read it."""
+    with closing(sqlite3.connect(lab.state / "manifest.db")) as manifest:
+        manifest.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        pages = manifest.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = ? AND rootpage", (table,))
+        numbers = [number for (number,) in pages]
+        [(size,)] = manifest.execute("PRAGMA page_size")
+    with open(lab.state / "manifest.db", "r+b") as file:
+        for number in numbers:
+            file.seek((number - 1) * size)
+            file.write(b"\xde\xad" * (size // 2))
+
+
 def damage_store(lab: StoreLab) -> None:
     with open(lab.state / "chroma" / "chroma.sqlite3", "r+b") as file:
         file.write(b"not a database any more " * 100)
@@ -89,6 +103,28 @@ def test_a_service_that_was_killed_keeps_its_repositories_whatever_was_damaged_m
         client.request("POST", "/v1/flush", {})
         assert has(lab, client, "d2/f2.txt")
     lab.assert_equals_an_index_built_from_scratch()
+
+
+@pytest.mark.parametrize("table", ["generation", "file", "run", "incident"])
+def test_a_service_starts_whatever_table_of_the_manifest_is_damaged(lab: StoreLab, table: str) -> None:
+    lab.sync()
+    damage_table(lab, table)
+    lab.write({"d1/f1.txt": "changed text while it was down\n"})
+    with daemon(lab) as (client, _):
+        until(lambda: status(client)["state"] == "current", "current, unasked")
+        assert has(lab, client, "d1/f1.txt")
+        found = client.request("GET", "/v1/status")
+        assert [each["what"] for each in found["incidents"]] == ["manifest"]
+
+
+def test_a_service_starts_when_the_store_is_damaged_and_the_manifest_is_lost(lab: StoreLab) -> None:
+    lab.sync()
+    lose_manifest(lab)
+    damage_store(lab)
+    with daemon(lab) as (client, _):
+        assert [each["what"] for each in client.request("GET", "/v1/status")["incidents"]] == ["store"]
+        sync(lab, client)  # nobody knows of it any more
+        assert has(lab, client, "d1/f1.txt")
 
 
 def test_a_service_that_is_killed_in_a_first_index_goes_on_from_there(lab: StoreLab) -> None:

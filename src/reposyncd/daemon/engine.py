@@ -26,6 +26,7 @@ from reposyncd.daemon.tickets import Work
 from reposyncd.daemon.watching import Watching
 from reposyncd.errors import (
     BusyError,
+    CorruptManifestError,
     InterruptedSyncError,
     OverloadedError,
     ReposyncError,
@@ -189,7 +190,8 @@ class Engine(threading.Thread):
         """Somebody found the store damaged: it is to be looked at, and mended."""
 
         def command() -> dict[str, Any]:
-            self.catalog.break_seal()
+            with suppress(CorruptManifestError):  # the look at the tree meets it too, and mends it
+                self.catalog.break_seal()
             with self.changed:
                 for kept in self.kept.values():
                     if not kept.repo.paused:
@@ -320,11 +322,16 @@ class Engine(threading.Thread):
 
     def _begin(self) -> None:
         self.watching.ensure()
-        self.workspace.open()
-        self.incidents = self.catalog.incidents()
+        known: list[Kept] = []
+
+        def learn() -> None:
+            self.incidents = self.catalog.incidents()
+            known[:] = [self._known(repo) for repo in self.catalog.repos()]
+
+        self.workspace.open(learn)
         self.chronicle.incidents(self.incidents)
-        for repo in self.catalog.repos():
-            self.keep(repo)
+        for kept in known:
+            self._keep(kept)
 
     def _fail(self, error: BaseException) -> None:
         """It is visible that nothing is kept any more."""
@@ -455,6 +462,12 @@ class Engine(threading.Thread):
 
     def keep(self, repo: Repo) -> Kept:
         """From now on the repo is kept current."""
+        kept = self._known(repo)
+        self._keep(kept)
+        return kept
+
+    def _known(self, repo: Repo) -> Kept:
+        """The repo, with what is on record of it."""
         watch = self.config.watch
         kept = Kept(
             repo,
@@ -467,10 +480,12 @@ class Engine(threading.Thread):
             if run.outcome == "done" and run.finished_ns:
                 kept.synced_at, kept.indexed = run.finished_ns / 1e9, True
                 break
-        with self.changed:
-            self.kept[repo.name] = self._by_root[repo.root] = kept
-            self.changed.notify_all()
         return kept
+
+    def _keep(self, kept: Kept) -> None:
+        with self.changed:
+            self.kept[kept.repo.name] = self._by_root[kept.repo.root] = kept
+            self.changed.notify_all()
 
     def let_go(self, kept: Kept) -> None:
         """The repo is kept no longer."""

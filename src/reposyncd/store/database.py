@@ -36,6 +36,8 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.is_suspect = False
+        """whether a contradiction was met in it since it was opened, or since it was last found sound"""
         # Created here, because SQLite would apply the umask; its -wal and -shm files take the same mode. A file that
         # exists is not opened: closing it would drop the locks of this process's other connections to it
         # (sqlite.org/howtocorrupt.html, section 2.2).
@@ -115,7 +117,8 @@ class Database:
         """Reads the whole file and raises CorruptManifestError if it contradicts itself. Takes about a second for
         each gigabyte."""
         found = self.row("PRAGMA quick_check(1)")
-        if found[0] != "ok":
+        self.is_suspect = found[0] != "ok"
+        if self.is_suspect:
             raise CorruptManifestError(f"{self.path} is damaged: {found[0]}")
 
     def _refuse_strange(self) -> None:
@@ -145,6 +148,7 @@ class Database:
             code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
             message = f"{self.path}: {error}"
             if code in _CORRUPT:
+                self.is_suspect = True
                 raise CorruptManifestError(message) from error
             raise (TransientStoreError if code in _TRANSIENT else StoreError)(message) from error
 

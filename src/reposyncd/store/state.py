@@ -46,9 +46,10 @@ class State:
         self._checked = False
 
     def check(self) -> None:
-        """Reads the whole manifest, if a process died in a run of it; once while it is open, since a run that has not
-        ended may later be our own, to be gone on with. Raises CorruptManifestError. The caller holds the state lock."""
-        if not self._checked and History(self.db).ended_badly():
+        """Reads the whole manifest, if a process died in a run of it, or if anybody met a contradiction in it: perhaps
+        in a place that the caller does not come by. Raises CorruptManifestError. The caller holds the state lock."""
+        # Once for runs: one that has not ended may later be our own, to be gone on with.
+        if self.db.is_suspect or (not self._checked and History(self.db).ended_badly()):
             self.db.check()
         self._checked = True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from reposyncd.errors import UsageError
+from reposyncd.errors import CorruptStoreError, LethalOperationError, UsageError
 from reposyncd.model import RootIdentity
 from reposyncd.ports import VectorIndex
 from reposyncd.store.catalog import Catalog, Repo
@@ -15,10 +15,15 @@ UNKNOWN_ROOT = RootIdentity(0, 0)
 
 def adopt(catalog: Catalog, index: VectorIndex, fingerprint: str) -> None:
     """Puts the repos that the collections name on record. Of two collections of a repo, the one of this fingerprint
-    serves, and the other is doomed. Their records are nobody's until they are compared and claimed."""
+    serves, and the other is doomed. Their records are nobody's until they are compared and claimed. Raises
+    CorruptStoreError for a store that cannot be opened."""
+    try:
+        collections = index.collections()
+    except LethalOperationError as error:
+        raise CorruptStoreError(f"the store cannot be opened: {error}") from error
     found = [
         (metadata.get("reposyncd_fingerprint", ""), name, metadata)
-        for name, metadata in index.collections().items()
+        for name, metadata in collections.items()
         if "reposyncd_repo" in metadata and "reposyncd_root" in metadata
     ]
     found.sort(key=lambda each: each[0] != fingerprint)
