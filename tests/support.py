@@ -42,7 +42,7 @@ def write(root: Path, nodes: Nodes) -> None:
     for name, content in nodes.items():
         path = root / name
         if content is None:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, NotADirectoryError):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
