@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from reposyncd.embedding import create
 from reposyncd.errors import InterruptedSyncError, NoSpaceError, RootMissingError, UsageError
-from reposyncd.model import SyncResult
+from reposyncd.model import Progress, SyncResult
 from reposyncd.store.memory import MemoryIndex
+from reposyncd.sync.reconcile import Reconciler
+from reposyncd.tree.read import RawFile, _read
 from tests.support import Lab
 
 FUNCTION = "def f{n}():\n" + "    # {n} does something that takes a while to say\n" * 12 + "    return {n}\n\n\n"
@@ -157,6 +161,94 @@ def test_a_full_sync_reads_every_file_and_finds_what_no_stat_betrays(lab: Lab) -
     result = lab.sync(full=True)
     assert did_nothing(result)
     assert result.bytes_read > len(MODULE)
+
+
+def edit_unseen(lab: Lab, nodes: Mapping[str, str]) -> None:
+    """Changes files so that no stat betrays it: they are on record with their new times and their old content."""
+    before = {path: (lab.root / path).read_bytes() for path in nodes}
+    lab.write(nodes)
+
+    def read_before(fd: int, path: str, limit: int) -> RawFile:
+        found = _read(fd, path, limit)
+        old = before.get(path, found.data)
+        return RawFile(found.stat, xxhash.xxh3_128_hexdigest(old), old)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reposyncd.tree.read._read", read_before)
+        assert did_nothing(lab.sync())
+    assert did_nothing(lab.sync())
+
+
+class StopAfter:
+    """Lets a sync go on for so many files, then stops it."""
+
+    def __init__(self, files: int) -> None:
+        self._left = files
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+@pytest.mark.parametrize("how", ["it is stopped", "its process dies"])
+def test_what_a_full_sync_had_not_read_when_it_ended_early_is_read_by_the_next_one(lab: Lab, how: str) -> None:
+    lab.sync()
+    edit_unseen(lab, {"a.py": MODULE + "x = 1\n", "docs/guide.md": "# Other\n", "src/deep/b.rs": "fn other() {}\n"})
+    lab.index.delete(*some_of_the_records(lab)).result()
+    if how == "it is stopped":
+        with lab.workspace() as workspace, pytest.raises(InterruptedSyncError, match="after 1 of 3"):
+            workspace.sync(str(lab.root), full=True, should_stop=StopAfter(1))
+    else:
+        with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Reconciler, "run", dies)
+            lab.sync(full=True)
+    lab.sync()
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_sync_has_said_what_there_is_to_do_before_it_can_be_stopped_at_it(lab: Lab) -> None:
+    """Who stops it for other work lets it be for a while from then on."""
+    told: list[Progress] = []
+    with lab.workspace() as workspace, pytest.raises(InterruptedSyncError, match="after 0 of 3"):
+        workspace.sync(str(lab.root), on_progress=told.append, should_stop=lambda: told[-1].phase == "index")
+    assert (told[-1].files_done, told[-1].files_total) == (0, 3)
+
+
+def some_of_the_records(lab: Lab) -> tuple[str, list[str]]:
+    with lab.workspace() as workspace:
+        [generation] = workspace.catalog.generations(workspace.catalog.repos()[0])
+        return generation.collection, [row.id for row in workspace.manifest(generation).chunks("a.py")][:3]
+
+
+def dies(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_sync_that_is_stopped_again_and_again_comes_to_an_end_and_reads_no_file_twice(lab: Lab, full: bool) -> None:
+    lab.write({f"many/{n}.txt": f"file number {n}\n" for n in range(200)})
+    size = sum(path.stat().st_size for path in lab.root.rglob("*") if path.is_file())
+    if full:
+        lab.sync()
+    bytes_read = [0]
+
+    def count(fd: int, path: str, limit: int) -> RawFile:
+        found = _read(fd, path, limit)
+        bytes_read[0] += len(found.data)
+        return found
+
+    with lab.workspace() as workspace, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reposyncd.tree.read._read", count)
+        for attempt in range(12):  # ten of 20 files each, and one for the rest
+            try:
+                workspace.sync(str(lab.root), "lab", full=full and attempt == 0, should_stop=StopAfter(20))
+            except InterruptedSyncError:
+                continue
+            break
+        else:
+            pytest.fail("it never ends")
+    assert bytes_read[0] == size
+    lab.assert_equals_an_index_built_from_scratch()
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -23,8 +23,9 @@ from reposyncd.errors import BusyError, ReposyncError, RootMissingError, UsageEr
 from reposyncd.model import Applied, Batch, Scope
 from reposyncd.store.database import Database
 from reposyncd.store.memory import MemoryIndex
+from reposyncd.tree.read import RawFile, _read
 from tests.live.service import FAST, Live, live, many, result_of, until
-from tests.support import memory_index, write
+from tests.support import later_ns, memory_index, write
 
 
 @pytest.fixture
@@ -158,6 +159,39 @@ def test_a_save_goes_before_a_long_first_index(lab: Live, tmp_path: Path, monkey
         assert result
         assert result["chunks"]["added"] <= 1999  # the save, and what lay beside it, was done before
         assert runs[0][1].files_done == runs[0][1].files_total
+
+
+def test_a_full_sync_that_saves_are_put_before_goes_on_where_it_was_and_is_one_run(
+    lab: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "BULK_SHARE", 0)
+    monkeypatch.setattr(jobs_module, "LOOK_S", 0.0)
+    lab.now_ns = later_ns  # so that the times of every file are proof
+    lab.write({f"many/{number}.txt": f"{number}\n" for number in range(300)})
+    other = lab.root.parent / "other"
+    write(other, {"log.txt": "0\n"})
+    size = sum(path.stat().st_size for path in lab.root.rglob("*") if path.is_file())
+    with lab.running() as daemon:
+        result_of(daemon.sync(str(other), "other", False))
+        reads = 0
+
+        def busy(fd: int, path: str, limit: int) -> RawFile:
+            """Now and then somebody saves something."""
+            nonlocal reads
+            reads += path.startswith("many/")
+            if path.startswith("many/") and reads % 70 == 0:
+                write(other, {"log.txt": f"{reads}\n"})
+                with daemon.engine.changed:
+                    daemon.engine.kept["other"].debounce.add("", False, time.monotonic() - 60)
+            return _read(fd, path, limit)
+
+        monkeypatch.setattr("reposyncd.tree.read._read", busy)
+        result = result_of(daemon.sync(str(lab.root), None, True))
+        assert result["bytes_read"] == size
+        assert reads == 300
+        assert texts(lab, "other") == ["280\n"]
+        runs = daemon.runs("lab", 10)["runs"]
+        assert [(run["kind"], run["outcome"]) for run in runs] == [("full", "done"), ("sync", "done")]
 
 
 def test_a_save_does_not_wait_for_the_manifest_to_be_read_because_a_run_that_it_was_put_before_has_not_ended(

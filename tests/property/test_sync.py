@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
+from reposyncd.errors import InterruptedSyncError
 from reposyncd.store.database import Database
 from reposyncd.store.memory import MemoryIndex
 from tests.edits import Edits
@@ -96,6 +97,12 @@ class Machine(Edits):
     def sync(self, full: bool) -> None:
         self.lab.sync(full=full)
         self.synced = True
+
+    @rule(files=st.integers(0, 6), full=st.booleans())
+    def sync_and_stop(self, files: int, full: bool) -> None:
+        asked = iter(range(files))
+        with self.lab.workspace() as workspace, suppress(InterruptedSyncError):
+            workspace.sync(str(self.lab.root), "lab", full=full, should_stop=lambda: next(asked, None) is None)
 
     @rule(step=st.integers(0, 40), full=st.booleans())
     def sync_and_die_in_the_manifest(self, step: int, full: bool) -> None:

@@ -130,11 +130,14 @@ class Jobs:
         self._began = self._ready = time.monotonic()
         if not is_bulk:
             return Sync(self._upkeep(kept, is_bulk), full=False).run(scope)
-        if kept.sync is None or kept.read_all:
-            kept.sync = Sync(self._upkeep(kept, is_bulk), full=kept.read_all)
+        if kept.sync and kept.read_all:
+            kept.sync.end(InterruptedSyncError("a full sync was asked for, which does the same and more"))
+            kept.sync = None
+        if kept.sync is None:
+            kept.sync, kept.read_all = Sync(self._upkeep(kept, is_bulk), full=kept.read_all), False
         result = kept.sync.run()
         self._number = kept.sync.number
-        kept.sync, kept.read_all = None, False
+        kept.sync = None
         return result
 
     def _upkeep(self, kept: Kept, is_bulk: bool) -> Upkeep:

@@ -12,6 +12,9 @@ from reposyncd.store.database import Database
 _COLLECTION_SLUG = 48
 """Characters of a repo's name that go into its collection's: Chroma allows 512, people read fewer."""
 
+_NEVER_NS = -(1 << 63)
+"""When a file was recorded whose stat is no proof: before any time that it may have. SQLite's least integer."""
+
 _GENERATION = "SELECT id, collection, fingerprint, state, files, chunks, checked FROM generation"
 
 
@@ -187,6 +190,20 @@ class Catalog:
         """The collection's ids are, or may no longer be, those of the chunk rows."""
         with self._db.transaction():
             self._db.run("UPDATE generation SET checked = ? WHERE id = ?", (checked, generation.id))
+
+    def distrust(self, repo: Repo) -> None:
+        """Nothing that is on record of the repo proves anything any more: every directory is to be listed, every file
+        to be read, and all records to be compared. Each is proven anew by the sync that does so, which may end and
+        another go on from there."""
+        of_repo = "IN (SELECT id FROM generation WHERE repo = ?)"
+        with self._db.transaction():
+            self._db.run(
+                "UPDATE file SET recorded_ns = ? WHERE directory IN"
+                f" (SELECT id FROM directory WHERE generation {of_repo})",
+                (_NEVER_NS, repo.id),
+            )
+            self._db.run(f"UPDATE directory SET signature = NULL WHERE generation {of_repo}", (repo.id,))
+            self._db.run("UPDATE generation SET checked = 0 WHERE repo = ?", (repo.id,))
 
     def adopt(self, repo: Repo, collection: str, fingerprint: str, state: str) -> None:
         """A generation of which only the collection is left; its records are nobody's until they are claimed."""

@@ -146,8 +146,10 @@ class Pipeline:
             self._under_way.popleft()()
 
     def finish_begun(self) -> None:
-        """As `drain`, for the batches that were begun; one that is still filling is given up."""
-        self._filling = _Filling()
+        """As `drain`, for the batches that were begun. Of one that is still filling only what needs no index is kept;
+        but all of it if it is the first, so that who is stopped again and again comes to an end nevertheless."""
+        if self.totals.files or self._under_way:
+            self._filling = _Filling(touched=self._filling.touched)
         self.drain()
 
     def _filled(self, chunks: int) -> None:

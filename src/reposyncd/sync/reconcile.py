@@ -97,9 +97,7 @@ class Reconciler:
         self.done = 0
         self.total = 0
 
-    def find_dirty(
-        self, snapshot: Snapshot, known: Mapping[str, DirectoryRow | None], *, trust_stat: bool
-    ) -> list[Dirty]:
+    def find_dirty(self, snapshot: Snapshot, known: Mapping[str, DirectoryRow | None]) -> list[Dirty]:
         """Compares the snapshot with the manifest. First step; `run` is the second."""
         dirty: list[Dirty] = []
         unknown = {error.path for error in snapshot.unreadable}
@@ -114,7 +112,7 @@ class Reconciler:
             self._directories[scanned.path] = directory
             for path, stat in scanned.files:
                 file = files.pop(path, None)
-                if file is not None and trust_stat and is_unchanged(file, stat):
+                if file is not None and is_unchanged(file, stat):
                     directory.skips[path] = file.skip
                 else:
                     dirty.append(Dirty(path, stat, file))
@@ -131,6 +129,7 @@ class Reconciler:
     def run(self, dirty: Iterable[Dirty], gone: Iterable[str]) -> Outcome:
         """Brings the dirty files up to date, then deletes what is gone: a renamed file's chunks are copied
         before they are deleted, and a reader finds the new ones before it misses the old."""
+        self.report()  # what there is to do is known, though nothing is done yet
         unstable = list(dirty)
         for attempt in range(_READS_OF_UNSTABLE):
             unstable = [

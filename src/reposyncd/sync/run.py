@@ -53,17 +53,15 @@ class Context:
     """by collection: in which life of the index it was found to be sound. Kept by who syncs often"""
 
 
-def sync_repo(context: Context, repo: Repo, scope: Scope = WHOLE, *, full: bool) -> SyncResult:
+def sync_repo(context: Context, repo: Repo, scope: Scope = WHOLE) -> SyncResult:
     """Makes the index of a repo true, as far as it is in the scope, and returns when it is. Its duration is for the
     caller to say.
-
-    `full` trusts no stat, reads every file, and compares every id with the store.
 
     Raises RootMissingError for a root that is another directory than before, and empty: it is taken for an
     unmounted one, and nothing is deleted. Raises WholeTreeNeededError if a part cannot be made true alone. Raises
     InterruptedSyncError and StoreError as `Reconciler` does, and CorruptStoreError for a store that fails its probe.
     """
-    return _Run(context, repo).sync(scope, full)
+    return _Run(context, repo).sync(scope)
 
 
 def choose_generation(catalog: Catalog, repo: Repo, fingerprint: str) -> Generation:
@@ -94,13 +92,13 @@ class _Run:
         self._waiting: Waiting | None = None
         self._progress: Callable[[], Progress] = lambda: Progress("scan")
 
-    def sync(self, scope: Scope, full: bool) -> SyncResult:
+    def sync(self, scope: Scope) -> SyncResult:
         self._index.on_wait = self._tell_waiting
         generation = choose_generation(self._catalog, self._repo, self._context.fingerprint)
         manifest = Manifest(self._context.db, generation)
         self._context.on_progress(self._progress())
-        trusted = bool(generation.checked) and not full and not manifest.intents()
-        known, snapshot = self._look(manifest, scope, full)
+        trusted = bool(generation.checked) and not manifest.intents()
+        known, snapshot = self._look(manifest, scope)
         if not scope.is_whole and (not trusted or snapshot.identity != self._repo.identity):
             raise WholeTreeNeededError(f"{self._repo.root} has to be looked at as a whole")
         if trusted and is_current(snapshot, known) and len(self._catalog.generations(self._repo)) == 1:
@@ -109,14 +107,14 @@ class _Run:
         self._run = self._context.begin()
         if self._run is not None:
             self._before = self._history.progress(self._run)
-        found = self._check(generation, manifest, full)
+        found = self._check(generation, manifest)
         if found is not None:
             if not scope.is_whole:
                 raise WholeTreeNeededError(f"the records of {self._repo.name} have to be compared with its files")
-            known, snapshot = self._look(manifest, scope, full)
+            known, snapshot = self._look(manifest, scope)
         found = found or set()
         self._check_identity(snapshot, bool(found))
-        outcome, totals = self._reconcile(generation, manifest, snapshot, known, found, full)
+        outcome, totals = self._reconcile(generation, manifest, snapshot, known, found)
         if found:
             self._index.delete(generation.collection, sorted(found)).result()
         self._end(generation)
@@ -133,22 +131,22 @@ class _Run:
                 self._index.drop(other.collection)
                 self._catalog.forget(other)
 
-    def _look(self, manifest: Manifest, scope: Scope, full: bool) -> tuple[dict[str, DirectoryRow | None], Snapshot]:
+    def _look(self, manifest: Manifest, scope: Scope) -> tuple[dict[str, DirectoryRow | None], Snapshot]:
         """What is on record of the scope, and what is there."""
         known = manifest.directories(scope)
-        snapshot = self._context.scan(self._repo, {} if full else known, scope)
+        snapshot = self._context.scan(self._repo, known, scope)
         if not scope.is_whole and (gone := gone_directories(snapshot, known)):
             known |= manifest.directories(Scope(trees=frozenset(gone)))  # what was below them is gone too
         return known, snapshot
 
-    def _check(self, generation: Generation, manifest: Manifest, full: bool) -> set[str] | None:
+    def _check(self, generation: Generation, manifest: Manifest) -> set[str] | None:
         """Removes leftovers, probes the store, and compares its records with the manifest's if anything speaks for it.
 
         Returns None if nothing did, else the ids of records that nobody knows: to be claimed by the reconcile, else
         deleted.
         """
         collection = generation.collection
-        if generation.checked and not full and 0 < self._index.life == self._context.probed.get(collection):
+        if generation.checked and 0 < self._index.life == self._context.probed.get(collection):
             return None
         try:
             count = self._index.open(collection, collection_metadata(self._repo, generation))
@@ -158,7 +156,7 @@ class _Run:
         recover(self._repo.name, collection, manifest, self._index)
         found: set[str] | None = None
         chunks = self._catalog.generation(generation.id).chunks
-        if count != chunks or (count and (full or not generation.checked)):
+        if count != chunks or (count and not generation.checked):
             self._context.on_progress(Progress("check"))
             self._catalog.set_checked(generation, False)
             found = compare(self._repo.name, collection, manifest, self._index)
@@ -172,7 +170,6 @@ class _Run:
         snapshot: Snapshot,
         known: Mapping[str, DirectoryRow | None],
         found: set[str],
-        full: bool,
     ) -> tuple[Outcome, Totals]:
         context = self._context
         pipeline = Pipeline(
@@ -198,7 +195,7 @@ class _Run:
                 should_stop=context.should_stop,
             )
             self._progress = lambda: self._since_the_beginning(reconciler.progress())
-            dirty = reconciler.find_dirty(snapshot, known, trust_stat=not full)
+            dirty = reconciler.find_dirty(snapshot, known)
             if self._run is not None:
                 self._history.expect(self._run, self._before[0] + reconciler.total)
             try:

@@ -105,13 +105,19 @@ class Upkeep:
 class Sync:
     """One sync, over all its tries. One that was stopped may be run again, and goes on as the same one.
 
+    A full one trusts nothing: the store's index files and every file of the tree are read, every record is compared.
+    The distrust is put on record once, at its beginning, and what was proven since then stays proven. So whatever ends
+    it early, the next sync, full or not, does what is left of it.
+
     A sync of a part of the tree leaves no row in the history.
     """
 
     def __init__(self, upkeep: Upkeep, *, full: bool) -> None:
         self._upkeep = upkeep
         self._state = upkeep.state
-        self._full = full
+        self._kind = "full" if full else "sync"
+        self._trusts = not full
+        """whether what is on record counts: by now, for a full one"""
         self._now_ns = upkeep.now_ns
         self._started_ns = upkeep.now_ns()
         self._tell = upkeep.on_progress
@@ -155,6 +161,9 @@ class Sync:
         state.check()
         self._recognise_store()
         repo = upkeep.find()
+        if not self._trusts:
+            state.catalog.distrust(repo)
+            self._trusts = True
         context = replace(
             upkeep.context(self._on_progress),
             guard=self._guard,
@@ -162,7 +171,7 @@ class Sync:
             on_stopped=self._on_stopped,
         )
         try:
-            result = sync_repo(context, repo, self._scope, full=self._full)
+            result = sync_repo(context, repo, self._scope)
             if upkeep.tidies:
                 upkeep.tidy(self._tell)
         except InterruptedSyncError:
@@ -182,7 +191,7 @@ class Sync:
 
     def _begin(self, repo: Repo) -> int | None:
         if self._run is None and self._scope.is_whole:
-            self._run = History(self._state.db).start(repo, "full" if self._full else "sync", self._started_ns)
+            self._run = History(self._state.db).start(repo, self._kind, self._started_ns)
         return self._run
 
     def _on_stopped(self, done: SyncResult) -> None:
@@ -246,7 +255,7 @@ class Sync:
         catalog, place = self._state.catalog, self._state.place
         seal = catalog.seal()
         sealed = seal is not None and seal == place.seal()
-        if sealed and not self._full:
+        if sealed and self._trusts:
             return
         if current := place.current():
             imprint.check(current)
