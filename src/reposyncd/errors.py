@@ -176,3 +176,13 @@ def by_code(code: str) -> type[ReposyncError]:
             return each
         classes += each.__subclasses__()
     return ReposyncError
+
+
+def described(error: BaseException) -> str:
+    """The error without anything that a file may hold: for what goes into a log, a history or an answer. Of one whose
+    text may be what was being read, as that of a KeyError or a UnicodeError is, only the kind."""
+    import sqlite3  # most who import this module never need it
+
+    kind = type(error).__name__
+    names_no_content = (ReposyncError, OSError, sqlite3.Error, AttributeError, TypeError, NameError)
+    return f"{kind}: {error}" if isinstance(error, names_no_content) else kind

@@ -33,10 +33,10 @@ _PATIENCE_S = 120.0
 
 _OURS = (
     "api-token",
-    "checkpoint.log",
+    "checkpoint.log*",
     "chroma",
     "cookies",
-    "index-process.log",
+    "index-process.log*",
     "manifest.db*",
     "quarantine",
     "reposyncd.lock",

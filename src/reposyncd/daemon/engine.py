@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from reposyncd.daemon.gentle import Bulk, Sleep
 from reposyncd.daemon.inbox import Command, Inbox
 from reposyncd.daemon.jobs import RETRY_S, Jobs
 from reposyncd.daemon.kept import Kept
-from reposyncd.daemon.notices import EVENTS_LOST, LOCKED, described, say, say_unexpected
+from reposyncd.daemon.notices import EVENTS_LOST, LOCKED, say, say_unexpected
 from reposyncd.daemon.schedule import Bring, Errand, Schedule, Tidy, Wait
 from reposyncd.daemon.tickets import Work
 from reposyncd.daemon.watching import Watching
@@ -30,6 +30,7 @@ from reposyncd.errors import (
     InterruptedSyncError,
     OverloadedError,
     ReposyncError,
+    described,
 )
 from reposyncd.model import Progress
 from reposyncd.ports import VectorIndex

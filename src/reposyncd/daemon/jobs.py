@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from reposyncd.daemon.gentle import Rate, return_memory
 from reposyncd.daemon.kept import Coverage, Kept, Pace, Stored
-from reposyncd.daemon.notices import NOT_TIDIED, described, say, say_unexpected
+from reposyncd.daemon.notices import NOT_TIDIED, say, say_unexpected
 from reposyncd.errors import (
     InterruptedSyncError,
     ReposyncError,
     RootMissingError,
     StoreError,
     WholeTreeNeededError,
+    described,
 )
 from reposyncd.model import Progress, Scope, SyncResult
 from reposyncd.store.catalog import Repo

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TextIO
 
 from reposyncd.daemon import systemd
-from reposyncd.daemon.notices import FRAMES, LOGGER, Notice, described, frames
+from reposyncd.daemon.notices import FRAMES, LOGGER, Notice, frames
+from reposyncd.errors import described
 from reposyncd.text import printable
 
 FORMATS = ("auto", "text", "json", "journal")

@@ -6,11 +6,10 @@ An id never changes its meaning, and is not used again (systemd.journal-fields(7
 from __future__ import annotations
 
 import logging
-import sqlite3
 import traceback
 from typing import Any, NamedTuple
 
-from reposyncd.errors import ReposyncError
+from reposyncd.errors import described
 
 LOGGER = "reposyncd"
 """The logger of all notices."""
@@ -126,9 +125,6 @@ FRAMES = "frames"
 _FRAMES = 12
 """Of an unexpected error that are told: those nearest to it."""
 
-_QUOTED = (ReposyncError, OSError, sqlite3.Error, AttributeError, TypeError, NameError, AssertionError)
-"""Errors whose text names no content. That of a UnicodeError or a KeyError may be what was being read."""
-
 
 def say(notice: Notice, **fields: Any) -> None:
     """Tells the log. From any thread. Never with what a file holds."""
@@ -138,12 +134,6 @@ def say(notice: Notice, **fields: Any) -> None:
 def say_unexpected(what: str, error: BaseException) -> None:
     """Tells of an error that nobody expected in `what`: its kind and where it was raised, never values."""
     say(UNEXPECTED, what=what, reason=described(error), frames=frames(error))
-
-
-def described(error: BaseException) -> str:
-    """The error without anything that a file may hold."""
-    kind = type(error).__name__
-    return f"{kind}: {error}" if isinstance(error, _QUOTED) else kind
 
 
 def frames(error: BaseException) -> str:

@@ -26,7 +26,6 @@ from reposyncd.daemon.notices import (
     RELOADED,
     STOPPED,
     STOPPING,
-    described,
     say,
     say_unexpected,
 )
@@ -34,7 +33,7 @@ from reposyncd.daemon.service import Daemon
 from reposyncd.daemon.supervise import Watchdog
 from reposyncd.daemon.systemd import Notifier, available
 from reposyncd.daemon.tickets import Work
-from reposyncd.errors import ConfigError, ReposyncError
+from reposyncd.errors import ConfigError, ReposyncError, described
 
 BATCH_S = 2.0
 """How long the batch that is under way may take when the service is told to stop. Then the index process is killed."""

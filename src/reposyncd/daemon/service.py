@@ -15,7 +15,7 @@ from reposyncd.config import Config
 from reposyncd.daemon.api import Api
 from reposyncd.daemon.engine import PATIENCE_S, STALL_S, Engine
 from reposyncd.daemon.kept import Kept
-from reposyncd.daemon.notices import DIED, described, say, say_unexpected
+from reposyncd.daemon.notices import DIED, say, say_unexpected
 from reposyncd.daemon.report import report
 from reposyncd.daemon.roster import Discovery, Missing, Roots, Roster
 from reposyncd.daemon.server import GRACE_S
@@ -30,6 +30,7 @@ from reposyncd.errors import (
     ReposyncError,
     StoreError,
     UsageError,
+    described,
 )
 from reposyncd.ports import VectorIndex
 from reposyncd.search.query import search

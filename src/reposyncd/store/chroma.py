@@ -46,6 +46,28 @@ _TRANSIENT_SIGNS = (
 )
 """What SQLite's passing troubles are called in the text of Chroma's InternalError, which has no code."""
 
+_PHRASES = (
+    "database is locked",
+    "database table is locked",
+    "database or disk is full",
+    "database disk image is malformed",
+    "attempt to write a readonly database",
+    "disk I/O error",
+    "unable to open database file",
+    "file is not a database",
+    "no such table",
+    "timed out",
+    "Error loading hnsw index",
+    "Error deserializing pickle file",
+    "Error getting embedding",
+    "Error finding id",
+    "Error executing plan",
+    "Failed to pull logs from the log store",
+    "Failed to apply logs",
+    "expecting embedding with dimension",
+)
+"""Of the texts of Chroma and its SQLite those that say what is wrong, and are the same whatever is stored."""
+
 
 class ChromaStore:
     """The Chroma directory at `path`, made if absent (0700). One process at a time may have it open."""
@@ -263,11 +285,19 @@ def _translated() -> Iterator[None]:
     except NotFoundError as error:
         raise CorruptStoreError(f"Chroma has lost a collection: {error}") from error
     except InternalError as error:
-        message = str(error)
-        if any(sign in message.lower() for sign in _TRANSIENT_SIGNS):
-            raise TransientStoreError(f"Chroma cannot write now: {message}") from error
-        raise CorruptStoreError(f"Chroma contradicts itself: {message}") from error
+        message = str(error).lower()
+        if any(sign in message for sign in _TRANSIENT_SIGNS):
+            raise TransientStoreError(f"Chroma cannot write now: {_told(error)}") from error
+        raise CorruptStoreError(f"Chroma contradicts itself: {_told(error)}") from error
     except (ChromaError, ValueError, TypeError) as error:
-        raise PermanentStoreError(f"Chroma refuses: {error}") from error
+        raise PermanentStoreError(f"Chroma refuses: {_told(error)}") from error
     except OSError as error:
         raise TransientStoreError(f"Chroma's directory: {error}") from error
+
+
+def _told(error: Exception) -> str:
+    """What may be told of an error whose text may quote a document: its kind, and those of `_PHRASES` that are in it,
+    as they come. The log of the process has the whole."""
+    text = str(error)
+    found = [phrase for phrase in _PHRASES if phrase in text]
+    return ": ".join([type(error).__name__, *sorted(found, key=text.index)])

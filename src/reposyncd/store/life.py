@@ -35,6 +35,9 @@ _ENTRY = "reposyncd.child"
 _LAST_WORDS = 20_000
 """Characters of the log in which the cause of a death is looked for."""
 
+_BEFORE = ".old"
+"""What the name of the log before this one ends in."""
+
 _FATAL = "Fatal Python error: "
 """Begins what Python's fault handler writes."""
 
@@ -129,6 +132,7 @@ class Life:
             lifeline, self._lifeline = os.pipe()
             failed.callback(os.close, self._lifeline)
             started.callback(os.close, lifeline)
+            self._keep_log()
             log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             started.callback(os.close, log)
             self._connection = Connection(os.dup(self._socket.fileno()))
@@ -150,6 +154,12 @@ class Life:
             self._sender = threading.Thread(target=self._send_all, name="index-requests", daemon=True)
             self._sender.start()
             failed.pop_all()
+
+    def _keep_log(self) -> None:
+        """What the last child had to say stays beside the log of this one: errors refer to it."""
+        with suppress(FileNotFoundError):
+            if os.path.getsize(self.log_path):
+                os.replace(self.log_path, self.log_path + _BEFORE)
 
     def _send_all(self) -> None:
         try:

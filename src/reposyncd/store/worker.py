@@ -14,6 +14,7 @@ import os
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -25,6 +26,7 @@ from reposyncd.errors import (
     StoreBusyError,
     StoreError,
     TransientStoreError,
+    described,
 )
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
 from reposyncd.store.locks import DATABASE, NO_LOCK, chroma_lock, wait_for_database
@@ -211,6 +213,7 @@ def serve(connection: Connection, index: Index) -> None:
             reply = (number, True, index.perform(operation, arguments))
         except BaseException as error:
             # BaseException: a panic in Chroma's Rust code arrives as one.
+            _log(error)
             reply = (number, False, portable(operation, error))
         connection.send(reply)
         if isinstance(reply[2], TransientStoreError) and not isinstance(reply[2], StoreBusyError):
@@ -219,10 +222,16 @@ def serve(connection: Connection, index: Index) -> None:
 
 
 def portable(operation: str, error: BaseException) -> ReposyncError:
-    """The error as one of ours, which survives pickling."""
+    """The error as one of ours, which survives pickling, and tells nothing of what a file holds."""
     if isinstance(error, ReposyncError):
         return type(error)(*error.args)
     kind = StoreError if isinstance(error, Exception) else CorruptStoreError
     if isinstance(error, OSError):
         kind = TransientStoreError
-    return kind(f"{operation} failed in the index process: {type(error).__name__}: {error}")
+    return kind(f"{operation} failed in the index process, whose log says more: {described(error)}")
+
+
+def _log(error: BaseException) -> None:
+    """Writes the whole error to this process's log, which its user alone can read, if `portable` does not tell it."""
+    if not isinstance(error, ReposyncError) or error.__cause__ is not None:
+        traceback.print_exception(error)

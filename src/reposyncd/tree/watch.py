@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from reposyncd.errors import described
 from reposyncd.tree.events import COOKIE, Entry, chain, reduce, without
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.inotify import Inotify
@@ -318,7 +319,7 @@ class Watches:
                     del self._roots[entry.root].watched[entry.path]
 
     def _die(self, error: BaseException) -> None:
-        why = f"{type(error).__name__}: {error}"
+        why = described(error)
         if self._end(why):
             self._on_death(why)
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromadb.errors import InternalError, InvalidArgumentError
 
-from reposyncd.errors import CorruptStoreError, PermanentStoreError
-from reposyncd.store.chroma import ChromaStore
+from reposyncd.errors import CorruptStoreError, PermanentStoreError, StoreError, TransientStoreError
+from reposyncd.store.chroma import ChromaStore, _translated
 
 
 def test_a_collection_says_of_itself_what_it_was_last_opened_with(tmp_path: Path) -> None:
@@ -33,3 +34,32 @@ def test_chromas_errors_become_ours(tmp_path: Path) -> None:
     store.upsert("c-1", ["1"], ["text"], np.ones((1, 4), np.float32), [{"a": 1}])
     with pytest.raises(PermanentStoreError, match="refuses"):
         store.upsert("c-1", ["2"], ["text"], np.ones((1, 5), np.float32), [{"a": 1}])
+
+
+@pytest.mark.parametrize(
+    ("error", "ours", "told"),
+    [
+        (
+            InternalError("error returned from database: (code: 5) database is locked"),
+            TransientStoreError,
+            "Chroma cannot write now: InternalError: database is locked",
+        ),
+        (
+            InternalError("Error executing plan: Error creating reader: Error loading hnsw index"),
+            CorruptStoreError,
+            "Chroma contradicts itself: InternalError: Error executing plan: Error loading hnsw index",
+        ),
+        (InternalError("invalid type: string 'password = hunter2'"), CorruptStoreError, "itself: InternalError$"),
+        (
+            InvalidArgumentError("Collection expecting embedding with dimension of 4, got 5"),
+            PermanentStoreError,
+            "Chroma refuses: InvalidArgumentError: expecting embedding with dimension$",
+        ),
+        (ValueError("Expected a str, got password = hunter2"), PermanentStoreError, "Chroma refuses: ValueError$"),
+    ],
+)
+def test_an_error_says_what_is_wrong_with_the_store_and_nothing_of_what_is_stored(
+    error: Exception, ours: type[StoreError], told: str
+) -> None:
+    with pytest.raises(ours, match=told), _translated():
+        raise error

@@ -10,13 +10,15 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from reposyncd.errors import LethalOperationError, TransientStoreError
+from reposyncd.errors import LethalOperationError, PermanentStoreError, StoreError, TransientStoreError
 from reposyncd.model import Batch, ChunkRow, NewChunk
 from reposyncd.store.process import IndexProcess
+from reposyncd.store.worker import portable
 
 
 def make(state: Path, deadline_s: float = 120) -> IndexProcess:
@@ -246,3 +248,33 @@ def test_a_released_store_is_opened_again_wherever_it_is_by_then(tmp_path: Path)
         assert process.collections() == {}
     finally:
         process.close()
+
+
+def test_what_a_file_holds_is_in_the_log_of_the_index_process_and_in_no_error(
+    process: IndexProcess, tmp_path: Path
+) -> None:
+    refused = batch(1, size=1)
+    row = replace(refused.added[0].row, symbol={"password": "hunter2"})  # type: ignore[arg-type]
+    outcome = process.apply("c-1", refused._replace(added=(NewChunk(row, "text"),)))
+    with pytest.raises(PermanentStoreError, match=r"refuses: \w+$"):
+        outcome.result()
+    log = tmp_path / "index-process.log"
+    assert "hunter2" in log.read_text()
+    process.release()
+    process.start()
+    before = log.with_name("index-process.log.old")
+    assert "hunter2" in before.read_text()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (log, before)} == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("password = hunter2"), "KeyError$"),
+        (UnicodeEncodeError("utf-8", "password = hunter2", 0, 1, "why"), "UnicodeEncodeError$"),
+        (OSError(28, "No space left on device", "/store"), "OSError: .* No space left on device: '/store'$"),
+    ],
+)
+def test_of_an_error_that_nobody_foresaw_only_what_names_no_content_is_told(error: Exception, told: str) -> None:
+    with pytest.raises(StoreError, match=f"^apply failed in the index process, whose log says more: {told}"):
+        raise portable("apply", error)
