@@ -115,12 +115,21 @@ class Machine:
         def init() -> int | None:
             assert self._nspawn
             assert self._nspawn.poll() is None, console.read_text(errors="replace")
-            found = children.read_text().split()
-            return int(found[0]) if found else None
+            for child in children.read_text().split():  # at first one that only prepares it
+                with suppress(OSError):
+                    if re.search(r"^NSpid:\t\d+\t1$", Path(f"/proc/{child}/status").read_text(), re.MULTILINE):
+                        return int(child)
+            return None
 
         until(init, f"the container has a first process; {console}")
         self._init = init() or 0
-        until(lambda: self._is_up(), "the machine is up")
+        try:
+            until(lambda: self._is_up(), "the machine is up")
+        except AssertionError as error:
+            jobs = self.try_run("systemctl", "list-jobs", "--no-pager")
+            raise AssertionError(
+                f"{error}\n{jobs.stdout}{jobs.stderr}\n{console.read_text(errors='replace')}"
+            ) from None
 
     def _is_up(self) -> bool:
         found = self.try_run("systemctl", "is-system-running")

@@ -677,9 +677,9 @@ def test_a_hint_that_raises_ends_the_reader_which_is_told_once(ear: Ear) -> None
     ear.broken = ValueError("no such thing")
     write(ear.root, {"a": ""})
     assert ear.died.wait(AMPLE_S)
-    assert ear.deaths == ["ValueError: no such thing"]
+    assert ear.deaths == ["ValueError"]
     assert open_descriptors() == before - 3  # inotify's, and the pipe by which the reader would be told to end
-    with pytest.raises(OSError, match="no such thing"):
+    with pytest.raises(OSError, match="ValueError"):
         ear.watches.settle(AMPLE_S)
     assert ear.watch("") == [errno.EBADF]
     assert ear.watches.unwatched("R") == {"": errno.EBADF}
@@ -690,7 +690,7 @@ def test_a_hint_that_raises_ends_the_reader_which_is_told_once(ear: Ear) -> None
     ear.watches.close()
     ear.watches.close()
     assert threads_that_read() == 0
-    assert ear.deaths == ["ValueError: no such thing"]
+    assert ear.deaths == ["ValueError"]
 
 
 def test_who_settles_learns_of_the_death_at_once(ear: Ear) -> None:
@@ -716,7 +716,7 @@ def test_who_settles_learns_of_the_death_at_once(ear: Ear) -> None:
     ear.release.set()
     settling.join(AMPLE_S)
     assert len(errors) == 1
-    assert "no such thing" in errors[0]
+    assert "ValueError" in errors[0]
 
 
 def test_closing_frees_everything_and_ends_the_hints(ear: Ear) -> None:

@@ -1,0 +1,256 @@
+"""Every key that can be set: its type, what is allowed, and why one would set it."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, NamedTuple
+
+from reposyncd.config.values import SECTIONS, Config
+
+_DAY_S = 86_400
+"""The longest wait that can be configured: more is a mistake in the unit, and far more is not a time any more."""
+
+
+class Key(NamedTuple):
+    """One key: its type (a tuple is one of strings), what is allowed, and why one would set it."""
+
+    section: str
+    name: str
+    type: type
+    doc: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    is_place: bool = False
+    """whether its strings are absolute paths, or begin with ~/"""
+    is_address: bool = False
+    """whether it is empty, or as `address_of` takes it"""
+
+    @property
+    def path(self) -> str:
+        """As it is written in messages."""
+        return f"{self.section}.{self.name}"
+
+    def of(self, config: Config) -> Any:
+        """Its value in a configuration."""
+        return getattr(getattr(config, self.section), self.name)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"REPOSYNCD_{self.section}__{self.name}".upper()
+
+    @property
+    def default(self) -> Any:
+        """The value where neither file nor environment names one."""
+        return getattr(SECTIONS[self.section](), self.name)
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        if self.choices:
+            return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
+        if self.is_place:
+            return 'a list of absolute paths, as in ["/srv/code", "~/src"]'
+        if self.is_address:
+            return 'an IP address with a port, as in "127.0.0.1:7464" or "[::1]:7464", or ""'
+        if self.type is tuple:
+            return 'a list of strings, as in ["a", "b"]'
+        if self.type is bool:
+            return "true or false"
+        least = "" if self.minimum is None else f" of at least {self.minimum:g}"
+        most = "" if self.maximum is None else f" and at most {self.maximum:g}"
+        return {int: "a whole number", float: "a number", str: "a string"}[self.type] + least + most
+
+    def accept(self, value: object) -> Any:
+        """The value as the key's type, from the types that TOML has. Raises ValueError if it is not allowed."""
+        if self.type is tuple:
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise ValueError
+            if self.is_place and not all(os.path.isabs(each) or each == "~" or each[:2] == "~/" for each in value):
+                raise ValueError
+            return tuple(value)
+        if self.type is bool:
+            if not isinstance(value, bool):
+                raise ValueError
+            return value
+        if isinstance(value, bool) or not isinstance(value, (int, float) if self.type is float else self.type):
+            raise ValueError
+        if isinstance(value, int | float):
+            low = -math.inf if self.minimum is None else self.minimum
+            high = math.inf if self.maximum is None else self.maximum
+            if not low <= value <= high:  # so NaN is refused too: it compares false with everything
+                raise ValueError
+        elif self.choices and value not in self.choices:
+            raise ValueError
+        elif self.is_address and value:
+            address_of(str(value))
+        return self.type(value)
+
+
+KEYS: tuple[Key, ...] = (
+    Key(
+        "index",
+        "max_file_size",
+        int,
+        "Size in bytes up to which a file is indexed; larger files are skipped.",
+        minimum=1,
+    ),
+    Key("index", "exclude", tuple, "Patterns to ignore besides git's rules: as in .gitignore, relative to the root."),
+    Key(
+        "embedding",
+        "model",
+        str,
+        '"static" is the bundled model, which knows what words mean; "hashing" only compares words and needs no memory '
+        "for a model. A change rebuilds every index.",
+        choices=("static", "hashing"),
+    ),
+    Key(
+        "lock",
+        "timeout",
+        float,
+        "Seconds to wait for a lock that another process holds on the state directory or on the Chroma store.",
+        0,
+        _DAY_S,
+    ),
+    Key(
+        "store",
+        "deadline",
+        float,
+        "Seconds that the index process may take for one operation before it is restarted and the operation repeated.",
+        1,
+        _DAY_S,
+    ),
+    Key(
+        "store",
+        "patience",
+        float,
+        "Seconds that a sync keeps trying while the disk is full or the store is locked. The service never gives up.",
+        0,
+        _DAY_S,
+    ),
+    Key("store", "idle", float, "Seconds without work after which the index process exits.", 1, _DAY_S),
+    Key("watch", "settle", float, "Seconds without further events before a change is indexed.", 0.01, 60),
+    Key(
+        "watch",
+        "max_wait",
+        float,
+        "Longest time in seconds that a change waits while further events keep coming.",
+        0.01,
+        600,
+    ),
+    Key(
+        "watch",
+        "reconcile",
+        float,
+        "Seconds between full scans, which find changes that caused no event.",
+        60,
+        _DAY_S,
+    ),
+    Key(
+        "watch",
+        "poll",
+        float,
+        "Seconds between scans of a repository that cannot be watched completely.",
+        1,
+        _DAY_S,
+    ),
+    Key(
+        "watch",
+        "forget_after",
+        float,
+        "Days of running time after which the service drops the index of a missing repository; 0 keeps it.",
+        0,
+        3650,
+    ),
+    Key(
+        "discover",
+        "roots",
+        tuple,
+        "Directories in which the service looks for git repositories; it indexes all that it finds.",
+        is_place=True,
+    ),
+    Key("discover", "depth", int, "How many levels below discover.roots it looks.", 0, 20),
+    Key(
+        "discover",
+        "exclude",
+        tuple,
+        "Directories in which it does not look: patterns as in .gitignore, relative to discover.roots.",
+    ),
+    Key("discover", "limit", int, "Number of repositories after which it stops looking.", 1, 10_000),
+    Key("discover", "interval", float, "Seconds between two searches for new repositories.", 1, _DAY_S),
+    Key(
+        "limits",
+        "nice",
+        int,
+        "CPU niceness of the service and its processes. A reload can only raise it; a lower value takes effect at the "
+        "next start, and not below the Nice= of the systemd unit.",
+        0,
+        19,
+    ),
+    Key(
+        "limits",
+        "rate",
+        float,
+        "Chunks per second that the service stores at most while it indexes a whole repository; 0 means no limit.",
+        0,
+        1_000_000,
+    ),
+    Key(
+        "limits",
+        "threads",
+        int,
+        "Threads that embedding and Chroma each use at most; 0 lets them use every core.",
+        0,
+        1024,
+    ),
+    Key("limits", "on_battery", bool, "Whether the service makes a first index while the machine runs on battery."),
+    Key(
+        "limits",
+        "memory_pressure",
+        float,
+        "A first index waits while some process lacked memory for more than this percentage of the last 10 seconds; 0 "
+        "means that it never waits.",
+        0,
+        100,
+    ),
+    Key(
+        "log",
+        "level",
+        str,
+        'Least severe messages that the service logs. "debug" adds a line for every change that was indexed.',
+        choices=("debug", "info", "warning", "error"),
+    ),
+    Key(
+        "api",
+        "listen",
+        str,
+        'Also serve the API at this TCP address; "" disables it. Clients need the token in <state>/api-token.',
+        is_address=True,
+    ),
+    Key(
+        "api",
+        "remote",
+        bool,
+        "Whether api.listen may be an address that other machines can reach. The connection is not encrypted.",
+    ),
+    Key(
+        "api",
+        "hosts",
+        tuple,
+        "Host names by which TCP clients may address the service, besides localhost and loopback addresses.",
+    ),
+)
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """(IP address, port) of api.listen, such as "127.0.0.1:7464" or "[::1]:7464". Raises ValueError if it is none."""
+    import ipaddress
+
+    host, _, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    ipaddress.ip_address(host)
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65_536):
+        raise ValueError
+    return host, int(port)
