@@ -171,8 +171,9 @@ class Daemon:
         self.engine.start()
 
     def _start_api_again(self) -> None:
-        if self._api:
-            self._api.close()
+        api, self._api = self._api, None  # there is none to be missed meanwhile
+        if api:
+            api.close()
         self._api = self._answering()
 
     def _on_api_death(self, error: BaseException) -> None:
