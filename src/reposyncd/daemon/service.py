@@ -6,46 +6,31 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 
-from reposyncd.assemble import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.api import Api
 from reposyncd.daemon.engine import PATIENCE_S, STALL_S, Engine
-from reposyncd.daemon.kept import Kept
-from reposyncd.daemon.notices import DIED, say, say_unexpected
+from reposyncd.daemon.notices import DIED, say
 from reposyncd.daemon.report import report
+from reposyncd.daemon.requests import Requests
 from reposyncd.daemon.roster import Discovery, Missing, Roots, Roster
 from reposyncd.daemon.server import GRACE_S
 from reposyncd.daemon.summary import summary
 from reposyncd.daemon.supervise import Restart, Vital
-from reposyncd.daemon.tickets import Flush, Work
+from reposyncd.daemon.tickets import Work
 from reposyncd.daemon.verifying import Verifying
 from reposyncd.errors import (
-    CorruptStoreError,
-    LethalOperationError,
-    NotFoundError,
     ReposyncError,
-    StoreError,
-    UsageError,
     described,
 )
 from reposyncd.ports import VectorIndex
-from reposyncd.search.query import search
-
-SETTLE_S = 10.0
-"""How long the watches may take to see what was before a flush. Then the trees are looked at instead."""
 
 STOP_S = 30.0
 """How long the batches that are under way may take at the end, where nobody is in a hurry."""
 
 PING_S = 2.0
 """How long the API's thread may take to come by; it takes a millisecond."""
-
-WORKERS = 4
-"""Searches and flushes that are begun at once. A search takes milliseconds, or waits for a batch."""
 
 REACH_S = 60.0
 """Between two looks at whether the socket's file is still there."""
@@ -54,7 +39,7 @@ _TROUBLES = 10
 """Deaths that status tells of: the last ones."""
 
 
-class Daemon:
+class Daemon(Requests):
     """A `ports.Service` over an engine, which is started again when it dies.
 
     `on_change` is called, from any thread, when `mend` may have something to do, and when a job begins or ends.
@@ -88,7 +73,7 @@ class Daemon:
         )
         self._engine_restart, self._api_restart = self._restarts
         self._api: Api | None = None
-        self._workers = ThreadPoolExecutor(WORKERS, "ask")
+        super().__init__()
         self._assemble()
         self._reported: dict[str, Any] = {}
         """the last report"""
@@ -231,7 +216,7 @@ class Daemon:
 
     def close(self, grace_s: float = GRACE_S) -> None:
         """Answers no more; those who are being answered have `grace_s` to read it."""
-        self._workers.shutdown(wait=False)
+        self.end_requests()
         if self._api:
             self._api.close(grace_s)
 
@@ -278,8 +263,6 @@ class Daemon:
         self._ready.set()
         self._on_change()
 
-    # ports.Service ----------------------------------------------------------------------------------------
-
     def status(self) -> dict[str, Any]:
         """What is kept, and how current it is. An engine that hangs keeps nobody from asking: it says so, and what was
         true before."""
@@ -288,7 +271,7 @@ class Daemon:
         problems += [*self._troubles, *self._discovery.problems]
         if self.engine.untidied:
             problems.append(self.engine.untidied)
-        if self.engine.has_begun and self.engine.changed.acquire(timeout=PATIENCE_S):
+        if self.engine.has_begun and self.engine.changed.acquire(timeout=PATIENCE_S if self._reported else -1):
             try:
                 self._reported = report(self.engine, self._started)
             finally:
@@ -302,126 +285,6 @@ class Daemon:
                 {**each, "state": "pending", "reason": "the engine is starting"} for each in found["repos"]
             ]
         return found
-
-    def add(self, path: str, name: str | None) -> Work:
-        """Keeps a tree from now on."""
-        return self.engine.ask(lambda: self._roster.add(path, name))
-
-    def remove(self, repo: str) -> Work:
-        """Drops the index of a repository."""
-        return self.engine.ask(lambda: self._roster.remove(repo))
-
-    def pause(self, repo: str | None) -> Work:
-        """Leaves a repository (None: all) as it is."""
-        return self.engine.ask(lambda: self._roster.set_paused(repo, True))
-
-    def resume(self, repo: str | None) -> Work:
-        """Takes it up again."""
-        return self.engine.ask(lambda: self._roster.set_paused(repo, False))
-
-    def sync(self, path: str, name: str | None, full: bool) -> Work:
-        """Looks at a whole tree, which is kept from now on."""
-        work = Work(self.engine.progress)
-
-        def ask() -> dict[str, Any]:
-            kept = self._roster.kept(path, name)
-            with self.engine.changed:
-                kept.syncs.append(work)
-                kept.read_all = kept.read_all or full
-            return {}
-
-        self.engine.ask(ask).hand_on_failure(work)
-        return work
-
-    def verify(self, repo: str | None, repair: bool) -> Work:
-        """Compares repositories with their files, one after another."""
-        return self._verifying.ask(repo, repair)
-
-    def runs(self, repo: str | None, limit: int) -> dict[str, Any]:
-        """The history, read beside whatever the engine does."""
-        with Workspace(self._config, self._environ) as workspace:
-            if repo is None and not workspace.catalog.repos():
-                return {"runs": []}
-            return {"runs": [run.to_dict(each) for each, run in workspace.history(repo, limit)]}
-
-    def flush(self, repo: str | None) -> Work:
-        """Done when every change of before is in the index."""
-        return self._asking(lambda: self._flush(repo))
-
-    def _flush(self, repo: str | None) -> Work:
-        settled = self.engine.watching.settle(SETTLE_S)
-        with self.engine.changed:
-            self.engine.check_begun()
-            kept = self._named(repo)
-            if repo is None:
-                kept = [each for each in kept if not each.repo.paused and not each.missing]
-            elif kept[0].repo.paused:
-                raise UsageError(f'"{repo}" is paused; go on with: reposyncd resume {repo}')
-            flush = Flush([each.repo.name for each in kept], self.engine.progress)
-            for each in kept:
-                if not settled:
-                    each.debounce.add("", True, time.monotonic())
-                each.flushes.append(flush)
-            self.engine.changed.notify_all()
-        return flush
-
-    def search(self, query: str, repo: str | None, limit: int) -> Work:
-        """The chunks nearest to a query, by now."""
-        return self._asking(lambda: self._search(query, repo, limit))
-
-    def _search(self, query: str, repo: str | None, limit: int) -> Work:
-        with self.engine.changed:
-            self.engine.check_begun()
-            kept = self._named(repo)
-            collections = [each.stored.collection for each in kept if each.stored.collection]
-        if not collections and any(each.stored.chunks for each in kept):
-            raise UsageError("the index is being built anew for another version or model; ask again when it is current")
-        if not collections:
-            raise UsageError("nothing is indexed yet; the first index is still to be made")
-        index = self.engine.workspace.index
-        try:
-            try:
-                hits = search(index, collections, query, limit)
-            except (CorruptStoreError, LethalOperationError):
-                raise
-            except StoreError:  # the store was replaced meanwhile
-                hits = search(index, collections, query, limit)
-        except (CorruptStoreError, LethalOperationError) as error:
-            self.engine.distrust_store()
-            raise CorruptStoreError(f"the index is damaged, and is being mended: {error}") from error
-        work = Work(self.engine.progress)
-        work.done({"hits": [asdict(hit) for hit in hits]})
-        return work
-
-    def _named(self, repo: str | None) -> list[Kept]:
-        """Those meant by a name or a root; all for None. Under the engine's lock. Raises NotFoundError."""
-        kept = [each for each in self.engine.kept.values() if repo in (None, each.repo.name, each.repo.root)]
-        if repo is not None and not kept:
-            names = ", ".join(sorted(self.engine.kept)) or "none"
-            raise NotFoundError(f'there is no repository "{repo}"; there is: {names}')
-        return kept
-
-    def _asking(self, ask: Callable[[], Work]) -> Work:
-        """The work that `ask` returns, which takes seconds to do so; in a thread of its own."""
-        work = Work(self.engine.progress)
-
-        def run() -> None:
-            if not work.is_wanted:
-                work.fail(ReposyncError("nobody waits for it any more"))
-                return
-            try:
-                work.end_as(ask())
-            except ReposyncError as error:
-                work.fail(error)
-            except Exception as error:
-                say_unexpected("a request", error)
-                work.fail(ReposyncError("internal error; the log says more"))
-
-        try:
-            self._workers.submit(run)
-        except RuntimeError:  # it was shut down
-            work.fail(ReposyncError("the service is stopping"))
-        return work
 
 
 class _Reach:

@@ -1,0 +1,170 @@
+"""What others ask of the service, handed to whatever engine there is by now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+from reposyncd.assemble import Workspace
+from reposyncd.config import Config
+from reposyncd.daemon.engine import Engine
+from reposyncd.daemon.kept import Kept
+from reposyncd.daemon.notices import say_unexpected
+from reposyncd.daemon.roster import Roster
+from reposyncd.daemon.tickets import Flush, Work
+from reposyncd.daemon.verifying import Verifying
+from reposyncd.errors import (
+    CorruptStoreError,
+    LethalOperationError,
+    NotFoundError,
+    ReposyncError,
+    StoreError,
+    UsageError,
+)
+from reposyncd.search.query import search
+
+SETTLE_S = 10.0
+"""How long the watches may take to see what was before a flush. Then the trees are looked at instead."""
+
+WORKERS = 4
+"""Searches and flushes that are begun at once. A search takes milliseconds, or waits for a batch."""
+
+
+class Requests:
+    """A `ports.Service`, but for `status`. What it is a part of assembles an engine, and another when that has died."""
+
+    engine: Engine
+    _roster: Roster
+    _verifying: Verifying
+    _config: Config
+    _environ: Mapping[str, str]
+
+    def __init__(self) -> None:
+        self._workers = ThreadPoolExecutor(WORKERS, "ask")
+
+    def end_requests(self) -> None:
+        """Nothing is begun any more."""
+        self._workers.shutdown(wait=False)
+
+    def add(self, path: str, name: str | None) -> Work:
+        """Keeps a tree from now on."""
+        return self.engine.ask(lambda: self._roster.add(path, name))
+
+    def remove(self, repo: str) -> Work:
+        """Drops the index of a repository."""
+        return self.engine.ask(lambda: self._roster.remove(repo))
+
+    def pause(self, repo: str | None) -> Work:
+        """Leaves a repository (None: all) as it is."""
+        return self.engine.ask(lambda: self._roster.set_paused(repo, True))
+
+    def resume(self, repo: str | None) -> Work:
+        """Takes it up again."""
+        return self.engine.ask(lambda: self._roster.set_paused(repo, False))
+
+    def sync(self, path: str, name: str | None, full: bool) -> Work:
+        """Looks at a whole tree, which is kept from now on."""
+        work = Work(self.engine.progress)
+
+        def ask() -> dict[str, Any]:
+            kept = self._roster.kept(path, name)
+            with self.engine.changed:
+                kept.syncs.append(work)
+                kept.read_all = kept.read_all or full
+            return {}
+
+        self.engine.ask(ask).hand_on_failure(work)
+        return work
+
+    def verify(self, repo: str | None, repair: bool) -> Work:
+        """Compares repositories with their files, one after another."""
+        return self._verifying.ask(repo, repair)
+
+    def runs(self, repo: str | None, limit: int) -> dict[str, Any]:
+        """The history, read beside whatever the engine does."""
+        with Workspace(self._config, self._environ) as workspace:
+            if repo is None and not workspace.catalog.repos():
+                return {"runs": []}
+            return {"runs": [run.to_dict(each) for each, run in workspace.history(repo, limit)]}
+
+    def flush(self, repo: str | None) -> Work:
+        """Done when every change of before is in the index."""
+        return self._asking(lambda: self._flush(repo))
+
+    def _flush(self, repo: str | None) -> Work:
+        settled = self.engine.watching.settle(SETTLE_S)
+        with self.engine.changed:
+            self.engine.check_begun()
+            kept = self._named(repo)
+            if repo is None:
+                kept = [each for each in kept if not each.repo.paused and not each.missing]
+            elif kept[0].repo.paused:
+                raise UsageError(f'"{repo}" is paused; go on with: reposyncd resume {repo}')
+            flush = Flush([each.repo.name for each in kept], self.engine.progress)
+            for each in kept:
+                if not settled:
+                    each.debounce.add("", True, time.monotonic())
+                each.flushes.append(flush)
+            self.engine.changed.notify_all()
+        return flush
+
+    def search(self, query: str, repo: str | None, limit: int) -> Work:
+        """The chunks nearest to a query, by now."""
+        return self._asking(lambda: self._search(query, repo, limit))
+
+    def _search(self, query: str, repo: str | None, limit: int) -> Work:
+        with self.engine.changed:
+            self.engine.check_begun()
+            kept = self._named(repo)
+            collections = [each.stored.collection for each in kept if each.stored.collection]
+        if not collections and any(each.stored.chunks for each in kept):
+            raise UsageError("the index is being built anew for another version or model; ask again when it is current")
+        if not collections:
+            raise UsageError("nothing is indexed yet; the first index is still to be made")
+        index = self.engine.workspace.index
+        try:
+            try:
+                hits = search(index, collections, query, limit)
+            except (CorruptStoreError, LethalOperationError):
+                raise
+            except StoreError:  # the store was replaced meanwhile
+                hits = search(index, collections, query, limit)
+        except (CorruptStoreError, LethalOperationError) as error:
+            self.engine.distrust_store()
+            raise CorruptStoreError(f"the index is damaged, and is being mended: {error}") from error
+        work = Work(self.engine.progress)
+        work.done({"hits": [asdict(hit) for hit in hits]})
+        return work
+
+    def _named(self, repo: str | None) -> list[Kept]:
+        """Those meant by a name or a root; all for None. Under the engine's lock. Raises NotFoundError."""
+        kept = [each for each in self.engine.kept.values() if repo in (None, each.repo.name, each.repo.root)]
+        if repo is not None and not kept:
+            names = ", ".join(sorted(self.engine.kept)) or "none"
+            raise NotFoundError(f'there is no repository "{repo}"; there is: {names}')
+        return kept
+
+    def _asking(self, ask: Callable[[], Work]) -> Work:
+        """The work that `ask` returns, which takes seconds to do so; in a thread of its own."""
+        work = Work(self.engine.progress)
+
+        def run() -> None:
+            if not work.is_wanted:
+                work.fail(ReposyncError("nobody waits for it any more"))
+                return
+            try:
+                work.end_as(ask())
+            except ReposyncError as error:
+                work.fail(error)
+            except Exception as error:
+                say_unexpected("a request", error)
+                work.fail(ReposyncError("internal error; the log says more"))
+
+        try:
+            self._workers.submit(run)
+        except RuntimeError:  # it was shut down
+            work.fail(ReposyncError("the service is stopping"))
+        return work
