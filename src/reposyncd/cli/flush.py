@@ -56,8 +56,9 @@ def _print(result: dict[str, Any], unfinished: dict[str, Any] | None, timeout_s:
 
         click.echo(json.dumps(result))
         return
+    what = "every change is in the index" + (", but for what cannot be read" if result["errors"] else "")
     for name in result["repos"]:
-        click.echo(f"{name}: every change is in the index")
+        click.echo(f"{name}: {what}")
     for error in result["errors"][:_ERRORS_SHOWN]:
         click.echo(f"  not indexed: {printable(error['path'])}: {printable(error['error'])}", err=True)
     if len(result["errors"]) > _ERRORS_SHOWN:

@@ -37,7 +37,8 @@ def overview(report: dict[str, Any], now: float) -> list[Line]:
     lines = [Line(_daemon(report))]
     lines += _table(report["repos"], now)
     if not report["repos"] and report["store"]["healthy"]:
-        lines.append(Line("nothing is indexed yet; index a directory with: reposyncd sync PATH"))
+        command = "repo add" if report["daemon"]["running"] else "sync"
+        lines.append(Line(f"nothing is indexed yet; index a directory with: reposyncd {command} PATH"))
     lines += [Line(f"  {text}") for text in troubles(report, now)]
     return lines
 

@@ -172,7 +172,7 @@ class Daemon(Requests):
 
     def _tell_death(self, what: str, error: BaseException | str) -> None:
         """From any thread."""
-        why = error if isinstance(error, str) else described(error)
+        why = str(error) if isinstance(error, str | ReposyncError) else described(error)
         say(DIED, what=what, reason=why)
         at = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._now_ns() / 1e9))
         self._troubles.append(f"{what} died on {at}, and is started again by itself: {why}")
