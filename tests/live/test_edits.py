@@ -229,14 +229,31 @@ def test_an_ignore_file_that_changes_takes_files_out_and_in(lab: Live) -> None:
     assert "z/f.txt" in lab.paths()
 
 
-def test_ignored_directories_are_not_watched_and_what_happens_in_them_costs_nothing(lab: Live) -> None:
+def test_ignored_directories_are_not_watched_and_what_happens_in_them_costs_nothing(
+    lab: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.write({".gitignore": "node_modules/\n"})
     lab.flush()
+    lab.write({"node_modules/p0/index.js": "x\n"})  # the directory itself is made in one that is watched
+    lab.flush()
     watched = lab.status()["watch"]["directories"]
+    hints: list[str] = []
+    assert lab.daemon
+    watches = lab.daemon.engine.watching._watches
+    assert watches
+    on_hint = watches._on_hint
+
+    def heard(root: str, path: str, recursive: bool) -> None:
+        hints.append(path)
+        on_hint(root, path, recursive)
+
+    monkeypatch.setattr(watches, "_on_hint", heard)
     lab.write({f"node_modules/p{number}/index.js": "x\n" for number in range(200)})
     lab.flush()
-    assert lab.status()["watch"]["directories"] == watched
-    assert lab.status()["pending"] == 0
+    assert (hints, lab.status()["watch"]["directories"]) == ([], watched)
+    lab.write({"heard.py": "one = 1\n"})
+    lab.flush()
+    assert hints
     lab.assert_current()
 
 

@@ -139,24 +139,39 @@ def test_a_new_configuration_is_taken_up_and_a_bad_one_refused(lab: StoreLab, sy
     assert '"event": "refused"' in said and "line 2: index.exclude is 5" in said
 
 
+def polling(pid: int) -> list[int]:
+    """Threads of the process, but for the main one, that wait for one file descriptor (proc(5), wchan and syscall)."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        _, *arguments = (thread / "syscall").read_text().split()
+        if "poll_schedule" in (thread / "wchan").read_text() and int(arguments[1], 16) == 1 and int(thread.name) != pid:
+            found.append(int(thread.name))
+    return found
+
+
 @pytest.mark.parametrize(
     ("part", "number", "calls"),
     [
         ("the engine", 1, "restart_syscall,futex"),
         ("the watcher", 2, "restart_syscall,poll"),
         ("the API", 3, "epoll_wait"),
+        ("the index process", -1, "restart_syscall,poll"),
     ],
 )
 def test_the_watchdog_is_fed_until_one_thread_hangs(
     lab: StoreLab, systemd: Systemd, part: str, number: int, calls: str
 ) -> None:
-    """`number` of the thread, in the order in which they begin, and what it waits in."""
+    """`number` of the thread, in the order in which they begin, and what it waits in. The one that looks after the
+    index process is told by that: it is there only when that is."""
     if os.geteuid() != 0:
         pytest.skip("only root may trace a process that is not its child")
     lab.variables |= {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "2000000"}
     with daemon(lab) as (client, process):
-        thread = sorted(map(int, os.listdir(f"/proc/{process.pid}/task")))[number]
+        threads = sorted(map(int, os.listdir(f"/proc/{process.pid}/task")))
         client.request("POST", "/v1/sync", {"path": str(lab.root), "name": "lab"})
+        if part == "the index process":
+            until(lambda: len(polling(process.pid)) == 1, "one thread looks after it")
+            threads = polling(process.pid)
         systemd.wait_for("WATCHDOG=1")
         systemd.wait_for("WATCHDOG=1")
         said: list[str] = []
@@ -166,7 +181,7 @@ def test_the_watchdog_is_fed_until_one_thread_hangs(
             said.extend(process.stderr)
 
         threading.Thread(target=read, daemon=True).start()
-        with hung(thread, calls):
+        with hung(threads[number], calls):
             lab.write({"d1/f1.txt": "a change, which wakes it\n"})
             until(lambda: any('"event": "stalled"' in line for line in said), "the hang is in the log")
             systemd.drain()
@@ -214,11 +229,11 @@ def test_a_stop_in_the_middle_of_a_first_index_is_not_waited_for_and_nothing_is_
 
 
 def test_a_daemon_that_finds_another_says_so_with_its_own_exit_code(lab: StoreLab) -> None:
-    with daemon(lab):
+    with daemon(lab) as (_, first):
         lab.variables["REPOSYNCD_LOCK__TIMEOUT"] = "0"
         second = lab.run("daemon")
         assert second.returncode == 75
-        assert "reposyncd" in second.stderr
+        assert f"another reposyncd daemon (process {first.pid})" in second.stderr
 
 
 def test_a_bad_configuration_keeps_it_from_starting(lab: StoreLab) -> None:

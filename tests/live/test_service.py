@@ -292,7 +292,7 @@ def texts(lab: Live, name: str) -> list[str]:
         ]
 
 
-def test_while_git_is_at_work_a_change_is_taken_up_later_and_never_too_late(tmp_path: Path) -> None:
+def test_while_git_is_at_work_a_change_is_never_taken_up_too_late(tmp_path: Path) -> None:
     lab = live(tmp_path, REPOSYNCD_WATCH__SETTLE="0.05", REPOSYNCD_WATCH__MAX_WAIT="0.2")
     subprocess.run(["git", "init", "-q", str(lab.root)], check=True)
     lab.write({"a.py": "one = 1\n"})
