@@ -121,13 +121,15 @@ class Workspace:
 
     def abandon(self) -> None:
         """Ends the index process at once, whatever it is doing; what it was asked fails. From any thread."""
-        if self._index:
-            self._index.abandon()
+        index = self._index  # another thread may replace it meanwhile
+        if index:
+            index.abandon()
 
     @property
     def index_stalled_s(self) -> float:
         """For how long nobody has looked after what the index process was asked; 0 if it was asked nothing."""
-        return self._index.stalled_s if self._index else 0.0
+        index = self._index  # another thread may replace it meanwhile
+        return index.stalled_s if index else 0.0
 
     @property
     def index(self) -> VectorIndex:

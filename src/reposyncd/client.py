@@ -138,13 +138,20 @@ class Client:
 def running(path: str) -> bool:
     """Whether somebody answers at the socket, or would if there were fewer callers. Raises ReposyncError if it cannot
     be told."""
+    return listener(path) is not None
+
+
+def listener(path: str) -> int | None:
+    """The process that made the socket; 0 if it cannot be told which, as in another container or where it has too many
+    callers; None if nobody answers. Raises ReposyncError if that cannot be told."""
     try:
-        connect(path).close()
+        connection = connect(path)
     except OverloadedError:
-        return True
+        return 0
     except DaemonNotRunningError:
-        return False
-    return True
+        return None
+    with connection:
+        return _peer(connection)[0]
 
 
 def connect(path: str) -> Socket:
@@ -200,12 +207,18 @@ def addressed(path: str) -> Iterator[str]:
 
 def peer_uid(connection: Socket) -> int:
     """Whose process is at the other end: who connected, or who made the socket that was connected to (unix(7))."""
+    return _peer(connection)[1]
+
+
+def _peer(connection: Socket) -> tuple[int, int]:
+    """(process, user)"""
     import socket
     import struct
 
     layout = struct.Struct("iII")  # struct ucred: pid, uid, gid
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size)
-    return int(layout.unpack(credentials)[1])
+    pid, uid, _ = layout.unpack(credentials)
+    return int(pid), int(uid)
 
 
 def quote(text: str) -> str:

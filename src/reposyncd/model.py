@@ -190,9 +190,11 @@ class Scope(NamedTuple):
     def __or__(self, other: Scope) -> Scope:
         return Scope(self.flat | other.flat, self.trees | other.trees)
 
-    def covers(self, path: str) -> bool:
-        """Whether a look at it finds out how it is with this file or directory."""
-        return not self.flat.isdisjoint((path, path.rpartition("/")[0])) or is_below(path, self.trees)
+    def covers(self, error: FileError) -> bool:
+        """Whether a look at it finds out whether that is so by now."""
+        # A look at a directory opens the files in it, and not the directories.
+        seen_from = error.path if isinstance(error, DirectoryError) else error.path.rpartition("/")[0]
+        return seen_from in self.flat or is_below(error.path, self.trees)
 
     def without_overlaps(self) -> Scope:
         """The same part, with nothing named that lies below one of the trees."""
@@ -244,6 +246,11 @@ class FileError:
 
     path: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryError(FileError):
+    """A directory that could not be listed, or an entry of which not even the kind is known."""
 
 
 @dataclass(frozen=True, slots=True)

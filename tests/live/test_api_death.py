@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from reposyncd.client import Client
+from reposyncd.daemon.service import REACH_S
 from reposyncd.errors import ReposyncError
-from tests.live.service import live, result_of, until
+from tests.live.service import live, until
 
 
 def test_an_api_that_dies_is_seen_and_started_again(tmp_path: Path) -> None:
@@ -29,7 +30,8 @@ def test_an_api_that_dies_is_seen_and_started_again(tmp_path: Path) -> None:
         api = daemon._api
         assert api
         api._server._loop.call_soon_threadsafe(die)
-        until(lambda: not is_well(), "the API is dead")
+        until(lambda: not api.ping(1.0), "the API is dead")
+        assert is_well()  # it will be started again; the watchdog is no help
         until(lambda: daemon.mend(time.monotonic()) is None and is_well(), "there is another")
         problems = client.request("GET", "/v1/status")["daemon"]["problems"]
         assert any(each.startswith("the API died on ") for each in problems)
@@ -45,7 +47,7 @@ def test_an_api_whose_socket_somebody_deleted_listens_anew(tmp_path: Path, lost:
     socket = Path(lab.config().socket)
     client = Client(str(socket))
     with lab.running() as daemon:
-        daemon.check_reach()
+        daemon.check_reach(time.monotonic(), at_once=True)
         assert daemon.mend(time.monotonic()) is None and not daemon.status()["daemon"]["problems"]
         if lost == "directory":
             shutil.rmtree(socket.parent)
@@ -56,7 +58,7 @@ def test_an_api_whose_socket_somebody_deleted_listens_anew(tmp_path: Path, lost:
             with pytest.raises(ReposyncError):
                 client.request("GET", "/v1/status")
             socket.unlink()
-        result_of(daemon.reconfigure(lab.config()))  # a reload has it look at once
+        daemon.check_reach(time.monotonic() + REACH_S)
         until(lambda: daemon.mend(time.monotonic()) is None and socket.exists(), "it listens again")
         [problem] = client.request("GET", "/v1/status")["daemon"]["problems"]
         assert "was deleted or replaced" in problem

@@ -24,6 +24,7 @@ from reposyncd.daemon.notices import EVENTS_LOST, say
 from reposyncd.daemon.systemd import Notifier
 from reposyncd.daemon.watching import Watching
 from reposyncd.errors import OverloadedError, UsageError
+from reposyncd.store.locks import state_lock
 from reposyncd.sync.reconcile import Reconciler
 from reposyncd.tree import read
 from reposyncd.tree.inotify import Inotify
@@ -147,6 +148,25 @@ def test_while_a_new_engine_opens_the_state_nothing_is_called_current(
         finally:
             may_begin.set()
         until(lambda: lab.status()["state"] == "current", "it has begun")
+        lab.assert_current()
+
+
+def test_an_engine_that_follows_a_dead_one_waits_for_who_has_taken_the_state_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = live(tmp_path, REPOSYNCD_LOCK__TIMEOUT="0")
+    lab.write({"a.py": "one = 1\n"})
+    with lab.running() as daemon:
+        kill(daemon.engine, monkeypatch)
+        until(lambda: daemon.has_ended, "the engine is dead")
+        with state_lock(str(lab.state), 0):
+            daemon.mend(time.monotonic())
+            daemon.mend(time.monotonic() + 60)
+            until(lambda: daemon.waits_for_lock, "it waits")
+            lab.write({"a.py": "one = 11\n"})
+        until(lambda: not daemon.waits_for_lock, "it does not wait any more")
+        until(lambda: lab.status()["state"] == "current", "it has begun")
+        assert not daemon.has_ended
         lab.assert_current()
 
 

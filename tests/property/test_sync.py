@@ -84,6 +84,8 @@ class Machine(Edits):
         super().__init__()
         self.place = Path(tempfile.mkdtemp())
         (self.place / "tree").mkdir()
+        # Never empty: an empty root is taken for an unmounted one when the manifest, which knew it, is lost.
+        (self.place / "tree" / "always.txt").write_text("this stays\n")
         self.lab = Lab(self.place / "tree", self.place / "state")
         self.synced = False
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from reposyncd.client import STATE_HEADER, Client, connect, running
+from reposyncd.client import STATE_HEADER, Client, connect, listener, running
 from reposyncd.daemon.api import ASKING, Api
 from reposyncd.daemon.fields import values_of
 from reposyncd.daemon.ledger import KEPT_S, Ledger
@@ -38,7 +38,7 @@ from reposyncd.errors import (
     TransientStoreError,
     UsageError,
 )
-from tests.live.service import until
+from tests.live.service import HANGS_S, until
 from tests.served import Shelf, Work
 
 LONG_S = 60.0
@@ -864,3 +864,16 @@ def test_the_state_directory_is_known_by_the_name_that_the_service_was_given_wit
         monkeypatch.delattr("os.path.realpath")
         for name in ("link", ""):
             assert Client(path, str(tmp_path / name)).request("GET", "/v1/status")["version"] == "1.2.3"
+
+
+def test_who_listens_is_told_by_its_process_and_nothing_of_an_api_that_was_closed_is_left(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    assert listener(path) is None
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with Api(Shelf(), path, state_dir=str(tmp_path)) as api:
+            assert listener(path) == os.getpid()
+            assert api.ping(HANGS_S)
+        assert not api.ping(0.1)
+    assert listener(path) is None
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -9,7 +9,7 @@ import pytest
 
 from reposyncd.daemon.chronicle import PATHS_AT_MOST, Chronicle
 from reposyncd.daemon.kept import Coverage, Kept
-from reposyncd.model import WHOLE, ChunkCounts, FileCounts, RootIdentity, Scope, SyncResult
+from reposyncd.model import WHOLE, ChunkCounts, FileCounts, FileError, RootIdentity, Scope, SyncResult
 from reposyncd.store.catalog import Incident, Repo
 from reposyncd.sync.debounce import Debounce
 
@@ -90,13 +90,14 @@ def test_a_file_that_cannot_be_read_is_named_when_it_is_news_and_of_many_only_so
 ) -> None:
     chronicle.synced(kept, WHOLE, result(), None)
     told(caplog)
-    kept.unindexed = {"a.py": "I/O error"}
+    kept.unindexed = {"a.py": FileError("a.py", "I/O error")}
     for _ in range(2):
         chronicle.synced(kept, WHOLE, result(), None)
     assert told(caplog) == [("not_indexed", "I/O error")]
     kept.unindexed = {}
     chronicle.synced(kept, WHOLE, result(), None)
-    kept.unindexed = {f"{number}.py": "I/O error" for number in range(PATHS_AT_MOST + 5)}
+    names = [f"{number}.py" for number in range(PATHS_AT_MOST + 5)]
+    kept.unindexed = {name: FileError(name, "I/O error") for name in names}
     chronicle.synced(kept, WHOLE, result(), None)
     lines = [vars(each)["fields"]["path"] for each in caplog.records]
     assert len(lines) == PATHS_AT_MOST + 1 and lines[-1] == "5 more files"

@@ -59,6 +59,21 @@ def test_it_is_fed_only_while_every_part_is_well(rounds: list[list[bool]]) -> No
     assert fed == expected
 
 
+def test_what_stalls_for_a_moment_costs_no_feed() -> None:
+    part, fed = Part(), list[float]()
+    watchdog = Watchdog([part.vital("a part")], lambda: fed.append(now), 120.0)
+    now = 0.0
+    watchdog.look(now)
+    now, part.is_well = 60.0, False
+    watchdog.look(now)
+    part.is_well = True
+    due = watchdog.due(now)
+    assert due is not None and due <= 62.0
+    now = due
+    watchdog.look(now)
+    assert fed == [0.0, due]
+
+
 def test_what_dies_is_started_again_ever_later_and_given_up_when_it_dies_too_often() -> None:
     deaths = Deaths()
     now, waits = 0.0, []

@@ -67,14 +67,14 @@ class Chronicle:
                 deleted=result.chunks.deleted,
                 duration_s=result.duration_s,
             )
-        told, errors = self._unindexed.get(root, {}), kept.unindexed
+        told, errors = self._unindexed.get(root, {}), {path: each.error for path, each in kept.unindexed.items()}
         news = [path for path in errors if told.get(path) != errors[path]]
         for path in news[:PATHS_AT_MOST]:
             say(NOT_INDEXED, repo=name, path=path, run=run, reason=errors[path])
         if len(news) > PATHS_AT_MOST:
             more = f"{len(news) - PATHS_AT_MOST:,} more files"
             say(NOT_INDEXED, repo=name, path=more, run=run, reason="see reposyncd status --json")
-        self._unindexed[root] = dict(errors)
+        self._unindexed[root] = errors
 
     def incidents(self, incidents: Sequence[Incident]) -> None:
         """What is on record as found damaged, in order."""

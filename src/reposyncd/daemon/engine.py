@@ -13,13 +13,13 @@ from functools import partial
 from typing import Any
 
 from reposyncd.assemble import Workspace
-from reposyncd.client import running as is_answered
+from reposyncd.client import listener
 from reposyncd.config import Config
 from reposyncd.daemon.chronicle import Chronicle
 from reposyncd.daemon.gentle import Bulk, Sleep
 from reposyncd.daemon.inbox import Command, Inbox
 from reposyncd.daemon.jobs import RETRY_S, Jobs
-from reposyncd.daemon.kept import Kept
+from reposyncd.daemon.kept import Kept, Stored
 from reposyncd.daemon.notices import EVENTS_LOST, LOCKED, say, say_unexpected
 from reposyncd.daemon.schedule import Bring, Errand, Schedule, Tidy, Wait
 from reposyncd.daemon.tickets import Work
@@ -30,6 +30,7 @@ from reposyncd.errors import (
     InterruptedSyncError,
     OverloadedError,
     ReposyncError,
+    StoreError,
     described,
 )
 from reposyncd.model import Progress
@@ -301,21 +302,22 @@ class Engine(threading.Thread):
     def _lock(self, locked: ExitStack) -> bool:
         """Takes the state's lock. Waits without end for a sync or a verify that has it, and gives up for another
         service, after `lock.timeout`. False: it was told to stop before."""
-        began, place = time.monotonic(), self.config.state_dir
+        began, place, is_told = time.monotonic(), self.config.state_dir, False
         while not self._stopping:
             self.beat()
             try:
                 locked.enter_context(self.workspace.state_lock(LOCK_LOOK_S))
             except BusyError:
-                if time.monotonic() < began + self.config.lock.timeout:
-                    continue
-                who = f"process {holder(os.path.join(place, STATE_LOCK))}"
-                if is_answered(self.config.socket):
-                    raise BusyError(f"another reposyncd daemon ({who}) keeps {place}; stop it first") from None
-                if not self.waits_for_lock:
-                    say(LOCKED, reason=f"{who} is writing to {place}")
+                who = f"process {holder(os.path.join(place, STATE_LOCK)) or 'unknown'}"
                 self.waits_for_lock = f"{who} is writing to {place}"
                 self.on_change()
+                if time.monotonic() < began + self.config.lock.timeout:
+                    continue
+                if listener(self.config.socket) not in (None, os.getpid()):  # its own, of before the engine died
+                    raise BusyError(f"another reposyncd daemon ({who}) keeps {place}; stop it first") from None
+                if not is_told:
+                    say(LOCKED, reason=self.waits_for_lock)
+                is_told = True
             else:
                 self.waits_for_lock = ""
                 return True
@@ -436,6 +438,7 @@ class Engine(threading.Thread):
         now = time.monotonic()
         for kept in self.kept.values():
             if changed and kept.sync:
+                kept.read_all = kept.read_all or not kept.sync.trusts
                 kept.sync.end(InterruptedSyncError("the configuration was changed; it goes on from there"))
                 kept.sync = None
             with self.changed:
@@ -445,7 +448,9 @@ class Engine(threading.Thread):
                     if changed:
                         kept.ready, kept.behind = False, True
             if changed:  # one of another model is no longer searched
-                kept.stored = self._jobs.stored(kept, thorough=False)
+                kept.stored = Stored()
+                with suppress(StoreError):  # the next job meets it too, and deals with it
+                    kept.stored = self._jobs.stored(kept, thorough=False)
         return {"changed": changed}
 
     # All repos --------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import random
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,7 @@ class Jobs:
             kept.running, kept.progress, kept.trouble = None, None, ""
             self._engine.chronicle.state(kept)
             if error is None:
-                unindexed = [{"path": path, "error": why} for path, why in kept.unindexed.items()]
+                unindexed = [asdict(each) for each in kept.unindexed.values()]
                 for flush in flushes:
                     flush.is_current(kept.repo.name, unindexed)
                 for work in syncs:
@@ -169,7 +170,7 @@ class Jobs:
             on_progress=on_progress,
             should_stop=partial(self._should_stop_bulk if is_bulk else self._should_stop, kept),
             tidies=False,
-            pace=self._pace if is_bulk else lambda chunks: None,
+            pace=partial(self._pace, kept) if is_bulk else lambda chunks: None,
         )
 
     def _find(self, kept: Kept) -> Repo:
@@ -205,10 +206,10 @@ class Jobs:
                 if other.is_small or other is not kept
             )
 
-    def _pace(self, chunks: int) -> None:
+    def _pace(self, kept: Kept, chunks: int) -> None:
+        """Waits as long as `limits.rate` has it, or until the job is to make way."""
         until = time.monotonic() + self._rate.delay_s(chunks, time.monotonic())
-        while (left := until - time.monotonic()) > 0 and not self._engine.is_stopping:
-            self._engine.beat()
+        while (left := until - time.monotonic()) > 0 and not self._should_stop_bulk(kept):
             time.sleep(min(left, LOOK_S))
 
     def _after(
@@ -229,8 +230,7 @@ class Jobs:
             if error is None:
                 kept.failure, kept.missing = "", False
                 if result is not None:
-                    errors = {each.path: each.error for each in result.errors}
-                    kept.note_unindexed(scope, errors, now, watch.reconcile)
+                    kept.note_unindexed(scope, result.errors, now, watch.reconcile)
                 if scope:
                     kept.synced_at = self._engine.now_ns() / 1e9
                     self._engine.dirty_store = self._engine.dirty_store or (result is not None and not result.is_empty)

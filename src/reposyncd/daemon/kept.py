@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from reposyncd.daemon.tickets import Flush, Work
-from reposyncd.model import WHOLE, Progress, Scope, SyncResult
+from reposyncd.model import WHOLE, FileError, Progress, Scope, SyncResult
 from reposyncd.store.catalog import Repo
 from reposyncd.sync.debounce import Debounce
 from reposyncd.sync.upkeep import Sync
@@ -92,8 +92,8 @@ class Kept:
     """until when `repo.missing_s` has been counted"""
     coverage: Coverage = field(default_factory=Coverage)
     stored: Stored = field(default_factory=Stored)
-    unindexed: dict[str, str] = field(default_factory=dict)
-    """files and directories that could not be read when they were last looked at, and why"""
+    unindexed: dict[str, FileError] = field(default_factory=dict)
+    """by path: files and directories that could not be read when they were last looked at"""
     retry: Debounce = field(default_factory=lambda: Debounce(RETRY_FIRST_S, RETRY_FIRST_S))
     """where those are: looked at again by itself, ever later"""
     retry_s: float = 0.0
@@ -149,16 +149,20 @@ class Kept:
         for each in (self.debounce, self.later, self.retry):
             each.take_all()
 
-    def note_unindexed(self, scope: Scope, errors: Mapping[str, str], now: float, at_most_s: float) -> None:
+    def note_unindexed(self, scope: Scope, errors: Iterable[FileError], now: float, at_most_s: float) -> None:
         """What could not be read of the scope that was looked at. It is tried again after `at_most_s` at the latest."""
-        elsewhere = {path: why for path, why in self.unindexed.items() if not scope.covers(path)}
-        is_news = bool(errors.keys() - self.unindexed.keys())
-        self.unindexed = {**elsewhere, **errors}
+        elsewhere = {path: each for path, each in self.unindexed.items() if not scope.covers(each)}
+        found = {each.path: each for each in errors}
+        was_tried, is_news = len(elsewhere) < len(self.unindexed), bool(found.keys() - self.unindexed.keys())
+        self.unindexed = {**elsewhere, **found}
         if not self.unindexed:
             self.retry.take_all()
             self.retry_s = 0.0
         elif is_news or len(self.retry) == 0:
-            self.retry_s = RETRY_FIRST_S if is_news else min(max(RETRY_FIRST_S, 2 * self.retry_s), at_most_s)
+            if is_news:
+                self.retry_s = RETRY_FIRST_S
+            elif was_tried:
+                self.retry_s = min(2 * self.retry_s, at_most_s)
             self.retry.take_all()
             self.retry.reconfigure(self.retry_s, self.retry_s)
             # Which of them are files and which are directories is not known by now.

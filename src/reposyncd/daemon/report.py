@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import asdict
 from typing import Any
 
 from reposyncd import __version__
@@ -81,7 +82,7 @@ def _repo(engine: Engine, kept: Kept) -> dict[str, Any]:
         "synced_at": kept.synced_at,
         "watch": kept.coverage._replace(directories=engine.watching.count(kept.repo.root))._asdict(),
         "quarantined": list(kept.stored.quarantined),
-        "errors": [{"path": path, "error": why} for path, why in sorted(kept.unindexed.items())],
+        "errors": [asdict(each) for _, each in sorted(kept.unindexed.items())],
     }
 
 

@@ -124,14 +124,14 @@ class Requests:
             raise UsageError("the index is being built anew for another version or model; ask again when it is current")
         if not collections:
             raise UsageError("nothing is indexed yet; the first index is still to be made")
-        index = self.engine.workspace.index
+        workspace = self.engine.workspace
         try:
             try:
-                hits = search(index, collections, query, limit)
+                hits = search(workspace.index, collections, query, limit)
             except (CorruptStoreError, LethalOperationError):
                 raise
-            except StoreError:  # the store was replaced meanwhile
-                hits = search(index, collections, query, limit)
+            except StoreError:  # the store was replaced meanwhile, or the index process by a reload
+                hits = search(workspace.index, collections, query, limit)
         except (CorruptStoreError, LethalOperationError) as error:
             self.engine.distrust_store()
             raise CorruptStoreError(f"the index is damaged, and is being mended: {error}") from error

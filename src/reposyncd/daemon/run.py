@@ -133,7 +133,7 @@ class _Process:
     def _attend(self) -> signal.Signals | None:
         """Waits for something to do, and does it; or the signal that ends it."""
         now = time.monotonic()
-        moments = [self._daemon.mend(now), self._watchdog.due(now), self._log.next_due]
+        moments = [self._daemon.check_reach(now), self._daemon.mend(now), self._watchdog.due(now), self._log.next_due]
         if self._systemd.is_wanted and (due := self._tell(now)):
             moments.append(due)
         if self._reload:
@@ -192,6 +192,7 @@ class _Process:
             lower_priority(config.limits.nice)
             say(RELOADED, reason=_difference(self._config, config))
             self._config = config
+        self._daemon.check_reach(time.monotonic(), at_once=True)  # who misses the socket may have asked for that
         self._systemd.ready()
 
     # The end ----------------------------------------------------------------------------------------------

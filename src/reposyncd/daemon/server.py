@@ -105,9 +105,18 @@ class Server:
     def listen_also(self, listening: socket.socket | None) -> None:
         """At this socket too from now on, in place of the last such; None: at none. From another thread. Raises
         ReposyncError if the thread does not come by."""
+        coroutine = self._listen_also(listening)
         try:
-            asyncio.run_coroutine_threadsafe(self._listen_also(listening), self._loop).result(_ALSO_S)
-        except (RuntimeError, TimeoutError) as error:
+            asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError as error:  # the loop is closed
+            coroutine.close()
+            if listening:
+                listening.close()
+            raise ReposyncError("the API's thread does not answer") from error
+        try:
+            asked.result(_ALSO_S)
+        except TimeoutError as error:
+            asked.cancel()
             if listening:
                 listening.close()
             raise ReposyncError("the API's thread does not answer") from error
@@ -150,10 +159,12 @@ class Server:
                 self._end: asyncio.Future[float] = self._loop.create_future()
                 self._loop.run_until_complete(self._serve())
             finally:
-                self._listening.close()
-                self._cut_all()
-                self._loop.close()
-                self._began.set()
+                try:
+                    self._listening.close()
+                    self._cut_all()
+                finally:
+                    self._loop.close()
+                    self._began.set()
         except BaseException as error:  # the border of the thread: it is told of, whatever it is
             if not self._is_told:
                 self._on_death(error)
@@ -180,7 +191,8 @@ class Server:
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        if tasks:
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.run_until_complete(asyncio.sleep(0))  # the transports close their sockets
 
 

@@ -73,6 +73,7 @@ class Daemon(Requests):
         )
         self._engine_restart, self._api_restart = self._restarts
         self._api: Api | None = None
+        self._reach_due = 0.0
         super().__init__()
         self._assemble()
         self._reported: dict[str, Any] = {}
@@ -97,7 +98,7 @@ class Daemon(Requests):
         self._discovery = Discovery(self.engine, self._roster)
         self._verifying = Verifying(self.engine)
         self.engine.errands += [self._discovery, Missing(self.engine, self._roster), Roots(self.engine)]
-        self.engine.errands += [self._roster.removed, self._verifying, _Reach(self)]
+        self.engine.errands += [self._roster.removed, self._verifying]
 
     # Its life, in the main thread -------------------------------------------------------------------------
 
@@ -165,10 +166,14 @@ class Daemon(Requests):
         self._api_restart.died(error)
         self._on_change()
 
-    def check_reach(self) -> None:
-        """Has the API start again if nobody can find it any more. From the engine's thread."""
-        if self._api and not self._api.is_reachable:
-            self._on_api_death(ReposyncError(f"its socket {self._config.socket} was deleted or replaced"))
+    def check_reach(self, now: float, *, at_once: bool = False) -> float:
+        """Has the API start again if nobody can find its socket any more; looks now and then, and returns when the next
+        time is, on the monotonic clock."""
+        if at_once or now >= self._reach_due:
+            self._reach_due = now + REACH_S
+            if self._api and not self._api_restart.is_pending and not self._api.is_reachable:
+                self._on_api_death(ReposyncError(f"its socket {self._config.socket} was deleted or replaced"))
+        return self._reach_due
 
     def _tell_death(self, what: str, error: BaseException | str) -> None:
         """From any thread."""
@@ -182,7 +187,7 @@ class Daemon(Requests):
         `api.listen`, the work fails, and everything stays as it was."""
         work = Work(self.engine.progress)
         try:
-            if self._api:
+            if self._api and not self._api_restart.is_pending:  # the one that follows has it anyway
                 self._api.listen(config.api)
         except ReposyncError as error:
             work.fail(error)
@@ -225,7 +230,7 @@ class Daemon(Requests):
         """What has to make progress."""
         return [
             *self._passive_vitals,
-            Vital("the API", lambda: self._api is None or self._api.ping(PING_S)),
+            Vital("the API", lambda: self._api is None or self._api_restart.is_pending or self._api.ping(PING_S)),
         ]
 
     @property
@@ -285,20 +290,3 @@ class Daemon(Requests):
                 {**each, "state": "pending", "reason": "the engine is starting"} for each in found["repos"]
             ]
         return found
-
-
-class _Reach:
-    """Notices that somebody has deleted the socket's file, or its directory. A `schedule.Errand`."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self.due = time.monotonic() + REACH_S
-
-    def run(self) -> None:
-        """Looks."""
-        self.due = time.monotonic() + REACH_S
-        self._daemon.check_reach()
-
-    def reconfigured(self) -> None:
-        """At once: somebody who misses the socket may have asked for that."""
-        self.due = time.monotonic()

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from reposyncd.daemon.notices import STALLED, say
-from reposyncd.errors import ReposyncError
 
 FEEDS = 2
 """Times that the watchdog is fed within its time: the recommendation of sd_watchdog_enabled(3)."""
+
+STALLED_LOOK_S = 1.0
+"""What is stalled is looked at again after so long: it may go on in time."""
 
 AGAIN_S = 1.0
 """What has died is started again after so long, and after twice that the next time."""
@@ -49,6 +51,11 @@ class Restart:
         self._again: float | None = None
         """when it is started again, on the monotonic clock"""
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether it has died and is not started again by now."""
+        return self._error is not None
+
     def died(self, error: BaseException) -> None:
         """It has ended, and nobody told it to."""
         self._error = error
@@ -68,7 +75,7 @@ class Restart:
         self._error, self._again = None, None
         try:
             self._start()
-        except ReposyncError as error:
+        except Exception as error:
             self._error = error
             return self.mend(now)
         return None
@@ -103,8 +110,8 @@ class Watchdog:
         """Feeds if it is time to, and all is well; says what is not."""
         if self._every_s is None or (self._due is not None and now < self._due):
             return
-        self._due = now + self._every_s
         stalled = tuple(each.what for each in self._vitals if not each.is_well())
+        self._due = now + (min(STALLED_LOOK_S, self._every_s) if stalled else self._every_s)
         for what in stalled:
             if what not in self.stalled:
                 say(STALLED, what=what)

@@ -131,6 +131,11 @@ class Sync:
         self._patience = Patience(upkeep.patience_s, on_trouble=self._on_trouble, should_stop=upkeep.should_stop)
 
     @property
+    def trusts(self) -> bool:
+        """Whether it takes what is on record for true: as it was made, or since its distrust is on record."""
+        return self._trusts
+
+    @property
     def number(self) -> int | None:
         """Of its row in the history, if it has one by now."""
         return self._run

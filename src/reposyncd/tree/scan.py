@@ -22,7 +22,18 @@ from typing import NamedTuple
 import xxhash
 
 from reposyncd.errors import RootMissingError
-from reposyncd.model import RACY_NS, WHOLE, DirectoryRow, FileError, FileStat, RootIdentity, Scope, Skip, signed64
+from reposyncd.model import (
+    RACY_NS,
+    WHOLE,
+    DirectoryError,
+    DirectoryRow,
+    FileError,
+    FileStat,
+    RootIdentity,
+    Scope,
+    Skip,
+    signed64,
+)
 from reposyncd.tree.directory import OPEN_DIRECTORY, open_below
 from reposyncd.tree.gitdir import is_repository, read_small
 from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
@@ -295,7 +306,7 @@ class _Scan:
     def _fail(self, path: str, error: OSError) -> None:
         # A name that is not UTF-8 is made one that can be shown; nothing can be known of it anyway.
         shown = path.encode("utf-8", "backslashreplace").decode()
-        self._unreadable.append(FileError(shown, f"cannot be listed: {error.strerror}"))
+        self._unreadable.append(DirectoryError(shown, f"cannot be listed: {error.strerror}"))
 
     def _rules_inside(self, fd: int, path: str, rules: IgnoreRules, rule_files: Sequence[str]) -> IgnoreRules:
         """The rules with those of the directory's own; `rule_files` are its regular ignore files, and `.git`.
