@@ -138,20 +138,13 @@ class Client:
 def running(path: str) -> bool:
     """Whether somebody answers at the socket, or would if there were fewer callers. Raises ReposyncError if it cannot
     be told."""
-    return listener(path) is not None
-
-
-def listener(path: str) -> int | None:
-    """The process that made the socket; 0 if it cannot be told which, as in another container or where it has too many
-    callers; None if nobody answers. Raises ReposyncError if that cannot be told."""
     try:
-        connection = connect(path)
+        connect(path).close()
     except OverloadedError:
-        return 0
+        return True
     except DaemonNotRunningError:
-        return None
-    with connection:
-        return _peer(connection)[0]
+        return False
+    return True
 
 
 def connect(path: str) -> Socket:
@@ -207,18 +200,12 @@ def addressed(path: str) -> Iterator[str]:
 
 def peer_uid(connection: Socket) -> int:
     """Whose process is at the other end: who connected, or who made the socket that was connected to (unix(7))."""
-    return _peer(connection)[1]
-
-
-def _peer(connection: Socket) -> tuple[int, int]:
-    """(process, user)"""
     import socket
     import struct
 
     layout = struct.Struct("iII")  # struct ucred: pid, uid, gid
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size)
-    pid, uid, _ = layout.unpack(credentials)
-    return int(pid), int(uid)
+    return int(layout.unpack(credentials)[1])
 
 
 def quote(text: str) -> str:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from reposyncd.assemble import Workspace
-from reposyncd.client import listener
+from reposyncd.client import running as is_answered
 from reposyncd.config import Config
 from reposyncd.daemon.chronicle import Chronicle
 from reposyncd.daemon.gentle import Bulk, Sleep
@@ -62,7 +62,8 @@ class Engine(threading.Thread):
 
     `ask`, `hint`, `lost`, `stop` and what is read under `changed` are for any thread; everything else is the engine
     thread's. `on_end` is called once, with what ended it, or None after `stop`; `on_change` when a job begins or ends;
-    `on_death`, from any thread, with what has died and why, when it can do without and has it started again.
+    `on_death`, from any thread, with what has died and why, when it can do without and has it started again. One that
+    `follows` an engine that has died does not take the API, which is there already, for another service's.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Engine(threading.Thread):
         on_end: Callable[[BaseException | None], None],
         on_change: Callable[[], None] = lambda: None,
         on_death: Callable[[str, str], None],
+        follows: bool = False,
         index: VectorIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         stall_s: float = STALL_S,
@@ -87,6 +89,7 @@ class Engine(threading.Thread):
         self._on_end = on_end
         self.on_change = on_change
         self._on_death = on_death
+        self._follows = follows
         self._stall_s = stall_s
         self._expected = time.monotonic() + stall_s
         """when it comes by, at the latest, if all is well"""
@@ -313,7 +316,7 @@ class Engine(threading.Thread):
                 self.on_change()
                 if time.monotonic() < began + self.config.lock.timeout:
                     continue
-                if listener(self.config.socket) not in (None, os.getpid()):  # its own, of before the engine died
+                if not self._follows and is_answered(self.config.socket):
                     raise BusyError(f"another reposyncd daemon ({who}) keeps {place}; stop it first") from None
                 if not is_told:
                     say(LOCKED, reason=self.waits_for_lock)

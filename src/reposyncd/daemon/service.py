@@ -90,6 +90,7 @@ class Daemon(Requests):
             on_end=self._on_end,
             on_change=self._on_change,
             on_death=self._tell_death,
+            follows=self._api is not None,
             index=self._index,
             now_ns=self._now_ns,
             stall_s=self._stall_s,
