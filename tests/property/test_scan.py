@@ -49,7 +49,8 @@ def remove(root: Path, path: str) -> None:
 
 def move(root: Path, path: str, to: str) -> None:
     source, target = root / path, root / to
-    inside = target.is_relative_to(source) or source.is_relative_to(target)
+    real = target.parent.resolve()  # which a link may have led into what is moved
+    inside = source.is_relative_to(target) or (real / target.name).is_relative_to(source.parent.resolve() / source.name)
     if os.path.lexists(source) and target.parent.is_dir() and not inside:
         remove(root, to)
         source.rename(target)
