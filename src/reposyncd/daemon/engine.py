@@ -6,8 +6,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Set
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -218,14 +218,24 @@ class Engine(threading.Thread):
     def stop(self) -> None:
         """Ends it after the batches that are under way. Returns within a second, whatever it is at."""
         self._told = self._stopping = True
-        if self.changed.acquire(timeout=PATIENCE_S):
-            self.changed.notify_all()
-            self.changed.release()
+        with self.lock_in_time() as is_locked:
+            if is_locked:
+                self.changed.notify_all()
 
     def abandon(self) -> None:
         """Cuts off what the index process is doing. Nothing is lost: it is done again."""
         if self._workspace:  # else it is still opening the state
             self._workspace.abandon()
+
+    @contextmanager
+    def lock_in_time(self, timeout_s: float = PATIENCE_S) -> Iterator[bool]:
+        """`changed`, or False if it is not had within that time (-1: without end): the engine hangs with it then."""
+        is_locked = self.changed.acquire(timeout=timeout_s)
+        try:
+            yield is_locked
+        finally:
+            if is_locked:
+                self.changed.release()
 
     def beat(self) -> None:
         """The engine makes progress."""
@@ -249,20 +259,14 @@ class Engine(threading.Thread):
     @property
     def is_busy(self) -> bool:
         """Whether a job is under way, or it hangs."""
-        if not self.changed.acquire(timeout=PATIENCE_S):
-            return True
-        try:
-            return any(kept.running is not None for kept in self.kept.values())
-        finally:
-            self.changed.release()
+        with self.lock_in_time() as is_locked:
+            return not is_locked or any(kept.running is not None for kept in self.kept.values())
 
     def progress(self) -> dict[str, Any]:
         """What is still to do, as JSON; what was, if the engine hangs."""
-        if self.changed.acquire(timeout=PATIENCE_S):
-            try:
+        with self.lock_in_time() as is_locked:
+            if is_locked:
                 self._last_progress = self._progress()
-            finally:
-                self.changed.release()
         return self._last_progress
 
     def _progress(self) -> dict[str, Any]:

@@ -165,7 +165,7 @@ class Kept:
                 self.retry_s = min(2 * self.retry_s, at_most_s)
             self.retry.take_all()
             self.retry.reconfigure(self.retry_s, self.retry_s)
-            # Which of them are files and which are directories is not known by now.
+            # With all that is in it, since a directory may be what could not be read; of a file that is nothing.
             directories = frozenset(path.rpartition("/")[0] for path in self.unindexed)
             self.retry.add_all(Scope(directories, frozenset(self.unindexed)), now)
 

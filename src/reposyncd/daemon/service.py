@@ -277,11 +277,10 @@ class Daemon(Requests):
         problems += [*self._troubles, *self._discovery.problems]
         if self.engine.untidied:
             problems.append(self.engine.untidied)
-        if self.engine.has_begun and self.engine.changed.acquire(timeout=PATIENCE_S if self._reported else -1):
-            try:
-                self._reported = report(self.engine, self._started)
-            finally:
-                self.engine.changed.release()
+        if self.engine.has_begun:
+            with self.engine.lock_in_time(PATIENCE_S if self._reported else -1) as is_locked:
+                if is_locked:
+                    self._reported = report(self.engine, self._started)
         found = {**self._reported, "daemon": {**self._reported["daemon"], "problems": problems}}
         if "the engine" in stalled:
             found["daemon"]["state"] = "the engine makes no progress"
