@@ -1,6 +1,6 @@
 """Whether many who ask slow the daemon down.
 
-    python -m benchmarks.callers PATH [--clients 50]
+    python -m benchmarks.callers PATH [--clients 50] [--rounds 2]
 
 PATH is only read. It is indexed by a fresh daemon, in turns alone and with so many clients that each ask, one request
 after the other with a pause of a tenth of a second, for the status, from a process of their own. The ratio of the two
@@ -23,7 +23,6 @@ from benchmarks.daemon import Daemon
 from benchmarks.measure import median
 from reposyncd.client import Client
 
-_ROUNDS = 2
 _PAUSE_S = 0.1
 
 
@@ -68,10 +67,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path")
     parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     path = os.path.realpath(arguments.path)
     alone, together, times = [], [], []
-    for _ in range(_ROUNDS):
+    for _ in range(arguments.rounds):
         alone.append(_index(path, 0)[0])
         took, waited = _index(path, arguments.clients)
         together.append(took)

@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -33,14 +33,10 @@ def _state(given: str | None) -> Iterator[str]:
 
 
 class _Nowhere(MemoryIndex):
-    """Takes everything and keeps nothing but the count."""
+    """Takes everything and keeps nothing."""
 
     def __init__(self) -> None:
         super().__init__(embed=lambda texts: None)  # type: ignore[arg-type, return-value]
-        self._count = 0
-
-    def open(self, collection: str, metadata: Mapping[str, str]) -> int:
-        return self._count
 
     def apply(self, collection: str, batch: Batch) -> Future[Applied]:
         done: Future[Applied] = Future()
@@ -49,11 +45,12 @@ class _Nowhere(MemoryIndex):
 
 
 def _record(path: str, state: str) -> None:
+    """Records everything of `path` in the manifest, beside a real store that has the records of one small file only."""
+    with tempfile.TemporaryDirectory() as small:
+        Path(small, "a.txt").write_text("for the store to be one\n")
+        run(reposyncd("--state-dir", state, "sync", small))
     with Workspace(config.load(os.environ, state_dir=state), index=_Nowhere()) as workspace:
         workspace.sync(path)
-    chroma = Path(state) / "chroma"
-    chroma.mkdir(exist_ok=True)
-    (chroma / "chroma.sqlite3").touch()  # a sync asks whether there is a store, and looks no further
 
 
 def main() -> None:
