@@ -49,8 +49,9 @@ def remove(root: Path, path: str) -> None:
 
 def move(root: Path, path: str, to: str) -> None:
     source, target = root / path, root / to
-    real = target.parent.resolve()  # which a link may have led into what is moved
-    inside = source.is_relative_to(target) or (real / target.name).is_relative_to(source.parent.resolve() / source.name)
+    # A link may have led into what is moved; one that leads to itself leads nowhere.
+    real, here = (Path(os.path.realpath(each.parent)) / each.name for each in (target, source))
+    inside = source.is_relative_to(target) or real.is_relative_to(here)
     if os.path.lexists(source) and target.parent.is_dir() and not inside:
         remove(root, to)
         source.rename(target)
