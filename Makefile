@@ -4,6 +4,7 @@ PYTHON ?= python3
 REPO ?= .
 QUERY ?= how are git ignore patterns matched
 STATE ?= .state
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -16,8 +17,9 @@ run: $(READY)  ## Index REPO (default: this checkout) and search it for QUERY.
 	@echo "\n\$$ reposyncd search -n 3 $(QUERY)"
 	@$(BIN)/reposyncd --state-dir $(STATE) search -n 3 "$(QUERY)"
 
+# Files run side by side, the tests of one file one after another: WORKERS=0 for all in one process.
 test: $(READY) .packages .machine  ## Run every test.
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff check .
