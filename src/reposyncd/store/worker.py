@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from reposyncd.errors import (
     CorruptStoreError,
+    LethalOperationError,
     ReposyncError,
     StoreBusyError,
     StoreError,
@@ -29,8 +30,10 @@ from reposyncd.errors import (
     described,
 )
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
+from reposyncd.store.inspection import survey
 from reposyncd.store.locks import DATABASE, NO_LOCK, chroma_lock, wait_for_database
 from reposyncd.store.place import seal
+from reposyncd.store.salvage import Salvage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,16 +51,23 @@ _PREPARED_AHEAD = 2
 class Index:
     """The operations of `ports.VectorIndex` on one Chroma directory, each split into its two steps.
 
-    `tell` sends news, from the thread that performs.
+    `tell` sends news, from the thread that performs. `salvage` is where vectors of an earlier store may be.
     """
 
     def __init__(
-        self, chroma_dir: str, embed: Embed, lock_timeout_s: float, tell: Callable[[str, Any], None] = lambda *_: None
+        self,
+        chroma_dir: str,
+        embed: Embed,
+        lock_timeout_s: float,
+        tell: Callable[[str, Any], None] = lambda *_: None,
+        *,
+        salvage: str = "",
     ) -> None:
         self._dir = chroma_dir
         self._embed = embed
         self._lock_timeout_s = lock_timeout_s
         self._tell = tell
+        self._salvage = Salvage(salvage)
         self._store: ChromaStore | None = None
         self._database: BinaryIO | None = None
 
@@ -99,7 +109,10 @@ class Index:
         if operation == "apply":
             collection, batch = arguments
             texts = list({chunk.text: None for chunk in batch.added if chunk.source is None})
-            return collection, batch, texts, self._embed(texts) if texts else None
+            vectors, sampled = self._salvage.vectors(texts, self._embed)
+            texts = [text for text in texts if text not in vectors]
+            vectors |= dict(zip(texts, self._embed(texts), strict=True)) if texts else {}
+            return collection, batch, vectors, Applied(sampled + len(texts), sum(map(len, texts)))
         if operation == "query":
             collection, text, limit = arguments
             return collection, self._embed([text])[0], limit
@@ -117,11 +130,10 @@ class Index:
         with self.locked():
             return store.open(collection, metadata)
 
-    def apply(self, collection: str, batch: Batch, texts: list[str], vectors: Vectors | None) -> Applied:
+    def apply(self, collection: str, batch: Batch, by_text: dict[str, Any], applied: Applied) -> Applied:
         import numpy as np
 
-        embedded, characters = len(texts), sum(map(len, texts))
-        by_text = dict(zip(texts, vectors, strict=True)) if vectors is not None else {}
+        embedded, characters = applied
         copied = self.store.vectors(collection, sorted({c.source for c in batch.added if c.source is not None}))
         by_text |= {c.text: copied[c.source] for c in batch.added if c.source in copied}
         # A source may have been deleted since it was looked up, and its text is embedded after all.
@@ -177,6 +189,13 @@ class Index:
     def query(self, collection: str, vector: Vectors, limit: int) -> list[Hit]:
         return self.store.query(collection, vector, limit)
 
+    def survey(self) -> None:
+        with self.locked():
+            survey(self._dir)
+
+    def read(self, collection: str, ids: list[str]) -> None:
+        self.store.read(collection, ids)
+
     def persist(self, compact: list[str]) -> None:
         self.store.persist(compact)
 
@@ -216,7 +235,9 @@ def serve(connection: Connection, index: Index) -> None:
             _log(error)
             reply = (number, False, portable(operation, error))
         connection.send(reply)
-        if isinstance(reply[2], TransientStoreError) and not isinstance(reply[2], StoreBusyError):
+        if isinstance(reply[2], TransientStoreError) and not isinstance(
+            reply[2], StoreBusyError | LethalOperationError
+        ):
             # After a full disk or the like Chroma's client fails, or hangs, for good; a new process does not.
             os._exit(1)
 
@@ -226,7 +247,7 @@ def portable(operation: str, error: BaseException) -> ReposyncError:
     if isinstance(error, ReposyncError):
         return type(error)(*error.args)
     kind = StoreError if isinstance(error, Exception) else CorruptStoreError
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | MemoryError):
         kind = TransientStoreError
     return kind(f"{operation} failed in the index process, whose log says more: {described(error)}")
 

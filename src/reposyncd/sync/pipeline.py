@@ -16,7 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from reposyncd.errors import LethalOperationError, PermanentStoreError, StoreError
+from reposyncd.errors import (
+    LethalOperationError,
+    LethalTextError,
+    PermanentStoreError,
+    StoreError,
+    SuspectStoreError,
+)
 from reposyncd.model import Applied, Batch, ChunkRow, FileRow, NewChunk, Skip
 from reposyncd.ports import Outcome, VectorIndex, label
 from reposyncd.store.manifest import Commit, FileCommit, Manifest, RunProgress
@@ -232,12 +238,18 @@ class Pipeline:
         self._on_quarantine(row.path, f"quarantined until it changes: {error}")
 
     def _assert_that_the_store_works(self) -> None:
-        """Stores and deletes a record. What that raises is the store's fault, and no file's."""
+        """Stores and deletes a record. What that raises is the store's fault, and no file's; CorruptStoreError if the
+        store is to be looked at."""
         digest = text_digest(_CANARY)
         row = ChunkRow(chunk_id(self._repo, "", digest, 0), "", 1, 1, "", "text", digest)
         self._manifest.begin([row], ())
-        self._index.apply(self._collection, Batch(self._repo, (NewChunk(row, _CANARY),), ())).result()
-        self._index.delete(self._collection, [row.id]).result()
+        try:
+            self._index.apply(self._collection, Batch(self._repo, (NewChunk(row, _CANARY),), ())).result()
+            self._index.delete(self._collection, [row.id]).result()
+        except LethalTextError:
+            raise
+        except LethalOperationError as error:
+            raise SuspectStoreError(f"nothing can be stored: {error}") from error
         self._manifest.forget([row.id])
 
     def _commit(self, commit: Commit, totals: Totals) -> None:
