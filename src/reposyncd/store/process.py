@@ -61,6 +61,13 @@ class _Request:
     crashes: int = 0
     """of those the ones that it may have been the cause of"""
 
+    def may_be_done(self) -> None:
+        """It was under way: chunks that it has stored are not to be embedded again."""
+        if self.operation == "apply":
+            collection, batch = self.arguments
+            added = tuple(each if each.source else each._replace(source=each.row.id) for each in batch.added)
+            self.arguments = (collection, batch._replace(added=added))
+
 
 class IndexProcess:
     """A `ports.VectorIndex` whose work is done by a child process.
@@ -362,6 +369,7 @@ class IndexProcess:
                 except Exception:  # whatever it was, nobody may be left waiting
                     orphans, self._requests = list(self._requests), deque()
                 else:
+                    self._requests[0].may_be_done()
                     for request in self._requests:
                         successor.send((id(request), request.operation, request.arguments))
         if lethal:

@@ -20,6 +20,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -185,8 +186,10 @@ def _collections(db: sqlite3.Connection, chroma: sqlite3.Connection) -> set[str]
         return None
 
 
-def _connect(path: str, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(path)}?mode={mode}", uri=True, isolation_level=None)
+def _connect(path: str, mode: str, *, check_same_thread: bool = True) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(path)}?mode={mode}", uri=True, isolation_level=None, check_same_thread=check_same_thread
+    )
 
 
 class _Found(NamedTuple):
@@ -399,17 +402,26 @@ class _Plain(pickle.Unpickler):
 
 
 class Salvage:
-    """Vectors that were taken out of an earlier store, if there is one. For one thread."""
+    """Vectors that were taken out of an earlier store, if there is one. For any thread."""
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._trusted: dict[str, bool] = {}
         """by source"""
 
-    def vectors(self, texts: Sequence[str], embed: Callable[[list[str]], Vectors]) -> tuple[dict[str, Any], int]:
-        """Those of these texts, (dimension,) each; and how many texts had to be embedded to know that they are what the
-        embedder would say."""
+    def vectors(
+        self, texts: Sequence[str], embed: Callable[[list[str]], Vectors]
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Those of these texts, (dimension,) each; and the texts that had to be embedded to know that these are what
+        the embedder would say."""
+        with self._lock:
+            return self._vectors(texts, embed)
+
+    def _vectors(
+        self, texts: Sequence[str], embed: Callable[[list[str]], Vectors]
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
         import numpy as np
 
         found: dict[str, dict[str, Any]] = {}
@@ -417,7 +429,7 @@ class Salvage:
             for text, source, vector in self._rows(texts):
                 found.setdefault(source, {})[text] = np.frombuffer(vector, np.float32)
         except sqlite3.Error:
-            return {}, 0
+            return {}, ()
         sampled: dict[str, Any] = {}
         for source, vectors in found.items():
             if source not in self._trusted:
@@ -431,13 +443,13 @@ class Salvage:
             if self._trusted[source]
             for text, vector in vectors.items()
         }
-        return known | sampled, len(sampled)
+        return known | sampled, tuple(sampled)
 
     def _rows(self, texts: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
         if self._db is None:
             if not os.path.exists(self._path):
                 return
-            self._db = _connect(self._path, "ro")
+            self._db = _connect(self._path, "ro", check_same_thread=False)
         for text in texts:
             row = self._db.execute(
                 "SELECT source, vector FROM vector WHERE digest = ?", (text_digest(text),)

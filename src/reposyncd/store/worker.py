@@ -109,10 +109,7 @@ class Index:
         if operation == "apply":
             collection, batch = arguments
             texts = list({chunk.text: None for chunk in batch.added if chunk.source is None})
-            vectors, sampled = self._salvage.vectors(texts, self._embed)
-            texts = [text for text in texts if text not in vectors]
-            vectors |= dict(zip(texts, self._embed(texts), strict=True)) if texts else {}
-            return collection, batch, vectors, Applied(sampled + len(texts), sum(map(len, texts)))
+            return collection, batch, *self._vectors_of(texts)
         if operation == "query":
             collection, text, limit = arguments
             return collection, self._embed([text])[0], limit
@@ -120,6 +117,14 @@ class Index:
             [texts] = arguments
             return ([tuple(map(float, vector)) for vector in self._embed(texts)] if texts else [],)
         return arguments
+
+    def _vectors_of(self, texts: list[str]) -> tuple[dict[str, Any], Applied]:
+        """By text; and what had to be embedded."""
+        known, sampled = self._salvage.vectors(texts, self._embed)
+        unknown = [text for text in texts if text not in known]
+        if unknown:
+            known |= dict(zip(unknown, self._embed(unknown), strict=True))
+        return known, Applied(len(sampled) + len(unknown), sum(map(len, sampled)) + sum(map(len, unknown)))
 
     def perform(self, operation: str, arguments: tuple[Any, ...]) -> Any:
         """The second step: the store is read or written."""
@@ -133,14 +138,12 @@ class Index:
     def apply(self, collection: str, batch: Batch, by_text: dict[str, Any], applied: Applied) -> Applied:
         import numpy as np
 
-        embedded, characters = applied
         copied = self.store.vectors(collection, sorted({c.source for c in batch.added if c.source is not None}))
         by_text |= {c.text: copied[c.source] for c in batch.added if c.source in copied}
         # A source may have been deleted since it was looked up, and its text is embedded after all.
         missing = list({c.text: None for c in batch.added if c.text not in by_text})
-        if missing:
-            by_text |= dict(zip(missing, self._embed(missing), strict=True))
-            embedded, characters = embedded + len(missing), characters + sum(map(len, missing))
+        embedded, took = self._vectors_of(missing)
+        by_text |= embedded
         with self.locked():
             if batch.added:
                 self.store.upsert(
@@ -155,15 +158,17 @@ class Index:
                 [row.id for row in batch.relabelled],
                 [row.metadata(batch.repo) for row in batch.relabelled],
             )
-        return Applied(embedded, characters)
+        return Applied(applied.embedded + took.embedded, applied.characters + took.characters)
 
     def delete(self, collection: str, ids: list[str]) -> None:
+        store = self.store  # which is opened under the lock: never while it is held
         with self.locked():
-            self.store.delete(collection, ids)
+            store.delete(collection, ids)
 
     def drop(self, collection: str) -> None:
+        store = self.store
         with self.locked():
-            self.store.drop(collection)
+            store.drop(collection)
 
     def collections(self) -> dict[str, dict[str, str]]:
         return self.store.collections()

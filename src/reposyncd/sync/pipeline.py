@@ -36,7 +36,8 @@ BATCH_FILES = 2000
 """Files in one batch that changes few chunks."""
 
 BATCHES_UNDER_WAY = 2
-"""One being stored, one being embedded: more would only make what is urgent wait longer."""
+"""One being stored, one being embedded, while the next is collected: more would only make what is urgent wait longer,
+and a fault cost more."""
 
 QUARANTINED_AT_MOST = 20
 """Files of one run that are given up. More of them are a sign that it is not the files."""
@@ -167,10 +168,11 @@ class Pipeline:
         filling, self._filling = self._filling, _Filling()
         if not filling.files:
             return
+        # Before it is sent, not after: what is sent and not committed is embedded again after a fault.
+        while len(self._under_way) >= BATCHES_UNDER_WAY:
+            self._under_way.popleft()()
         begun = self._begin(filling)
         self._under_way.append(lambda: self._finish(begun))
-        while len(self._under_way) > BATCHES_UNDER_WAY:
-            self._under_way.popleft()()
 
     def _begin(self, filling: _Filling) -> _Begun:
         """Steps 1 and 2."""

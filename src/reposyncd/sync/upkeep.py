@@ -200,7 +200,7 @@ class Sync:
             raise
         state.seal()
         self._doubt.progress()
-        if not state.catalog.unchecked():
+        if not state.catalog.unchecked():  # all repos are stored again, if ever the store was lost
             salvage.discard(state.path)
         if self._done:
             result = self._done.plus(result)
