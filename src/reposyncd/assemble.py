@@ -17,6 +17,7 @@ from reposyncd.errors import (
     CorruptStoreError,
     InterruptedSyncError,
     LethalOperationError,
+    LethalTextError,
     RootMissingError,
     StoreBusyError,
     StoreError,
@@ -490,6 +491,8 @@ class Workspace:
             except StoreError:
                 self.index.release()
                 return search()
+        except LethalTextError:  # the query's
+            raise
         except (CorruptStoreError, LethalOperationError) as error:
             with suppress(BusyError, StoreError), self.state_lock(0):
                 self._state.catalog.break_seal()  # the next sync looks for itself
