@@ -28,13 +28,16 @@ _FILE = "doubt.json"
 BACK_OFF_S = (1.0, 3.0)
 """How long is waited before each of the looks that must agree on damage: most faults are over by then."""
 
-UNREADABLE_S, UNREADABLE_LOOKS = 120.0, 5
-"""A file of the store that the disk does not give back, at so many looks over so long, is lost: a cable or a controller
-that was reset has come back by then, and the kernel has tried each sector again itself."""
+LOOKS = 5
+"""Looks that must have been had before time alone is evidence: the clock may jump, the machine may sleep."""
 
-UNUSABLE_S = 3600.0
-"""A store that is sound to look at, and contradicts itself whenever it is used, for so long without one batch that
-could be stored, is given up. While the disk is at fault, the look finds that out; this is for what nobody foresaw."""
+UNREADABLE_S = 120.0
+"""A file of the store that the disk does not give back for so long is lost: a cable or a controller that was reset has
+come back by then, and the kernel has tried each sector again itself."""
+
+UNUSABLE_S = 600.0
+"""A store that fails whenever it is used or looked at, for so long without one batch that could be stored, is given up,
+whatever the reason. That the disk is full or cannot be written, the look finds out; this is for what nobody foresaw."""
 
 _ELSEWHERE = (StoreBusyError, NoSpaceError, EmbedderLostError, LethalTextError)
 """Trouble of which it is known that it is not the store's."""
@@ -55,6 +58,14 @@ class Since:
     at_ns: int
     """nanoseconds since the epoch"""
     looks: int
+
+    def has_lasted(self, seconds: float, now_ns: int) -> bool:
+        """Whether it is that long, and not by the clock alone."""
+        return self.looks >= LOOKS and now_ns - self.at_ns >= seconds * _SECOND_NS
+
+    def told(self, now_ns: int) -> str:
+        """For people."""
+        return f"for {(now_ns - self.at_ns) / _SECOND_NS / 60:.0f} minutes, at {self.looks} looks"
 
 
 class Doubt:
@@ -136,15 +147,14 @@ def is_suspicion(error: StoreError) -> bool:
 
 def judge(found: StoreError, now_ns: int, since: Since) -> CorruptStoreError:
     """What is evidence of all that looks have found. Raises TransientStoreError for what is none by now."""
-    lasted_s = (now_ns - since.at_ns) / _SECOND_NS
-    for_long = f"for {lasted_s / 60:.0f} minutes, at {since.looks} looks"
+    for_long = since.told(now_ns)
     match found:
         case UnreadableStoreError():
-            if since.looks >= UNREADABLE_LOOKS and lasted_s >= UNREADABLE_S:
+            if since.has_lasted(UNREADABLE_S, now_ns):
                 return CorruptStoreError(f"{found}, {for_long}")
             raise found
         case SuspectStoreError():
-            if lasted_s >= UNUSABLE_S:
+            if since.has_lasted(UNUSABLE_S, now_ns):
                 return CorruptStoreError(f"{found}, {for_long}")
             raise TransientStoreError(f"{found}; that may pass, and is tried again")
         case CorruptStoreError():
@@ -154,7 +164,6 @@ def judge(found: StoreError, now_ns: int, since: Since) -> CorruptStoreError:
 
 def judge_sound(met: StoreError, now_ns: int, since: Since) -> CorruptStoreError | None:
     """The same, when a look has found nothing."""
-    lasted_s = (now_ns - since.at_ns) / _SECOND_NS
-    if is_suspicion(met) and lasted_s >= UNUSABLE_S:
-        return CorruptStoreError(f"{met}, for {lasted_s / 60:.0f} minutes, although nothing is seen in the store")
+    if is_suspicion(met) and since.has_lasted(UNUSABLE_S, now_ns):
+        return CorruptStoreError(f"{met}, {since.told(now_ns)}, although nothing is seen in the store")
     return None
