@@ -17,6 +17,7 @@ from reposyncd.errors import (
     CorruptStoreError,
     InterruptedSyncError,
     LethalOperationError,
+    LethalTextError,
     RootMissingError,
     StoreBusyError,
     StoreError,
@@ -144,14 +145,19 @@ class Workspace:
             return self._index
 
     def _process(
-        self, path: str, embedder: str, lock_timeout_s: float, log_name: str = "index-process.log"
+        self,
+        path: str,
+        embedder: str,
+        lock_timeout_s: float,
+        log_name: str = "index-process.log",
+        more_slack_s: float = 0.0,
     ) -> IndexProcess:
         from reposyncd.store.checkpoint import REPLAY_S_PER_ROW, examine
         from reposyncd.store.process import IndexProcess, thread_limits
 
         def slack_s() -> float:
             """A log that is replayed, and waiting for the lock, take time of their own."""
-            waiting_s = lock_timeout_s if lock_timeout_s < math.inf else 0.0
+            waiting_s = more_slack_s + (lock_timeout_s if lock_timeout_s < math.inf else 0.0)
             with suppress(sqlite3.Error, OSError, TypeError):  # a store that is damaged is found out by its probe
                 return waiting_s + examine(path).log_rows * REPLAY_S_PER_ROW
             return waiting_s
@@ -186,11 +192,18 @@ class Workspace:
         tree = f"{tree} {decoder}={installed_versions([decoder])[decoder]}"
         return f"{_RECORDS}; {tree}; {chunker()}; {identity_of(self._config.embedding.model)}"
 
-    def open(self, read: Callable[[], None] = lambda: None) -> None:
+    def open(self, read: Callable[[], None] = lambda: None, on_wait: Callable[[], None] = lambda: None) -> None:
         """Opens the manifest, and has `read` take from it what is wanted at the start. If it is damaged or lost, it is
-        made anew, from what the store says, and read again. The caller holds the state lock. Raises a StoreError."""
+        made anew, from what the store says, and read again. So is a store that a fresh look finds damaged. The caller
+        holds the state lock. Raises a StoreError; TransientStoreError if nothing is known of the store by now."""
         from reposyncd.errors import CorruptManifestError
+        from reposyncd.sync.doubt import Doubt
 
+        def beat() -> bool:
+            on_wait()
+            return False
+
+        doubt = Doubt(self._config.state_dir, lambda: self._look_at_store(beat), now_ns=self._now_ns, wait=on_wait)
         self._state.place.ensure()
         for left in reversed(range(_OPENED_AT_MOST)):
             try:
@@ -204,7 +217,9 @@ class Workspace:
                     self._state.renew_manifest(error, self._now_ns())
                 else:
                     self.index.release()
-                    self._state.renew_store(error, self._now_ns())
+                    if evidence := doubt.weigh(error):
+                        self._state.renew_store(evidence, self._now_ns(), lambda store: self._salvage(store, beat))
+                    self.index.release()
 
     def _learn(self) -> None:
         """Looks at the manifest. The repos of a new one are learnt from the store."""
@@ -282,6 +297,8 @@ class Workspace:
             now_ns=self._now_ns,
             patience_s=patience_s,
             make_persister=lambda path: self._persister(path, should_stop),
+            look=lambda: self._look_at_store(should_stop),
+            salvage=lambda store: self._salvage(store, should_stop),
             lock_timeout_s=self._config.lock.timeout,
             tidies=tidies,
             pace=pace,
@@ -315,6 +332,40 @@ class Workspace:
         process = self._process(path, NO_EMBEDDER, NO_LOCK, "checkpoint.log")
         process.on_wait = look
         return process
+
+    def _look_at_store(self, should_stop: Callable[[], bool]) -> None:
+        """Returns if the store is sound, and raises as `store.inspection` does."""
+        from reposyncd.store.inspection import READ_S_PER_BYTE, look, size
+        from reposyncd.store.process import NO_EMBEDDER
+
+        def on_wait(waiting: Waiting | None) -> None:
+            if should_stop():
+                raise InterruptedSyncError("stopped while the store was looked at; nothing was changed")
+
+        if (place := self._state.place.current()) is None or self._state.place.is_empty():
+            return
+        slack_s = size(place) * READ_S_PER_BYTE
+        process = self._process(place, NO_EMBEDDER, self._config.lock.timeout, "look.log", slack_s)
+        process.on_wait = on_wait
+        collections = [
+            generation.collection
+            for repo in self.catalog.repos()
+            for generation in self.catalog.generations(repo)
+            if generation.state != "doomed"
+        ]
+        try:
+            look(process, collections)
+        finally:
+            process.close()
+
+    def _salvage(self, store: str, should_stop: Callable[[], bool]) -> str:
+        """Takes what is sound out of a store that is given up, and says how much that is."""
+        from reposyncd.store.salvage import salvage
+
+        def on_wait() -> None:
+            should_stop()  # which says that this thread lives; it takes seconds, and goes on
+
+        return salvage(self._config.state_dir, store, self._state.db.path, self.fingerprint, on_wait)
 
     def verify(
         self,
@@ -440,6 +491,8 @@ class Workspace:
             except StoreError:
                 self.index.release()
                 return search()
+        except LethalTextError:  # the query's
+            raise
         except (CorruptStoreError, LethalOperationError) as error:
             with suppress(BusyError, StoreError), self.state_lock(0):
                 self._state.catalog.break_seal()  # the next sync looks for itself

@@ -13,22 +13,36 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from reposyncd.errors import ReposyncError
+from reposyncd.errors import EmbedderLostError, LethalTextError, ReposyncError
+from reposyncd.store.life import has_crashed, how_it_ended
 
 if TYPE_CHECKING:
     from reposyncd.embedding.base import Embedder, Vectors
 
 
+_LIVES = 2
+"""Embedders that one request may cost. The second shows that it was no accident."""
+
+_DIES_S = 5.0
+"""How long a process that has let go of its socket may take to end."""
+
+
 def main() -> None:
-    """`python -P -m reposyncd.child store FD LIFELINE CHROMA_DIR EMBEDDER LOCK_TIMEOUT_S`, or `... embed FD LIFELINE
-    EMBEDDER`."""
+    """`python -P -m reposyncd.child store FD LIFELINE CHROMA_DIR EMBEDDER LOCK_TIMEOUT_S SALVAGE`, or `... embed FD
+    LIFELINE EMBEDDER`, or `... salvage STORE MANIFEST FINGERPRINT TARGET`."""
     faulthandler.enable()  # a crash in native code leaves a stack in the log
+    # An interrupt that somebody sends ends it, as any signal does; raised as an error it would be the operation's.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o077)
+    if sys.argv[1] == "salvage":
+        from reposyncd.store.salvage import main as salvage
+
+        salvage(*sys.argv[2:])
+        return
     role, fd, lifeline, *rest = sys.argv[1:]
     connection = Connection(int(fd))
     if role == "store":
@@ -45,42 +59,73 @@ def _end_with(lifeline: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _store(connection: Connection, lifeline: int, chroma_dir: str, embedder: str, lock_timeout_s: str) -> None:
-    embed = _start_embedder(embedder, lifeline)
-    os.close(lifeline)
+def _store(
+    connection: Connection, lifeline: int, chroma_dir: str, embedder: str, lock_timeout_s: str, salvage: str
+) -> None:
+    embed = _Embedding(embedder, lifeline)
     from reposyncd.store.worker import Index, serve
 
     def tell(kind: str, value: object) -> None:
         connection.send((None, kind, value))
 
-    serve(connection, Index(chroma_dir, embed, float(lock_timeout_s), tell))
+    serve(connection, Index(chroma_dir, embed, float(lock_timeout_s), tell, salvage=salvage))
 
 
-def _start_embedder(name: str, lifeline: int) -> Callable[[list[str]], Vectors]:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", "reposyncd.child", "embed", str(theirs.fileno()), str(lifeline), name],
-            pass_fds=[theirs.fileno(), lifeline],
-        )
-    connection = Connection(ours.detach())
+class _Embedding:
+    """The embedder, a process of its own: started again when it has died, and asked again.
 
-    one_at_a_time = threading.Lock()  # answers are told apart by their order alone
+    Who kills it says nothing of the store, so the index process stays. Raises LethalTextError when it has crashed
+    twice of the same texts, EmbedderLostError when it was ended from outside as often, or cannot be started.
+    """
 
-    def embed(texts: list[str]) -> Vectors:
+    def __init__(self, name: str, lifeline: int) -> None:
+        self._name = name
+        self._lifeline = lifeline
+        self._one_at_a_time = threading.Lock()  # answers are told apart by their order alone
+        self._start()
+
+    def __call__(self, texts: list[str]) -> Vectors:
+        with self._one_at_a_time:
+            ends, crashes, how = 0, 0, ""
+            while ends < _LIVES:
+                try:
+                    self._connection.send(texts)
+                    reply = self._connection.recv()
+                except (EOFError, OSError):
+                    code = self._bury()
+                    ends, crashes, how = ends + 1, crashes + has_crashed(code), how_it_ended(code)
+                    sys.stderr.write(f"the embedder {how}\n")
+                    self._start()
+                    continue
+                if isinstance(reply, ReposyncError):
+                    raise reply
+                vectors: Vectors = reply
+                return vectors
+        kind = LethalTextError if crashes == _LIVES else EmbedderLostError
+        raise kind(f"the embedder {how}, {_LIVES} times with the same texts")
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._connection = Connection(ours.detach())
+            arguments = ["embed", str(theirs.fileno()), str(self._lifeline), self._name]
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "reposyncd.child", *arguments],
+                    pass_fds=[theirs.fileno(), self._lifeline],
+                )
+            except OSError as error:
+                raise EmbedderLostError(f"the embedder could not be started: {error.strerror}") from error
+
+    def _bury(self) -> int:
+        """Its return code. One that has let go of its socket and lives is killed: a crash that is being written to
+        the log takes a moment longer than the socket."""
+        self._connection.close()
         try:
-            with one_at_a_time:
-                connection.send(texts)
-                reply = connection.recv()
-        except (EOFError, OSError):
-            # The parent takes the death of either for that of both, and starts both again.
-            os._exit(1)
-        if isinstance(reply, ReposyncError):
-            raise reply
-        vectors: Vectors = reply
-        return vectors
-
-    return embed
+            return self._process.wait(_DIES_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
 
 def _embed(connection: Connection, name: str) -> None:

@@ -144,10 +144,28 @@ class NoSpaceError(TransientStoreError):
     code = "no_space"
 
 
+class EmbedderLostError(TransientStoreError):
+    """Raised when the embedder's process was ended from outside, or did not start: it says nothing of the store."""
+
+    code = "embedder_lost"
+
+
 class LethalOperationError(TransientStoreError):
-    """Raised when one operation has killed the index process, or let its deadline pass, each time it was tried."""
+    """Raised when one operation has crashed the index process, or let its deadline pass, each time it was tried."""
 
     code = "store_lethal"
+
+
+class LethalTextError(LethalOperationError):
+    """Raised when some texts have crashed the embedder each time it was given them: it says nothing of the store."""
+
+    code = "text_lethal"
+
+
+class UnreadableStoreError(TransientStoreError):
+    """Raised when the disk does not give back what is in a file of the store."""
+
+    code = "store_unreadable"
 
 
 class PermanentStoreError(StoreError):
@@ -160,6 +178,12 @@ class CorruptStoreError(StoreError):
     """Raised when the vector store contradicts itself and must be rebuilt from the tree."""
 
     code = "store_corrupt"
+
+
+class SuspectStoreError(CorruptStoreError):
+    """Raised when the vector store fails in a way that damage may be the cause of, and a passing fault too."""
+
+    code = "store_suspect"
 
 
 class CorruptManifestError(CorruptStoreError):

@@ -166,10 +166,13 @@ def set_constants(monkeypatch: pytest.MonkeyPatch, constants: Mapping[str, int])
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started; none if it is gone."""
+    """The processes that a process has started, whichever of its threads did; none if it is gone."""
+    found: list[int] = []
     with suppress(FileNotFoundError, ProcessLookupError):
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found += [int(each) for each in (thread / "children").read_text().split()]
+    return found
 
 
 def is_gone(pid: int) -> bool:

@@ -338,7 +338,7 @@ class Engine(threading.Thread):
             self.incidents = self.catalog.incidents()
             known[:] = [self._known(repo) for repo in self.catalog.repos()]
 
-        self.workspace.open(learn)
+        self.workspace.open(learn, self.beat)
         self.chronicle.incidents(self.incidents)
         for kept in known:
             self._keep(kept)

@@ -19,6 +19,7 @@ from reposyncd.daemon.verifying import Verifying
 from reposyncd.errors import (
     CorruptStoreError,
     LethalOperationError,
+    LethalTextError,
     NotFoundError,
     ReposyncError,
     StoreError,
@@ -132,6 +133,8 @@ class Requests:
                 raise
             except StoreError:  # the store was replaced meanwhile, or the index process by a reload
                 hits = search(workspace.index, collections, query, limit)
+        except LethalTextError:  # the query's
+            raise
         except (CorruptStoreError, LethalOperationError) as error:
             self.engine.distrust_store()
             raise CorruptStoreError(f"the index is damaged, and is being mended: {error}") from error

@@ -10,7 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from reposyncd.errors import CorruptStoreError, PermanentStoreError, StoreError, TransientStoreError
+from reposyncd.errors import (
+    CorruptStoreError,
+    PermanentStoreError,
+    StoreError,
+    SuspectStoreError,
+    TransientStoreError,
+)
 from reposyncd.model import Hit, Record
 from reposyncd.ports import label
 
@@ -45,6 +51,17 @@ _TRANSIENT_SIGNS = (
     "unable to open",
 )
 """What SQLite's passing troubles are called in the text of Chroma's InternalError, which has no code."""
+
+_DAMAGE_SIGNS = (
+    "malformed",
+    "not a database",
+    "no such table",
+    "Error loading hnsw index",
+    "Error deserializing pickle file",
+    "Error getting embedding",
+    "Error finding id",
+)
+"""What it says of a store that is damaged; anything else may be what is left of an error of the disk."""
 
 _PHRASES = (
     "database is locked",
@@ -205,6 +222,13 @@ class ChromaStore:
             ]
         return found
 
+    def read(self, name: str, ids: Sequence[str]) -> None:
+        """Reads these records, vectors included. Raises CorruptStoreError if that fails."""
+        collection = self._collection(name)
+        for part in _slices(len(ids)):
+            with _translated():
+                collection.get(ids=list(ids[part]), include=["documents", "metadatas", "embeddings"])
+
     def persist(self, compact: Sequence[str]) -> None:
         """Writes the vector indexes to their files and empties the log; `compact` are first written anew.
 
@@ -288,7 +312,8 @@ def _translated() -> Iterator[None]:
         message = str(error).lower()
         if any(sign in message for sign in _TRANSIENT_SIGNS):
             raise TransientStoreError(f"Chroma cannot write now: {_told(error)}") from error
-        raise CorruptStoreError(f"Chroma contradicts itself: {_told(error)}") from error
+        kind = CorruptStoreError if any(sign in str(error) for sign in _DAMAGE_SIGNS) else SuspectStoreError
+        raise kind(f"Chroma contradicts itself: {_told(error)}") from error
     except (ChromaError, ValueError, TypeError) as error:
         raise PermanentStoreError(f"Chroma refuses: {_told(error)}") from error
     except OSError as error:

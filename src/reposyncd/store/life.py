@@ -41,6 +41,16 @@ _BEFORE = ".old"
 _FATAL = "Fatal Python error: "
 """Begins what Python's fault handler writes."""
 
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""What a process dies of by what it does itself. Any other signal was sent to it: SIGKILL by the kernel when memory is
+short, SIGTERM by a person."""
+
+_OUT_OF_MEMORY = ("memory allocation of", "MemoryError", "std::bad_alloc", "Cannot allocate memory")
+"""What Rust, Python and C++ say before they abort for want of memory, which is nobody's fault."""
+
+_HELD = "TtD"
+"""States of a process (proc(5)) that does not run: stopped by somebody, or waiting for a disk."""
+
 LEAVE_S = 2.0
 """How long the child may take to leave by itself when asked to."""
 
@@ -114,14 +124,26 @@ class Life:
 
     def epitaph(self) -> str:
         """How it died. Of its own last words only those of Python's fault handler, which name no content."""
-        code = self._process.returncode
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
+        last = [line.strip() for line in self._last_words().splitlines() if line.startswith(_FATAL)]
+        how = how_it_ended(self._process.returncode)
+        return f"{how} ({last[-1]})" if last else how
+
+    def has_crashed(self) -> bool:
+        """Whether it died of what it did, as far as can be told: not of a signal from outside, nor for want of
+        memory."""
+        words = self._last_words()
+        return has_crashed(self._process.returncode) and not any(sign in words for sign in _OUT_OF_MEMORY)
+
+    def is_held(self) -> bool:
+        """Whether the child, or one of its own, is kept from running: stopped, or waiting for a disk."""
+        return any(_state(pid) in _HELD for pid in (self.pid, *_children(self.pid)))
+
+    def _last_words(self) -> str:
         try:
             with open(self.log_path, encoding="utf-8", errors="replace") as log:
-                last = [line.strip() for line in log.read()[-_LAST_WORDS:].splitlines() if line.startswith(_FATAL)]
+                return log.read()[-_LAST_WORDS:]
         except OSError:
-            last = []
-        return f"{how} ({last[-1]})" if last else how
+            return ""
 
     def _start(self, state_dir: str, arguments: Sequence[str]) -> None:
         with ExitStack() as failed, ExitStack() as started:
@@ -143,7 +165,7 @@ class Life:
                 pass_fds=[theirs.fileno(), lifeline],
                 # Chroma reads .env in the working directory: never that of an indexed repository.
                 cwd=state_dir,
-                env={**_inherited(), **self._environment},
+                env={**inherited(), **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -179,7 +201,37 @@ class Life:
         self._process.wait()
 
 
-def _inherited() -> dict[str, str]:
+def has_crashed(code: int) -> bool:
+    """Whether a process with this return code, as subprocess has it, died of what it did itself."""
+    return -code in _CRASHES
+
+
+def how_it_ended(code: int) -> str:
+    """The return code of a process, in words."""
+    return f"died of {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
+
+
+def _children(pid: int) -> list[int]:
+    """Each thread has those that it has started."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as children:
+                found += map(int, children.read().split())
+    return found
+
+
+def _state(pid: int) -> str:
+    """The letter of proc(5); "Z" for a process that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def inherited() -> dict[str, str]:
+    """The environment of a child."""
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     if places := os.environ.get("PYTHONPATH"):
         # Relative places are relative to this process's working directory, which is not the child's.

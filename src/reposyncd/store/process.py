@@ -19,6 +19,7 @@ from reposyncd.model import Applied, Batch, Hit, Record, Waiting
 from reposyncd.ports import Outcome
 from reposyncd.store.life import LEAVE_S, Life
 from reposyncd.store.place import translated
+from reposyncd.store.salvage import SALVAGE
 
 T = TypeVar("T")
 
@@ -34,6 +35,12 @@ _TELL_S = 0.5
 _LIVES = 2
 """Children that one request may cost. The second shows that it was no accident."""
 
+_LATE_S = 3.0
+"""A look at the clock that comes so much later than it was to shows that the whole machine was held up: a child that
+is late then may be innocent."""
+
+_CONCERNS_ONE_OPERATION = (StoreBusyError, LethalOperationError)
+"""Errors of an operation after which the child goes on with the others."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")
 """What numpy, the tokenizers and Chroma ask how many threads to make."""
@@ -49,7 +56,17 @@ class _Request:
     operation: str
     arguments: tuple[Any, ...]
     future: Future[Any] = field(default_factory=Future)
-    deaths: int = 0
+    ends: int = 0
+    """children that ended while they did it"""
+    crashes: int = 0
+    """of those the ones that it may have been the cause of"""
+
+    def may_be_done(self) -> None:
+        """It was under way: chunks that it has stored are not to be embedded again."""
+        if self.operation == "apply":
+            collection, batch = self.arguments
+            added = tuple(each if each.source else each._replace(source=each.row.id) for each in batch.added)
+            self.arguments = (collection, batch._replace(added=added))
 
 
 class IndexProcess:
@@ -57,10 +74,12 @@ class IndexProcess:
 
     The child is started by the first operation (or `start`), and leaves after `idle_s` without one. When it dies,
     or an operation takes longer than `deadline_s` (and what `slack_s` said at its start), it is killed and started
-    again, and what was not answered is sent again in order: operations are idempotent. An operation that has cost two
-    children fails with LethalOperationError. After an error that may pass (a full disk) the child is given up, since
-    Chroma's client is of no use any more, and everything that waits fails with that error. A lock that another
-    program holds fails one operation only.
+    again, and what was not answered is sent again in order: operations are idempotent. An operation in which two
+    children have crashed, or hung while the machine was responsive, fails with LethalOperationError. If two were ended
+    in it by somebody else (the kernel, for want of memory), nothing is held against it: everything that waits fails
+    with TransientStoreError. After an error that may pass (a full disk) the child is given up, since Chroma's client is
+    of no use any more, and everything that waits fails with that error. A lock that another program holds, and texts
+    that the embedder dies of, fail one operation only.
 
     `environment` is what the child gets beside the little that it inherits. `on_death` is told, from a thread of its
     own, why a child has died or was killed that was not asked to leave.
@@ -85,7 +104,7 @@ class IndexProcess:
         self._environment = environment
         self._state_dir = state_dir
         self._chroma_dir = chroma_dir
-        self._arguments = [embedder, repr(lock_timeout_s)]
+        self._arguments = [embedder, repr(lock_timeout_s), os.path.join(state_dir, SALVAGE)]
         self._deadline_s = deadline_s
         self._idle_s = idle_s
         self._slack_s = slack_s
@@ -154,6 +173,14 @@ class IndexProcess:
     def count(self, collection: str) -> int:
         """How many records there are."""
         return int(self._do("count", collection))
+
+    def survey(self) -> None:
+        """As `inspection.survey`; the first thing that this child does."""
+        self._do("survey")
+
+    def read(self, collection: str, ids: Sequence[str]) -> None:
+        """Reads these records, vectors included. Raises CorruptStoreError if that fails."""
+        self._do("read", collection, list(ids))
 
     # The child's life -----------------------------------------------------------------------------------
 
@@ -256,13 +283,15 @@ class IndexProcess:
 
     def _receive(self, life: Life) -> None:
         """Resolves futures until the child is dead; then starts the next one with what is left."""
-        late = False
+        late = is_innocent = False
         trouble: TransientStoreError | None = None
         while True:
             try:
-                busy, since = False, time.monotonic()
+                busy, since, held_up = False, time.monotonic(), False
+                looked = since
                 while not life.poll(_POLL_S):
                     self._looked = time.monotonic()
+                    held_up, looked = held_up or self._looked > looked + _POLL_S + _LATE_S, self._looked
                     with self._lock:
                         if self._life is not life:
                             raise EOFError
@@ -270,7 +299,7 @@ class IndexProcess:
                             busy, since = not busy, time.monotonic()
                         elapsed = time.monotonic() - since
                         if busy and elapsed > self._deadline_s + life.slack_s:
-                            late = True
+                            late, is_innocent = True, held_up or life.is_held()
                             raise EOFError
                         if not busy and elapsed > self._idle_s:
                             self._life = None
@@ -289,7 +318,7 @@ class IndexProcess:
                 self._waiting = None
                 if self._life is not life or not self._requests or id(self._requests[0]) != number:
                     break  # released meanwhile
-                if isinstance(value, TransientStoreError) and not isinstance(value, StoreBusyError):
+                if isinstance(value, TransientStoreError) and not isinstance(value, _CONCERNS_ONE_OPERATION):
                     trouble = value
                     break
                 request = self._requests.popleft()
@@ -300,8 +329,10 @@ class IndexProcess:
         life.bury()
         if trouble:
             self._fail_all(life, trouble)
+        elif late:
+            self._recover(life, "was killed: no answer within its deadline", is_evidence=not is_innocent)
         else:
-            self._recover(life, "was killed: no answer within its deadline" if late else life.epitaph())
+            self._recover(life, life.epitaph(), is_evidence=life.has_crashed())
 
     def _fail_all(self, life: Life, trouble: TransientStoreError) -> None:
         with self._lock:
@@ -312,7 +343,7 @@ class IndexProcess:
         for request in requests:
             request.future.set_exception(trouble)
 
-    def _recover(self, life: Life, cause: str) -> None:
+    def _recover(self, life: Life, cause: str, *, is_evidence: bool) -> None:
         with self._lock:
             if self._life is not life:
                 return
@@ -320,18 +351,25 @@ class IndexProcess:
             self._waiting = None
             self._on_death(cause)
             lethal: _Request | None = None
+            orphans: list[_Request] = []
+            left = "could not be started again"
             if self._requests:
                 # The first unanswered request is what it was doing; the others only waited behind it.
-                self._requests[0].deaths += 1
-                if self._requests[0].deaths >= _LIVES:
+                first = self._requests[0]
+                first.ends += 1
+                first.crashes += is_evidence
+                if first.crashes >= _LIVES:
                     lethal = self._requests.popleft()
-            orphans: list[_Request] = []
+                elif first.ends >= _LIVES:
+                    left = f"that {_LIVES} times in the same operation ({first.operation})"
+                    orphans, self._requests = list(self._requests), deque()
             if self._requests:
                 try:
                     successor = self._ensure_child()
                 except Exception:  # whatever it was, nobody may be left waiting
                     orphans, self._requests = list(self._requests), deque()
                 else:
+                    self._requests[0].may_be_done()
                     for request in self._requests:
                         successor.send((id(request), request.operation, request.arguments))
         if lethal:
@@ -342,9 +380,7 @@ class IndexProcess:
                 )
             )
         for request in orphans:
-            request.future.set_exception(
-                TransientStoreError(f"the index process {cause}, and could not be started again")
-            )
+            request.future.set_exception(TransientStoreError(f"the index process {cause}, and {left}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from reposyncd.errors import CorruptManifestError, CorruptStoreError, ReposyncError
 from reposyncd.store.catalog import Catalog, Incident
@@ -73,14 +74,18 @@ class State:
             set_aside(os.path.join(self.path, MANIFEST), target)
             self.catalog.add_incident(Incident(now_ns, "manifest", str(error), target))
 
-    def renew_store(self, error: CorruptStoreError, now_ns: int) -> None:
-        """Moves the store to the quarantine and begins another: every repo is to be stored anew.
+    def renew_store(
+        self, error: CorruptStoreError, now_ns: int, salvage: Callable[[str], str] = lambda store: ""
+    ) -> None:
+        """Moves the store to the quarantine and begins another: every repo is to be stored anew. `salvage` is told
+        where the old one is, takes from it what is sound, and says how much that is.
 
         The caller holds the state lock, and nobody has the store open.
         """
         target = self.place.quarantine()
+        kept = salvage(target)
         self.catalog.store_lost()
-        self.catalog.add_incident(Incident(now_ns, "store", str(error), target))
+        self.catalog.add_incident(Incident(now_ns, "store", "; ".join(filter(None, [str(error), kept])), target))
 
 
 def _private_directory(path: str) -> None:

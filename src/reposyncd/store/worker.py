@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from reposyncd.errors import (
     CorruptStoreError,
+    LethalOperationError,
     ReposyncError,
     StoreBusyError,
     StoreError,
@@ -29,8 +30,10 @@ from reposyncd.errors import (
     described,
 )
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
+from reposyncd.store.inspection import survey
 from reposyncd.store.locks import DATABASE, NO_LOCK, chroma_lock, wait_for_database
 from reposyncd.store.place import seal
+from reposyncd.store.salvage import Salvage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,16 +51,23 @@ _PREPARED_AHEAD = 2
 class Index:
     """The operations of `ports.VectorIndex` on one Chroma directory, each split into its two steps.
 
-    `tell` sends news, from the thread that performs.
+    `tell` sends news, from the thread that performs. `salvage` is where vectors of an earlier store may be.
     """
 
     def __init__(
-        self, chroma_dir: str, embed: Embed, lock_timeout_s: float, tell: Callable[[str, Any], None] = lambda *_: None
+        self,
+        chroma_dir: str,
+        embed: Embed,
+        lock_timeout_s: float,
+        tell: Callable[[str, Any], None] = lambda *_: None,
+        *,
+        salvage: str = "",
     ) -> None:
         self._dir = chroma_dir
         self._embed = embed
         self._lock_timeout_s = lock_timeout_s
         self._tell = tell
+        self._salvage = Salvage(salvage)
         self._store: ChromaStore | None = None
         self._database: BinaryIO | None = None
 
@@ -99,7 +109,7 @@ class Index:
         if operation == "apply":
             collection, batch = arguments
             texts = list({chunk.text: None for chunk in batch.added if chunk.source is None})
-            return collection, batch, texts, self._embed(texts) if texts else None
+            return collection, batch, *self._vectors_of(texts)
         if operation == "query":
             collection, text, limit = arguments
             return collection, self._embed([text])[0], limit
@@ -107,6 +117,14 @@ class Index:
             [texts] = arguments
             return ([tuple(map(float, vector)) for vector in self._embed(texts)] if texts else [],)
         return arguments
+
+    def _vectors_of(self, texts: list[str]) -> tuple[dict[str, Any], Applied]:
+        """By text; and what had to be embedded."""
+        known, sampled = self._salvage.vectors(texts, self._embed)
+        unknown = [text for text in texts if text not in known]
+        if unknown:
+            known |= dict(zip(unknown, self._embed(unknown), strict=True))
+        return known, Applied(len(sampled) + len(unknown), sum(map(len, sampled)) + sum(map(len, unknown)))
 
     def perform(self, operation: str, arguments: tuple[Any, ...]) -> Any:
         """The second step: the store is read or written."""
@@ -117,18 +135,15 @@ class Index:
         with self.locked():
             return store.open(collection, metadata)
 
-    def apply(self, collection: str, batch: Batch, texts: list[str], vectors: Vectors | None) -> Applied:
+    def apply(self, collection: str, batch: Batch, by_text: dict[str, Any], applied: Applied) -> Applied:
         import numpy as np
 
-        embedded, characters = len(texts), sum(map(len, texts))
-        by_text = dict(zip(texts, vectors, strict=True)) if vectors is not None else {}
         copied = self.store.vectors(collection, sorted({c.source for c in batch.added if c.source is not None}))
         by_text |= {c.text: copied[c.source] for c in batch.added if c.source in copied}
         # A source may have been deleted since it was looked up, and its text is embedded after all.
         missing = list({c.text: None for c in batch.added if c.text not in by_text})
-        if missing:
-            by_text |= dict(zip(missing, self._embed(missing), strict=True))
-            embedded, characters = embedded + len(missing), characters + sum(map(len, missing))
+        embedded, took = self._vectors_of(missing)
+        by_text |= embedded
         with self.locked():
             if batch.added:
                 self.store.upsert(
@@ -143,15 +158,17 @@ class Index:
                 [row.id for row in batch.relabelled],
                 [row.metadata(batch.repo) for row in batch.relabelled],
             )
-        return Applied(embedded, characters)
+        return Applied(applied.embedded + took.embedded, applied.characters + took.characters)
 
     def delete(self, collection: str, ids: list[str]) -> None:
+        store = self.store  # which is opened under the lock: never while it is held
         with self.locked():
-            self.store.delete(collection, ids)
+            store.delete(collection, ids)
 
     def drop(self, collection: str) -> None:
+        store = self.store
         with self.locked():
-            self.store.drop(collection)
+            store.drop(collection)
 
     def collections(self) -> dict[str, dict[str, str]]:
         return self.store.collections()
@@ -176,6 +193,13 @@ class Index:
 
     def query(self, collection: str, vector: Vectors, limit: int) -> list[Hit]:
         return self.store.query(collection, vector, limit)
+
+    def survey(self) -> None:
+        with self.locked():
+            survey(self._dir)
+
+    def read(self, collection: str, ids: list[str]) -> None:
+        self.store.read(collection, ids)
 
     def persist(self, compact: list[str]) -> None:
         self.store.persist(compact)
@@ -216,7 +240,9 @@ def serve(connection: Connection, index: Index) -> None:
             _log(error)
             reply = (number, False, portable(operation, error))
         connection.send(reply)
-        if isinstance(reply[2], TransientStoreError) and not isinstance(reply[2], StoreBusyError):
+        if isinstance(reply[2], TransientStoreError) and not isinstance(
+            reply[2], StoreBusyError | LethalOperationError
+        ):
             # After a full disk or the like Chroma's client fails, or hangs, for good; a new process does not.
             os._exit(1)
 
@@ -226,7 +252,7 @@ def portable(operation: str, error: BaseException) -> ReposyncError:
     if isinstance(error, ReposyncError):
         return type(error)(*error.args)
     kind = StoreError if isinstance(error, Exception) else CorruptStoreError
-    if isinstance(error, OSError):
+    if isinstance(error, OSError | MemoryError):
         kind = TransientStoreError
     return kind(f"{operation} failed in the index process, whose log says more: {described(error)}")
 

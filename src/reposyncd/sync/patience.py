@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FIRST_WAIT_S = 0.5
+"""At most, before the first try again; it doubles with each."""
+
 LONGEST_WAIT_S = 20.0
 """Between two tries. A fault that has ended is noticed within this time and the next try's own."""
 
@@ -21,7 +25,8 @@ _LOOK_S = 0.2
 
 
 class Patience:
-    """Repeats an operation while it raises TransientStoreError, with exponential backoff and jitter.
+    """Repeats an operation while it raises TransientStoreError, with exponential backoff and jitter, which begins anew
+    after each `progress`.
 
     Gives up, and raises the last error, when `patience_s` have passed since the trouble began without `progress`
     in between; 0 gives up at once. `on_trouble` is told the error after every try that failed, before the wait.
@@ -43,19 +48,20 @@ class Patience:
         self._monotonic = monotonic
         self._sleep = sleep
         self._since: float | None = None
+        self._tries = 0
         self._error: TransientStoreError | None = None
 
     def progress(self) -> None:
         """Something was done: the trouble is over."""
-        self._since = None
+        self._since, self._tries = None, 0
 
     def run(self, operation: Callable[[], T]) -> T:
         """What the operation returns, in the end."""
-        from tenacity import Retrying, retry_if_exception_type, wait_random_exponential
+        from tenacity import Retrying, retry_if_exception_type
 
         retrying = Retrying(
             retry=retry_if_exception_type(TransientStoreError),
-            wait=wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT_S),
+            wait=self._back_off,
             stop=self._is_over,
             sleep=self._wait,
             reraise=True,
@@ -72,6 +78,10 @@ class Patience:
         if self._error:
             self._on_trouble(self._error)
         return False
+
+    def _back_off(self, state: RetryCallState) -> float:
+        self._tries += 1
+        return random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (self._tries - 1)))  # noqa: S311 - no secret
 
     def _wait(self, seconds: float) -> None:
         until = self._monotonic() + seconds

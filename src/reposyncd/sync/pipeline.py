@@ -16,7 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from reposyncd.errors import LethalOperationError, PermanentStoreError, StoreError
+from reposyncd.errors import (
+    LethalOperationError,
+    LethalTextError,
+    PermanentStoreError,
+    StoreError,
+    SuspectStoreError,
+)
 from reposyncd.model import Applied, Batch, ChunkRow, FileRow, NewChunk, Skip
 from reposyncd.ports import Outcome, VectorIndex, label
 from reposyncd.store.manifest import Commit, FileCommit, Manifest, RunProgress
@@ -30,7 +36,8 @@ BATCH_FILES = 2000
 """Files in one batch that changes few chunks."""
 
 BATCHES_UNDER_WAY = 2
-"""One being stored, one being embedded: more would only make what is urgent wait longer."""
+"""One being stored, one being embedded, while the next is collected: more would only make what is urgent wait longer,
+and a fault cost more."""
 
 QUARANTINED_AT_MOST = 20
 """Files of one run that are given up. More of them are a sign that it is not the files."""
@@ -161,10 +168,11 @@ class Pipeline:
         filling, self._filling = self._filling, _Filling()
         if not filling.files:
             return
+        # Before it is sent, not after: what is sent and not committed is embedded again after a fault.
+        while len(self._under_way) >= BATCHES_UNDER_WAY:
+            self._under_way.popleft()()
         begun = self._begin(filling)
         self._under_way.append(lambda: self._finish(begun))
-        while len(self._under_way) > BATCHES_UNDER_WAY:
-            self._under_way.popleft()()
 
     def _begin(self, filling: _Filling) -> _Begun:
         """Steps 1 and 2."""
@@ -232,12 +240,18 @@ class Pipeline:
         self._on_quarantine(row.path, f"quarantined until it changes: {error}")
 
     def _assert_that_the_store_works(self) -> None:
-        """Stores and deletes a record. What that raises is the store's fault, and no file's."""
+        """Stores and deletes a record. What that raises is the store's fault, and no file's; CorruptStoreError if the
+        store is to be looked at."""
         digest = text_digest(_CANARY)
         row = ChunkRow(chunk_id(self._repo, "", digest, 0), "", 1, 1, "", "text", digest)
         self._manifest.begin([row], ())
-        self._index.apply(self._collection, Batch(self._repo, (NewChunk(row, _CANARY),), ())).result()
-        self._index.delete(self._collection, [row.id]).result()
+        try:
+            self._index.apply(self._collection, Batch(self._repo, (NewChunk(row, _CANARY),), ())).result()
+            self._index.delete(self._collection, [row.id]).result()
+        except LethalTextError:
+            raise
+        except LethalOperationError as error:
+            raise SuspectStoreError(f"nothing can be stored: {error}") from error
         self._manifest.forget([row.id])
 
     def _commit(self, commit: Commit, totals: Totals) -> None:

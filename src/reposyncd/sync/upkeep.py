@@ -20,7 +20,7 @@ from reposyncd.errors import (
 )
 from reposyncd.model import WHOLE, Progress, Scope, SyncResult, Waiting
 from reposyncd.ports import VectorIndex
-from reposyncd.store import imprint
+from reposyncd.store import imprint, salvage
 from reposyncd.store.catalog import Repo
 from reposyncd.store.checkpoint import Checkpoint, Persister, examine, is_due
 from reposyncd.store.history import History
@@ -28,11 +28,15 @@ from reposyncd.store.place import QUARANTINE
 from reposyncd.store.space import guard
 from reposyncd.store.state import State
 from reposyncd.sync.adopt import adopt
+from reposyncd.sync.doubt import Doubt
 from reposyncd.sync.patience import Patience
 from reposyncd.sync.run import NANOSECONDS, Context, sync_repo
 
 _MENDED_AT_MOST = 3
 """Times that one sync makes the store or the manifest anew: each damaged once, and one more for bad luck."""
+
+_AT_ONCE = 1
+"""Times in a row that a sync goes on at once with a store that was found sound; after that patience slows it down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,10 @@ class Upkeep:
     now_ns: Callable[[], int]
     patience_s: float
     make_persister: Callable[[str], Persister]
+    look: Callable[[], None]
+    """has a fresh look at the store, as `sync.doubt.Doubt` wants it"""
+    salvage: Callable[[str], str]
+    """takes from a store that is given up what is sound, and says how much; told where it is"""
     lock_timeout_s: float
     tidies: bool = True
     """whether a checkpoint that is due is made by the sync that made it due"""
@@ -125,7 +133,8 @@ class Sync:
         self._last = Progress("scan")
         self._run: int | None = None
         self._trouble: Waiting | None = None
-        self._mended = 0
+        self._mended = self._found_sound = 0
+        self._doubt = Doubt(upkeep.state.path, upkeep.look, now_ns=upkeep.now_ns, wait=self._look_around)
         self._scope = WHOLE
         self._done: SyncResult | None = None
         self._patience = Patience(upkeep.patience_s, on_trouble=self._on_trouble, should_stop=upkeep.should_stop)
@@ -157,8 +166,10 @@ class Sync:
             while True:
                 try:
                     return self._once()
-                except CorruptStoreError as error:
+                except CorruptManifestError as error:
                     self._mend(error)
+                except (CorruptStoreError, TransientStoreError) as error:
+                    self._look_into(error)
 
     def _once(self) -> SyncResult:
         state, upkeep = self._state, self._upkeep
@@ -188,6 +199,9 @@ class Sync:
             self._begin(repo)
             raise
         state.seal()
+        self._doubt.progress()
+        if not state.catalog.unchecked():  # all repos are stored again, if ever the store was lost
+            salvage.discard(state.path)
         if self._done:
             result = self._done.plus(result)
         result = replace(result, duration_s=(self._now_ns() - self._started_ns) / NANOSECONDS)
@@ -226,11 +240,32 @@ class Sync:
     def _on_progress(self, progress: Progress) -> None:
         if progress.chunks_done > self._last.chunks_done:
             self._patience.progress()
+            self._doubt.progress()
+            self._found_sound = 0
             if self._trouble is not None and self._run is not None:
                 self._trouble = None
                 History(self._state.db).note(self._run, None)
         self._last = progress
         self._tell(progress)
+
+    def _look_into(self, error: CorruptStoreError | TransientStoreError) -> None:
+        """Returns if the sync is to go around again: the store is sound, or was made anew. Raises TransientStoreError
+        if it is to be patient."""
+        if not self._doubt.concerns(error):
+            raise error
+        self._tell(replace(self._last, trouble=f"the store may be damaged, and is looked at: {error}"))
+        self._upkeep.index.release()
+        if evidence := self._doubt.weigh(error):
+            self._mend(evidence)
+            return
+        self._found_sound += 1
+        if not isinstance(error, CorruptStoreError) or self._found_sound > _AT_ONCE:
+            raise TransientStoreError(f"{error}; a fresh look finds the store sound, so this is tried again") from error
+
+    def _look_around(self) -> None:
+        """Called while the store is looked at."""
+        if self._should_stop():
+            raise InterruptedSyncError("stopped while the store was looked at; nothing was changed")
 
     def _mend(self, error: CorruptStoreError) -> None:
         self._mended += 1
@@ -246,7 +281,9 @@ class Sync:
             self._run = None
             self._state.renew_manifest(error, self._now_ns())
         else:
-            self._state.renew_store(error, self._now_ns())
+            self._state.renew_store(error, self._now_ns(), self._upkeep.salvage)
+        # Who searched meanwhile may have opened what is in the quarantine by now.
+        self._upkeep.index.release()
 
     def _finish(self, outcome: str, result: SyncResult | None = None, error: str | None = None) -> None:
         if self._run is not None:

@@ -10,15 +10,26 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reposyncd.errors import LethalOperationError, PermanentStoreError, StoreError, TransientStoreError
+from reposyncd.errors import (
+    EmbedderLostError,
+    LethalOperationError,
+    LethalTextError,
+    PermanentStoreError,
+    StoreError,
+    TransientStoreError,
+)
 from reposyncd.model import Batch, ChunkRow, NewChunk
+from reposyncd.ports import Outcome
 from reposyncd.store.process import IndexProcess
 from reposyncd.store.worker import portable
+from tests.crash.faults import children
 
 
 def make(state: Path, deadline_s: float = 120) -> IndexProcess:
@@ -166,21 +177,109 @@ def test_closing_fails_what_is_not_answered_and_refuses_what_comes_later(tmp_pat
         process.apply("c-1", batch(2))
 
 
-def test_an_operation_that_kills_every_child_fails_and_the_next_ones_do_not(process: IndexProcess) -> None:
+def strike_twice(process: IndexProcess, number: int, outcome: Outcome[Any]) -> None:
+    """The child that is to do this, and the one after it, get the signal before they have answered."""
     pids: list[int] = []
-    outcome = process.apply("c-1", batch(1))
-    behind = process.apply("c-1", batch(2))
     future = outcome.future  # type: ignore[attr-defined]
     while not future.done():
         if (pid := process.pid) and pid not in pids and len(pids) < 2:
             pids.append(pid)
-            os.kill(pid, signal.SIGSTOP)  # whatever it has done, it is not heard of
-            os.kill(pid, signal.SIGKILL)
-    if len(pids) == 2:  # else it was done before the second was killed
-        with pytest.raises(LethalOperationError, match=r"died of SIGKILL.*2 times in the same operation \(apply\)"):
-            outcome.result()
+            while ignores(pid, number):
+                os.sched_yield()
+            os.kill(pid, number)
+    assert len(pids) == 2
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Python ignores an interrupt until the child's first lines have run."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigIgn", "SigCgt"))]
+        return number == signal.SIGINT and any(mask >> (number - 1) & 1 for mask in masks)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE])
+def test_an_operation_that_crashes_every_child_fails_and_the_next_ones_do_not(
+    process: IndexProcess, number: signal.Signals
+) -> None:
+    process.release()
+    outcome = process.apply("c-1", batch(1))
+    behind = process.apply("c-1", batch(2))
+    strike_twice(process, number, outcome)
+    with pytest.raises(LethalOperationError, match=rf"died of {number.name}.*2 times in the same operation \(apply\)"):
+        outcome.result()
     behind.result()
-    assert {id[:16] for id in process.ids("c-1")} >= {f"{2:016x}"}
+    assert {id[:16] for id in process.ids("c-1")} == {f"{2:016x}"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_an_operation_in_which_somebody_ends_every_child_is_one_to_be_tried_again(
+    process: IndexProcess, number: signal.Signals
+) -> None:
+    process.release()
+    outcomes = [process.apply("c-1", batch(n)) for n in range(2)]
+    strike_twice(process, number, outcomes[0])
+    for outcome in outcomes:
+        with pytest.raises(TransientStoreError, match=rf"died of {number.name}, and that 2 times") as raised:
+            outcome.result()
+        assert not isinstance(raised.value, LethalOperationError)
+    process.apply("c-1", batch(1)).result()
+    assert len(process.ids("c-1")) == 300
+
+
+def embedders(process: IndexProcess) -> list[int]:
+    return [] if process.pid is None else children(process.pid)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGSEGV, LethalTextError), (signal.SIGKILL, EmbedderLostError)])
+def test_an_embedder_that_dies_twice_of_a_batch_fails_it_and_says_nothing_of_the_store(
+    process: IndexProcess, number: signal.Signals, kind: type[StoreError]
+) -> None:
+    process.apply("c-1", batch(0, size=1)).result()  # it is loaded
+    pid = process.pid
+    ended: list[int] = []
+    outcome = process.apply("c-1", batch(1, size=20_000))
+    future = outcome.future  # type: ignore[attr-defined]
+    while not future.done():
+        for each in embedders(process):
+            if each not in ended:
+                ended.append(each)
+                os.kill(each, number)
+    with pytest.raises(kind, match=f"the embedder died of {number.name}, 2 times with the same texts"):
+        outcome.result()
+    if kind is LethalTextError:  # else the process is given up, and another one tries it later
+        assert process.pid == pid
+    process.apply("c-1", batch(2)).result()
+    assert {id[:16] for id in process.ids("c-1")} == {f"{n:016x}" for n in (0, 2)}
+
+
+def test_an_embedder_that_is_killed_once_is_started_again_and_nobody_notices(process: IndexProcess) -> None:
+    process.apply("c-1", batch(0, size=1)).result()
+    pid, [embedder] = process.pid, embedders(process)
+    os.kill(embedder, signal.SIGKILL)
+    assert process.apply("c-1", batch(1)).result().embedded == 300
+    assert process.pid == pid
+    assert embedder not in embedders(process)
+
+
+def test_a_child_that_somebody_has_stopped_past_its_deadline_is_not_taken_for_one_that_hangs(tmp_path: Path) -> None:
+    process = make(tmp_path, deadline_s=60)
+    process.open("c-1", {"reposyncd_repo": "r"})
+    process._deadline_s = 2
+    stopped: list[int] = []
+    outcome = process.apply("c-1", batch(1))
+    future = outcome.future  # type: ignore[attr-defined]
+    try:
+        while not future.done():
+            if (pid := process.pid) and pid not in stopped:
+                stopped.append(pid)
+                os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(TransientStoreError, match="no answer within its deadline") as raised:
+            outcome.result()
+        assert not isinstance(raised.value, LethalOperationError)
+    finally:
+        process.abandon()
 
 
 def test_an_idle_child_leaves_and_the_next_operation_starts_another(tmp_path: Path) -> None:

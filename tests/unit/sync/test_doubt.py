@@ -1,0 +1,156 @@
+"""What is evidence against a store, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reposyncd.errors import (
+    CorruptStoreError,
+    EmbedderLostError,
+    InterruptedSyncError,
+    LethalOperationError,
+    LethalTextError,
+    NoSpaceError,
+    StoreBusyError,
+    StoreError,
+    SuspectStoreError,
+    TransientStoreError,
+    UnreadableStoreError,
+)
+from reposyncd.sync.doubt import BACK_OFF_S, LOOKS, UNREADABLE_S, UNUSABLE_S, Doubt
+
+MET = CorruptStoreError("Chroma contradicts itself")
+
+
+class Store:
+    """A store that is looked at: each look finds the next of these, and the last from then on."""
+
+    def __init__(self, state: Path, *found: StoreError | None) -> None:
+        self._state = state
+        self._found = list(found)
+        self.now_s = 0.0
+        self.looks = 0
+        self.wait: Callable[[], None] = lambda: None
+
+    def doubt(self) -> Doubt:
+        """A process's own."""
+        return Doubt(
+            str(self._state),
+            self._look,
+            now_ns=lambda: int(self.now_s * 1e9),
+            wait=lambda: self.wait(),
+            sleep=lambda seconds: None,
+        )
+
+    def _look(self) -> None:
+        self.looks += 1
+        found = self._found.pop(0) if len(self._found) > 1 else self._found[0]
+        if found is not None:
+            raise found
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reposyncd.sync.doubt.BACK_OFF_S", (0.0, 0.0))
+
+
+def test_a_store_that_is_sound_to_a_fresh_look_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path, None)
+    assert store.doubt().weigh(MET) is None
+    assert store.looks == 1
+
+
+@pytest.mark.parametrize("found", [CorruptStoreError("malformed"), LethalOperationError("died of SIGSEGV")])
+def test_damage_that_every_look_finds_is_evidence(tmp_path: Path, found: StoreError) -> None:
+    store = Store(tmp_path, found)
+    evidence = store.doubt().weigh(MET)
+    assert isinstance(evidence, CorruptStoreError)
+    assert str(found) in str(evidence)
+    assert store.looks == len(BACK_OFF_S)
+
+
+def test_damage_that_only_one_of_two_looks_finds_is_none(tmp_path: Path) -> None:
+    assert Store(tmp_path, CorruptStoreError("malformed"), None).doubt().weigh(MET) is None
+
+
+@pytest.mark.parametrize("kind", [TransientStoreError, NoSpaceError, StoreBusyError])
+def test_a_look_that_could_not_be_had_says_nothing_however_often(
+    tmp_path: Path, kind: type[TransientStoreError]
+) -> None:
+    store = Store(tmp_path, kind("not now"))
+    for _ in range(3 * LOOKS):
+        store.now_s += UNUSABLE_S
+        with pytest.raises(kind, match="not now"):
+            store.doubt().weigh(MET)
+
+
+def test_a_file_that_cannot_be_read_for_minutes_is_lost_whoever_looks(tmp_path: Path) -> None:
+    store = Store(tmp_path, UnreadableStoreError("data_level0.bin cannot be read"))
+    for _ in range(LOOKS - 1):
+        with pytest.raises(UnreadableStoreError):
+            store.doubt().weigh(MET)
+        store.now_s += UNREADABLE_S
+    evidence = store.doubt().weigh(MET)
+    assert "cannot be read, for 8 minutes, at 5 looks" in str(evidence)
+
+
+def test_many_looks_in_a_short_time_are_no_evidence(tmp_path: Path) -> None:
+    store = Store(tmp_path, UnreadableStoreError("data_level0.bin cannot be read"))
+    for _ in range(3 * LOOKS):
+        with pytest.raises(UnreadableStoreError):
+            store.doubt().weigh(MET)
+
+
+def test_progress_in_between_clears_it(tmp_path: Path) -> None:
+    store = Store(tmp_path, UnreadableStoreError("data_level0.bin cannot be read"))
+    for _ in range(3 * LOOKS):
+        doubt = store.doubt()
+        with pytest.raises(UnreadableStoreError):
+            doubt.weigh(MET)
+        store.now_s += UNREADABLE_S
+        doubt.progress()
+
+
+def test_what_may_pass_has_minutes_to_do_so(tmp_path: Path) -> None:
+    store = Store(tmp_path, SuspectStoreError("Failed to apply logs"))
+    for _ in range(LOOKS - 1):
+        with pytest.raises(TransientStoreError, match="Failed to apply logs; that may pass"):
+            store.doubt().weigh(MET)
+    store.now_s += UNUSABLE_S
+    assert "Failed to apply logs, for 10 minutes, at 5 looks" in str(store.doubt().weigh(MET))
+
+
+def test_a_store_that_fails_in_use_for_minutes_is_given_up_though_nothing_is_seen_in_it(tmp_path: Path) -> None:
+    store = Store(tmp_path, None)
+    for _ in range(LOOKS):
+        assert store.doubt().weigh(MET) is None
+    store.now_s += UNUSABLE_S
+    assert store.doubt().weigh(TransientStoreError("killed")) is None
+    assert "although nothing is seen in the store" in str(store.doubt().weigh(MET))
+
+
+def test_who_is_asked_to_stop_looks_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reposyncd.sync.doubt.BACK_OFF_S", (1.0,))
+    store = Store(tmp_path, MET)
+
+    def stop() -> None:
+        raise InterruptedSyncError("stopped")
+
+    store.wait = stop
+    with pytest.raises(InterruptedSyncError):
+        store.doubt().weigh(MET)
+    assert store.looks == 0
+
+
+def test_the_store_is_looked_at_for_what_may_be_damage_and_for_trouble_that_does_not_pass(tmp_path: Path) -> None:
+    doubt = Store(tmp_path, None).doubt()
+    assert doubt.concerns(MET)
+    assert doubt.concerns(LethalOperationError("died of SIGSEGV"))
+    doubt.progress()
+    passing = TransientStoreError("disk I/O error")
+    assert [doubt.concerns(passing) for _ in range(3)] == [False, False, True]
+    for elsewhere in (StoreBusyError, NoSpaceError, EmbedderLostError, LethalTextError):
+        assert not any(doubt.concerns(elsewhere("not the store's")) for _ in range(5))
