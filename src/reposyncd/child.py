@@ -1,4 +1,5 @@
-"""Entry point of the index process and of its embedder: joins the worker with the embedder. See `store.worker`.
+"""Entry point of the child processes: the index process with its embedder, and the chunking processes. Joins their
+workers with what other rooms have: see `store.worker` and `chunking.worker`.
 
 Chroma's upsert holds the interpreter lock from beginning to end, so the embedder has an interpreter of its own:
 two cores store and embed at the same time, and load at the same time.
@@ -7,7 +8,10 @@ two cores store and embed at the same time, and load at the same time.
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import os
+import resource
+import select
 import signal
 import socket
 import subprocess
@@ -26,13 +30,16 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """`python -P -m reposyncd.child store FD LIFELINE CHROMA_DIR EMBEDDER LOCK_TIMEOUT_S`, or `... embed FD LIFELINE
-    EMBEDDER`."""
+    EMBEDDER`, or `... chunk FD LIFELINE MEMORY_BYTES`."""
     faulthandler.enable()  # a crash in native code leaves a stack in the log
     os.umask(0o077)
     role, fd, lifeline, *rest = sys.argv[1:]
     connection = Connection(int(fd))
     if role == "store":
         _store(connection, int(lifeline), *rest)
+    elif role == "chunk":
+        _die_with(int(lifeline))
+        _chunk(connection, *rest)
     else:
         threading.Thread(target=_end_with, args=(int(lifeline),), name="lifeline", daemon=True).start()
         _embed(connection, *rest)
@@ -43,6 +50,26 @@ def _end_with(lifeline: int) -> None:
     interpreter lock of its process meanwhile, so that no thread there could see it."""
     os.read(lifeline, 1)
     os.killpg(0, signal.SIGKILL)
+
+
+def _die_with(lifeline: int) -> None:
+    """The kernel kills this process when the one that started it is gone, whatever this one does: a grammar holds the
+    interpreter lock, so that no thread here could see it, and one that is stopped handles no other signal."""
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:
+        sys.exit()  # it is gone already
+
+
+def _chunk(connection: Connection, memory_bytes: str) -> None:
+    limit = int(memory_bytes)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    from reposyncd.chunking.worker import serve
+    from reposyncd.tree.read import classify
+
+    with suppress(EOFError, OSError):
+        serve(connection, classify)
 
 
 def _store(connection: Connection, lifeline: int, chroma_dir: str, embedder: str, lock_timeout_s: str) -> None:

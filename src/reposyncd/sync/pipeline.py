@@ -219,7 +219,7 @@ class Pipeline:
         self._quarantined += 1
         [plan] = begun.filling.plans
         unwanted = [row.id for row in plan.chunks] + list(plan.doomed)
-        row = plan.row._replace(skip=Skip.QUARANTINED)
+        row = plan.row._replace(skip=Skip.QUARANTINED, verdict=str(error))
         doomed = [(id, row.path) for id in unwanted] + begun.filling.gone_chunks
         self._commit(
             Commit(files=[FileCommit(row, ())], touched=begun.filling.touched, gone=begun.filling.gone, doomed=doomed),
