@@ -185,31 +185,28 @@ class Reconciler:
         waited_s = 0.0
         while waiting or under_way:
             self._stop_if_asked()
-            while waiting and _has_room(under_way):
+            if waiting and _has_room(under_way):
                 file, reads = waiting.popleft()
                 try:
                     read = self._read(file, is_last=reads == _READS_OF_UNSTABLE)
                 except UnstableError:
                     waiting.append((file, reads + 1))
-                    break  # somebody may want to stop it
-                if read is not None:
-                    under_way.append(read)
-            left = [each for each in under_way if not each.read.cut.done()]
-            if len(left) < len(under_way):
-                for each in under_way:
-                    if each.read.cut.done():
-                        self._plan(each)
-                under_way, waited_s = left, 0.0
-            elif under_way and not (waiting and _has_room(under_way)):
+                else:
+                    under_way += [read] if read else []
+            elif not any(each.read.cut.done() for each in under_way):
                 waited_s = self._wait(under_way, waited_s)
+            for each in [each for each in under_way if each.read.cut.done()]:
+                under_way.remove(each)
+                self._plan(each)
+                waited_s = 0.0
 
     def _wait(self, under_way: Sequence[_UnderWay], waited_s: float) -> float:
         """A moment, or until something is cut. What can be committed is, if that takes long: the rest may take as long
         as it likes. Returns for how long there was nothing."""
         began = time.monotonic()
-        is_done = bool(wait([each.read.cut for each in under_way], LOOK_S, FIRST_COMPLETED).done)
+        wait([each.read.cut for each in under_way], LOOK_S, FIRST_COMPLETED)
         waited_s += time.monotonic() - began
-        if not is_done and waited_s > self._stall_s:
+        if waited_s > self._stall_s:
             self._pipeline.drain()
             self._on_progress(replace(self.progress(), cutting=under_way[0].file.path))
         return waited_s
