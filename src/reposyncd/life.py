@@ -120,8 +120,11 @@ class Life:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def bury(self) -> None:
-        """Kills the child if it lives, and lets go of everything. By the thread that receives, at its end."""
+    def bury(self, leave_s: float = 0.0) -> None:
+        """Kills the child if it lives after so long, and lets go of everything. By the thread that receives, at its
+        end. One that leaves closes its connection before it has left."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(leave_s)
         self._kill()
         self._outgoing.put(None)
         with suppress(OSError):

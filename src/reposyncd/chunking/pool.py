@@ -22,7 +22,7 @@ from functools import partial
 from reposyncd.chunking.verdict import Trial
 from reposyncd.chunking.worker import Answer
 from reposyncd.errors import ReposyncError, TransientStoreError, UncutError
-from reposyncd.life import Life
+from reposyncd.life import LEAVE_S, Life
 from reposyncd.model import Cut
 
 SLICE_S = 0.3
@@ -441,7 +441,7 @@ class ChunkingPool:
                     break
         with self._changed:
             child.is_gone = True
-        child.life.bury()
+        child.life.bury(0.0 if child.sentence else LEAVE_S)
         death = ""
         with self._changed:
             self._children.remove(child)
