@@ -104,7 +104,8 @@ class _Run:
         if trusted and is_current(snapshot, known) and len(self._catalog.generations(self._repo)) == 1:
             self._check_identity(snapshot, False)
             return self._result(generation, Outcome(skipped=skips_of(known.values())), Totals())
-        self._context.chunker.start()
+        if not self._index.life:  # both start together; else it can wait until there is something to be cut
+            self._context.chunker.start()
         self._run = self._context.begin()
         if self._run is not None:
             self._before = self._history.progress(self._run)
