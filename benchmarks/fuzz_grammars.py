@@ -5,8 +5,8 @@
 For each language it makes texts out of the grammar's own words: one word, or a few, over and over; words at random;
 deep nesting, closed and not; code that is cut off or has lost bytes; long lines and short ones. Each is cut by a
 process that is killed when it takes more than the limit of `chunking.verdict.limit_s`, as in the service. Printed is
-what stalls, with its CPU seconds per megabyte, what crashes and what raises, each with the case of which `text_of` makes
-the text again. What it found so far is kept in `tests/corpus.py`.
+what stalls, with its CPU seconds per megabyte, what crashes and what raises, each with the case of which `text_of`
+makes the text again. What it found so far is kept in `tests/corpus.py`.
 
 It lives among the benchmarks because it measures, takes minutes, and finds something else with every seed; a test runs
 it in a tiny size.
