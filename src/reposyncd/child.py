@@ -63,8 +63,10 @@ def _die_with(lifeline: int) -> None:
 
 
 def _chunk(connection: Connection, memory_bytes: str) -> None:
-    limit = int(memory_bytes)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = int(memory_bytes) if allowed == resource.RLIM_INFINITY else min(int(memory_bytes), allowed)
+    with suppress(OSError, ValueError):  # a sandbox may refuse it; time is limited nevertheless
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     from reposyncd.chunking.worker import serve
     from reposyncd.tree.read import classify
 
