@@ -102,6 +102,7 @@ class Shelf:
             "synced_at": None,
             "watch": self.watch,
             "quarantined": [],
+            "verdicts": [],
             "errors": [],
         }
 
@@ -143,7 +144,14 @@ class Shelf:
             files = sorted(each.name for each in Path(path).iterdir())
             unreadable = [each for each in files if each.endswith(".unreadable")]
             self.files_done = len(files)
-            counts = {"new": len(files) if full else 0, "modified": 0, "deleted": 0, "unchanged": 0, "skipped": {}}
+            counts = {
+                "new": len(files) if full else 0,
+                "modified": 0,
+                "deleted": 0,
+                "unchanged": 0,
+                "skipped": {},
+                "plain": 0,
+            }
             return {
                 "repo": chosen,
                 "root": path,
@@ -223,4 +231,5 @@ class Shelf:
             "files_total": 9,
             "chunks_done": 0,
             "trouble": self.trouble,
+            "cutting": "",
         }

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from reposyncd.assemble import Workspace
+from reposyncd.chunking.inline import InlineChunker
 from reposyncd.config import Config, load
 from reposyncd.embedding import create
 from reposyncd.model import Record, SyncResult
-from reposyncd.ports import VectorIndex
+from reposyncd.ports import Chunker, VectorIndex
 from reposyncd.store.memory import MemoryIndex
+from reposyncd.tree.read import classify
 
 Nodes = Mapping[str, str | bytes | None]
 """Path to content; None deletes."""
@@ -69,6 +71,8 @@ class Lab:
     root: Path
     state: Path
     index: VectorIndex = field(default_factory=memory_index)
+    chunker: Chunker | None = field(default_factory=lambda: InlineChunker(classify))
+    """None: processes, as outside of tests"""
     variables: dict[str, str] = field(default_factory=dict)
 
     def write(self, nodes: Nodes) -> None:
@@ -79,6 +83,7 @@ class Lab:
             config_for(self.state, **self.variables),
             {"HOME": "/nonexistent"},
             index=index or self.index,
+            chunker=self.chunker,
             now_ns=later_ns,
         )
 

@@ -47,7 +47,7 @@ from reposyncd.tree.scan import Snapshot, Witness, scan
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
-    from reposyncd.ports import VectorIndex
+    from reposyncd.ports import Chunker, VectorIndex
     from reposyncd.store.history import Run
     from reposyncd.store.process import IndexProcess
     from reposyncd.sync.run import Context
@@ -61,6 +61,13 @@ _RECORDS = "records 1"
 """The form of ids and metadata in Chroma. A change of it rebuilds every index."""
 
 
+_CHUNKING_BYTES = 768 << 20
+"""Memory that a chunking process may take for its data, whatever it cuts. Cutting a megabyte of code takes 60 MB,
+of brackets 320 MB."""
+
+_CHUNKING_BYTES_PER_BYTE = 200
+"""And for each byte of the largest file that is read."""
+
 _OPENED_AT_MOST = 3
 """Times that the state is read at the start: the manifest and the store may each have to be made anew in between."""
 
@@ -68,7 +75,8 @@ _OPENED_AT_MOST = 3
 class Workspace:
     """An open state directory (made if absent, 0700), on which one operation after another is done.
 
-    `index` is by default the index process over the embedded Chroma; `now_ns` is the wall clock, nanoseconds.
+    `index` is by default the index process over the embedded Chroma, `chunker` the chunking processes; `now_ns` is the
+    wall clock, nanoseconds.
     Raises ReposyncError if the directory cannot be used.
     """
 
@@ -78,6 +86,7 @@ class Workspace:
         environ: Mapping[str, str] = os.environ,
         *,
         index: VectorIndex | None = None,
+        chunker: Chunker | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._config = config
@@ -85,15 +94,18 @@ class Workspace:
         self._now_ns = now_ns
         self._state = State(config.state_dir)
         self._index = index
+        self._chunker = chunker
         self._index_lock = threading.Lock()
-        """held while the index is made or taken away: searches ask for it from threads of their own"""
+        """held while the index or the chunker is made or taken away: searches ask for it from threads of their own"""
         self._closed = False
         self._probed: dict[str, int] = {}
         self.look: Look = lambda repo, scope, scan: scan(None)
         """makes every scan of a repo's tree; a service watches the directories meanwhile"""
-        self._owns_index = index is None
+        self._owns_index, self._owns_chunker = index is None, chunker is None
         self.on_index_death: Callable[[str], None] = lambda why: None
         """told, from another thread, when the index process has died and is started again"""
+        self.on_chunking_death: Callable[[str], None] = lambda why: None
+        """likewise of a chunking process"""
 
     def __enter__(self) -> Workspace:
         return self
@@ -102,9 +114,11 @@ class Workspace:
         self.close()
 
     def close(self) -> None:
-        """Ends the index process and closes the manifest."""
+        """Ends the child processes and closes the manifest."""
         with self._index_lock:
             self._closed = True
+        if self._chunker:
+            self._chunker.close()
         if self._index:
             self._index.close()
         self._state.close()
@@ -113,24 +127,54 @@ class Workspace:
         """What is done from now on is done as this configuration has it; where the state is does not change."""
         self._config = config
         self.__dict__.pop("fingerprint", None)
-        if not self._owns_index:
-            return
+        index, chunker = None, None
         with self._index_lock:
-            index, self._index = self._index, None
-        if index:
-            index.close()
+            if self._owns_index:
+                index, self._index = self._index, None
+            if self._owns_chunker:
+                chunker, self._chunker = self._chunker, None
+        for each in (index, chunker):
+            if each:
+                each.close()
 
     def abandon(self) -> None:
-        """Ends the index process at once, whatever it is doing; what it was asked fails. From any thread."""
-        index = self._index  # another thread may replace it meanwhile
+        """Ends the child processes at once, whatever they are doing; what they were asked fails. From any thread."""
+        index, chunker = self._index, self._chunker  # another thread may replace them meanwhile
         if index:
             index.abandon()
+        if chunker:
+            chunker.close()
 
     @property
     def index_stalled_s(self) -> float:
         """For how long nobody has looked after what the index process was asked; 0 if it was asked nothing."""
         index = self._index  # another thread may replace it meanwhile
         return index.stalled_s if index else 0.0
+
+    @property
+    def chunking_stalled_s(self) -> float:
+        """For how long nobody has looked after what is being cut; 0 if nothing is."""
+        chunker = self._chunker  # another thread may replace it meanwhile
+        return chunker.stalled_s if chunker else 0.0
+
+    @property
+    def chunker(self) -> Chunker:
+        """What cuts files, not necessarily started. Raises TransientStoreError after `close`."""
+        with self._index_lock:
+            if self._chunker is None:
+                if self._closed:
+                    raise TransientStoreError("the chunking processes were closed")
+                from reposyncd.chunking.pool import SLOW_AT_MOST, ChunkingPool
+
+                threads = self._config.limits.threads
+                self._chunker = ChunkingPool(
+                    self._config.state_dir,
+                    memory_bytes=_CHUNKING_BYTES + _CHUNKING_BYTES_PER_BYTE * self._config.index.max_file_size,
+                    idle_s=self._config.store.idle,
+                    slow_at_most=min(threads or SLOW_AT_MOST, SLOW_AT_MOST),
+                    on_death=lambda why: self.on_chunking_death(why),
+                )
+            return self._chunker
 
     @property
     def index(self) -> VectorIndex:
@@ -264,6 +308,7 @@ class Workspace:
                 return result
         with suppress(StoreError):  # only sooner; the sync that follows is patient
             self.index.start()
+            self.chunker.start()
         return self.upkeep(
             lambda: find(self.catalog, root, name) or add(self.catalog, root, name),
             lock=self.state_lock,
@@ -305,13 +350,12 @@ class Workspace:
         )
 
     def _context(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Context:
-        from reposyncd.chunking.chunker import chunk_text
         from reposyncd.sync.run import Context
 
         return Context(
             db=self._state.db,
             index=self.index,
-            chunker=chunk_text,
+            chunker=self.chunker,
             fingerprint=self.fingerprint,
             scan=self._scan,
             max_file_size=self._config.index.max_file_size,
@@ -526,7 +570,12 @@ class Workspace:
         return SyncResult(
             repo=repo.name,
             root=repo.root,
-            files=FileCounts(total=generation.files, unchanged=generation.files, skipped=skips_of(known.values())),
+            files=FileCounts(
+                total=generation.files,
+                unchanged=generation.files,
+                skipped=skips_of(known.values()),
+                plain=sum(each.is_indexed for each in manifest.verdicts()),
+            ),
             chunks=ChunkCounts(total=generation.chunks),
             bytes_read=0,
             duration_s=time.monotonic() - started,

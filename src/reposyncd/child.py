@@ -1,4 +1,5 @@
-"""Entry point of the index process and of its embedder: joins the worker with the embedder. See `store.worker`.
+"""Entry point of the child processes: the index process with its embedder, and the chunking processes. Joins their
+workers with what other rooms have: see `store.worker` and `chunking.worker`.
 
 Chroma's upsert holds the interpreter lock from beginning to end, so the embedder has an interpreter of its own:
 two cores store and embed at the same time, and load at the same time.
@@ -7,7 +8,10 @@ two cores store and embed at the same time, and load at the same time.
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import os
+import resource
+import select
 import signal
 import socket
 import subprocess
@@ -18,7 +22,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from reposyncd.errors import EmbedderLostError, LethalTextError, ReposyncError
-from reposyncd.store.life import has_crashed, how_it_ended
+from reposyncd.life import has_crashed, how_it_ended
 
 if TYPE_CHECKING:
     from reposyncd.embedding.base import Embedder, Vectors
@@ -33,7 +37,7 @@ _DIES_S = 5.0
 
 def main() -> None:
     """`python -P -m reposyncd.child store FD LIFELINE CHROMA_DIR EMBEDDER LOCK_TIMEOUT_S SALVAGE`, or `... embed FD
-    LIFELINE EMBEDDER`, or `... salvage STORE MANIFEST FINGERPRINT TARGET`."""
+    LIFELINE EMBEDDER`, or `... chunk FD LIFELINE MEMORY_BYTES`, or `... salvage STORE MANIFEST FINGERPRINT TARGET`."""
     faulthandler.enable()  # a crash in native code leaves a stack in the log
     # An interrupt that somebody sends ends it, as any signal does; raised as an error it would be the operation's.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -47,6 +51,9 @@ def main() -> None:
     connection = Connection(int(fd))
     if role == "store":
         _store(connection, int(lifeline), *rest)
+    elif role == "chunk":
+        _die_with(int(lifeline))
+        _chunk(connection, *rest)
     else:
         threading.Thread(target=_end_with, args=(int(lifeline),), name="lifeline", daemon=True).start()
         _embed(connection, *rest)
@@ -57,6 +64,28 @@ def _end_with(lifeline: int) -> None:
     interpreter lock of its process meanwhile, so that no thread there could see it."""
     os.read(lifeline, 1)
     os.killpg(0, signal.SIGKILL)
+
+
+def _die_with(lifeline: int) -> None:
+    """The kernel kills this process when the one that started it is gone, whatever this one does: a grammar holds the
+    interpreter lock, so that no thread here could see it, and one that is stopped handles no other signal."""
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:
+        sys.exit()  # it is gone already
+
+
+def _chunk(connection: Connection, memory_bytes: str) -> None:
+    _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = int(memory_bytes) if allowed == resource.RLIM_INFINITY else min(int(memory_bytes), allowed)
+    with suppress(OSError, ValueError):  # a sandbox may refuse it; time is limited nevertheless
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    from reposyncd.chunking.worker import serve
+    from reposyncd.tree.read import classify
+
+    with suppress(EOFError, OSError):
+        serve(connection, classify)
 
 
 def _store(

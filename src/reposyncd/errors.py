@@ -119,6 +119,12 @@ class UnstableError(FileProblem):
     code = "file_unstable"
 
 
+class UncutError(FileProblem):
+    """Raised when the file could not be cut, and that is not its fault; what is stored of it is kept."""
+
+    code = "file_uncut"
+
+
 class StoreError(ReposyncError):
     """Base of what the store can raise, translated at the adapter."""
 

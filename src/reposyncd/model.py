@@ -28,7 +28,8 @@ class Skip(StrEnum):
     NAME = "name"
     """The path is not valid UTF-8, so no record could name it."""
     QUARANTINED = "quarantined"
-    """Storing it failed for good, or killed the index process twice. It is tried again when it has changed."""
+    """It can be cut not even as plain lines, or storing it failed for good or killed the index process twice. It is
+    tried again when it has changed."""
 
 
 class FileStat(NamedTuple):
@@ -72,6 +73,16 @@ class Chunk:
     """Qualified name of the innermost definition that encloses the chunk, or ""."""
     language: str
     """Lower-case name such as "python", or "text"."""
+
+
+class Cut(NamedTuple):
+    """What became of a file's bytes."""
+
+    chunks: tuple[Chunk, ...] = ()
+    skip: Skip | None = None
+    """why there are none"""
+    verdict: str | None = None
+    """why it was cut as plain lines, or not at all, although it has text; None for nearly every file"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +161,17 @@ class FileRow(NamedTuple):
     """xxh3_128 of the bytes, 32 hex digits"""
     skip: Skip | None
     """why it has no chunks, found by reading it; None: it is indexed"""
+    verdict: str | None = None
+    """as in `Cut`; of this content, which is not tried again"""
+
+
+class Verdict(NamedTuple):
+    """A file that is cut as plain lines, or left out, because of what its content does to who cuts or stores it."""
+
+    path: str
+    is_indexed: bool
+    """as plain lines"""
+    reason: str
 
 
 class DirectoryRow(NamedTuple):
@@ -226,6 +248,8 @@ class FileCounts:
     deleted: int = 0
     unchanged: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
+    plain: int = 0
+    """of the total: cut as plain lines, because of what their content does to the parser; `status` names them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +338,8 @@ class Progress:
     """chunks committed by this run"""
     trouble: str = ""
     """what it waits for, if it cannot go on: a lock, room on the disk"""
+    cutting: str = ""
+    """the file that is still being cut, if it can do nothing else meanwhile: other work may be put before it"""
 
 
 class Waiting(NamedTuple):

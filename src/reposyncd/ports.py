@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 import xxhash
 
-from reposyncd.model import Applied, Batch, Chunk, Hit, Record, Waiting
+from reposyncd.model import Applied, Batch, Cut, Hit, Record, Waiting
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -115,5 +116,34 @@ def label(metadata: Mapping[str, str | int]) -> int:
     return xxhash.xxh3_64_intdigest(repr(sorted(metadata.items())).encode(errors="surrogateescape"))
 
 
-Chunker = Callable[[str, str], tuple[Chunk, ...]]
-"""Cuts a file, (path, text), into chunks that concatenate to the text. Deterministic, and raises nothing."""
+class Chunker(Protocol):
+    """Cuts files: bytes to chunks that concatenate to their text, or to the reason why there are none.
+
+    What a file's content does to it is in the Cut, and never raised; it takes a bounded time.
+    """
+
+    def start(self) -> None:
+        """Gets ready, in the background, for the first file; never needed, only sooner."""
+        ...
+
+    def begin(self, path: str, data: bytes, digest: str) -> Future[Cut]:
+        """Has a file cut; `digest` is that of its bytes. One that is being cut already is not begun again.
+
+        Its result raises UncutError if the file cannot be cut for now, and that is not its fault, and
+        TransientStoreError if none can. So does the call.
+        """
+        ...
+
+    def release(self) -> None:
+        """Nobody waits any more for what was begun. What is being cut goes on, and its result is kept for when the
+        same is begun again, as long as there is room for it."""
+        ...
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long nobody has looked after what is being cut, seconds; 0 if nothing is. For any thread."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of everything, at once; what is not cut by then fails. For any thread."""
+        ...

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from reposyncd.life import Life
 from reposyncd.model import Batch, ChunkRow, NewChunk, Progress
-from reposyncd.store.life import Life
 from reposyncd.store.process import IndexProcess
 from tests.crash import faults
 from tests.crash.faults import PROJECT, StoreLab, children, functions, many_files

@@ -27,6 +27,7 @@ def repo(name: str, **fields: Any) -> dict[str, Any]:
         "synced_at": NOW - 200,
         "watch": {"mode": "inotify", "directories": 1204, "unwatched": 0, "reason": ""},
         "quarantined": [],
+        "verdicts": [],
         **fields,
     }
 
@@ -70,7 +71,7 @@ def test_what_is_wrong_stands_below_with_its_remedy() -> None:
     poll = {"mode": "poll", "directories": 3, "unwatched": 9, "reason": "raise it with: sudo sysctl x=1"}
     found = report(
         repo("a", state="failed", reason="no \x1broom"),
-        repo("b", watch=poll, quarantined=["c/d.py"]),
+        repo("b", watch=poll, verdicts=[{"path": "c/d.py", "is_indexed": False, "reason": "it raises KeyError"}]),
         problems=["the engine has died"],
     )
     assert troubles(found, NOW) == [
@@ -78,9 +79,9 @@ def test_what_is_wrong_stands_below_with_its_remedy() -> None:
         r"a: no \x1broom",
         "b: raise it with: sudo sysctl x=1",
         "b: changes that cause no event are found by a scan every watch.poll seconds",
-        "b: quarantined until it changes: c/d.py",
+        "b: quarantined until it changes: c/d.py: it raises KeyError",
     ]
-    assert shown(found)[-1] == "  b: quarantined until it changes: c/d.py"
+    assert shown(found)[-1] == "  b: quarantined until it changes: c/d.py: it raises KeyError"
     assert troubles(report(repo("a")), NOW) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import StringIO
 from itertools import accumulate, pairwise
 
@@ -22,16 +23,25 @@ def chunk_text(path: str, text: str) -> tuple[Chunk, ...]:
     """Chunks of a file: whole lines, in order, whose texts concatenate to `text`.
 
     A pure function of its arguments and of what `fingerprint` names. `path` only tells the language. No chunk is
-    empty, none is longer than `cut.LONGEST` characters, and no text or path makes it raise. Lines end with "\\n"
-    and with nothing else; a line longer than `LONGEST` is cut inside, and its pieces share its number.
+    empty, and none is longer than `cut.LONGEST` characters. Lines end with "\\n" and with nothing else; a line longer
+    than `LONGEST` is cut inside, and its pieces share its number. A text may make a grammar raise, crash or stall.
 
     Boundaries are local: which lines begin a chunk follows from what the lines around say, not from what is
     further away, so that an edit leaves the other chunks of the file as they were.
     """
+    return _chunks(path, text, _outline)
+
+
+def chunk_plainly(path: str, text: str) -> tuple[Chunk, ...]:
+    """Likewise, by blank lines and indentation alone: for a text that no parser is to see."""
+    return _chunks(path, text, lambda language, text, lines, starts: _plain(lines))
+
+
+def _chunks(path: str, text: str, outline_of: Callable[[str, str, list[str], list[int]], Outline]) -> tuple[Chunk, ...]:
     language = language_of(path, text)
     lines = list(StringIO(text, newline="\n"))
     starts = list(accumulate(map(len, lines), initial=0))
-    outline = _outline(language, text, lines, starts)
+    outline = outline_of(language, text, lines, starts)
     symbols = Symbols(outline)
     chunks = []
     for first, end in pairwise(cut_rows(lines, starts, outline.strengths)):
@@ -51,4 +61,8 @@ def _outline(language: str, text: str, lines: list[str], starts: list[int]) -> O
         outline = outline_code(language, text.encode("utf-8", "replace"), lines, starts, LONGEST)
         if outline is not None:
             return outline
+    return _plain(lines)
+
+
+def _plain(lines: list[str]) -> Outline:
     return Outline(plain_strengths(lines, 0, len(lines)))

@@ -75,6 +75,8 @@ class _Walk:
         lines, starts, strengths, rules = self._lines, self._starts, self.strengths, self._rules
         rows = len(lines)
         row, column = node.start_point
+        if row >= rows:  # a root that holds nothing but a continued line begins behind the last one
+            return []
         opening = children[0].start_byte == node.start_byte and not lines[row][:column].strip()
         headed = root or opening
         previous_end = -1 if root else row

@@ -88,6 +88,20 @@ def _language(name: str) -> Language | None:
         return None
 
 
+def vocabulary(language: str) -> list[str]:
+    """The words of a language that its grammar spells out: keywords, operators, brackets. None without a grammar."""
+    grammar = _language(language)
+    if grammar is None:
+        return []
+    kinds = range(grammar.node_kind_count)
+    names = {
+        grammar.node_kind_for_id(kind)
+        for kind in kinds
+        if grammar.node_kind_is_visible(kind) and not grammar.node_kind_is_named(kind)
+    }
+    return sorted(name for name in names if name)
+
+
 def parse(language: str, source: bytes) -> Tree | None:
     """The syntax tree; None without a grammar, or when `source` costs too much to parse as this language."""
     grammar = _language(language)

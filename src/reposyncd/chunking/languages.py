@@ -86,6 +86,11 @@ def language_of(path: str, text: str) -> str:
     return "text"
 
 
+def extension_of(language: str) -> str:
+    """One that the language is known by, without the dot. Raises KeyError for a language that has none."""
+    return _EXTENSIONS[language].split()[0]
+
+
 def _interpreter(start: str) -> str:
     """`python` of "#!/usr/bin/env -S python3.12 -u"; "" when the line names no program."""
     words = start[2:].partition("\n")[0].split()

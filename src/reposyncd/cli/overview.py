@@ -75,7 +75,12 @@ def _troubles_of(repo: dict[str, Any]) -> list[str]:
         if watch["reason"] != repo.get("reason"):
             found.append(watch["reason"])
         found.append("changes that cause no event are found by a scan every watch.poll seconds")
-    found += [f"quarantined until it changes: {path}" for path in repo.get("quarantined", [])]
+    verdicts = repo.get("verdicts", [])
+    found += [f"quarantined until it changes: {v['path']}: {v['reason']}" for v in verdicts if not v["is_indexed"]]
+    plain = [each for each in verdicts if each["is_indexed"]]
+    found += [f"cut as plain lines until it changes: {v['path']}: {v['reason']}" for v in plain[:_ERRORS_SHOWN]]
+    if len(plain) > _ERRORS_SHOWN:
+        found.append(f"cut as plain lines: {len(plain) - _ERRORS_SHOWN:,} more; see: reposyncd status --json")
     errors = repo.get("errors", [])
     found += [f"not indexed: {each['path']}: {each['error']}" for each in errors[:_ERRORS_SHOWN]]
     if len(errors) > _ERRORS_SHOWN:

@@ -83,6 +83,8 @@ def _summarise(result: dict[str, Any]) -> None:
     if files["skipped"]:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in files["skipped"].items())
         click.echo(f"  skipped {reasons}")
+    if files.get("plain"):
+        click.echo(f"  plain   {files['plain']:,} cut as plain lines, not as code; see: reposyncd status")
     for error in errors[:_ERRORS_SHOWN]:
         click.echo(f"  not indexed: {printable(error['path'])}: {printable(error['error'])}", err=True)
     if len(errors) > _ERRORS_SHOWN:

@@ -257,6 +257,11 @@ class Engine(threading.Thread):
         return self._workspace is None or self._workspace.index_stalled_s < self._stall_s
 
     @property
+    def is_chunking_well(self) -> bool:
+        """Whether somebody looks after what is being cut."""
+        return self._workspace is None or self._workspace.chunking_stalled_s < self._stall_s
+
+    @property
     def is_busy(self) -> bool:
         """Whether a job is under way, or it hangs."""
         with self.lock_in_time() as is_locked:
@@ -288,6 +293,7 @@ class Engine(threading.Thread):
             with Workspace(self.config, self._environ, index=self._index, now_ns=self.now_ns) as self._workspace:
                 self.workspace.look = self.watching.look
                 self.workspace.on_index_death = lambda why: self._on_death("the index process", why)
+                self.workspace.on_chunking_death = lambda why: self._on_death("a chunking process", why)
                 with ExitStack() as locked:
                     if not self._lock(locked):
                         return
@@ -457,7 +463,7 @@ class Engine(threading.Thread):
             if changed:  # one of another model is no longer searched
                 kept.stored = Stored()
                 with suppress(StoreError):  # the next job meets it too, and deals with it
-                    kept.stored = self._jobs.stored(kept, thorough=False)
+                    kept.stored = self._jobs.stored(kept)
         return {"changed": changed}
 
     # All repos --------------------------------------------------------------------------------------------
@@ -488,7 +494,7 @@ class Engine(threading.Thread):
             Debounce(AGAIN_S, AGAIN_AT_MOST_S),
             whole_due=math.inf if repo.paused else time.monotonic(),
         )
-        kept.stored = self._jobs.stored(kept, thorough=True)
+        kept.stored = self._jobs.stored(kept)
         for run in self.workspace.runs(repo):
             if run.outcome == "done" and run.finished_ns:
                 kept.synced_at, kept.indexed = run.finished_ns / 1e9, True

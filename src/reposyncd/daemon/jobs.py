@@ -154,7 +154,7 @@ class Jobs:
             if progress.phase == "index":
                 kept.ready = True  # whatever comes next, a part of the tree can be put before the rest
                 if kept.stored.collection is None or progress.chunks_done != (kept.progress or progress).chunks_done:
-                    kept.stored = self.stored(kept, thorough=False)  # what is there by now can be searched
+                    kept.stored = self.stored(kept)  # what is there by now can be searched
             kept.progress = progress
             if progress.trouble and not kept.trouble:
                 kept.trouble_since = time.monotonic()
@@ -185,7 +185,9 @@ class Jobs:
 
     def _should_stop(self, kept: Kept) -> bool:
         self._engine.beat()
-        return self._engine.is_stopping or bool(self._engine.inbox and kept.trouble)
+        if self._engine.is_stopping or (self._engine.inbox and kept.trouble):
+            return True
+        return self._only_waits(kept) and self._is_other_work_due(kept)
 
     def _should_stop_bulk(self, kept: Kept) -> bool:
         """Whether other work is to be put before a long job."""
@@ -194,12 +196,24 @@ class Jobs:
         if self._engine.is_stopping:
             return True
         taken_up = max(self._ready - self._began, BULK_AT_LEAST_S)
-        if now < self._last_look + LOOK_S or now < self._ready + BULK_SHARE * taken_up:
+        is_early = now < self._ready + BULK_SHARE * taken_up and not self._only_waits(kept)
+        if now < self._last_look + LOOK_S or is_early:
             return False
         self._last_look = now
         with self._engine.changed:
             if not (kept.indexed or self._asked_for) and self._engine.bulk.may_go_on(now) > now:
                 return True
+        return self._is_other_work_due(kept)
+
+    def _only_waits(self, kept: Kept) -> bool:
+        """Whether a file is being cut that takes long, and the job can do nothing else: it loses nothing by making way,
+        since the chunking process goes on."""
+        return kept.progress is not None and bool(kept.progress.cutting)
+
+    def _is_other_work_due(self, kept: Kept) -> bool:
+        """Whether there is something small to be done, or asked."""
+        now = time.monotonic()
+        with self._engine.changed:
             return bool(self._engine.inbox) or any(
                 other.next(now, 1.0)[0] <= now and not other.next(now, 1.0)[1].is_whole
                 for other in self._engine.kept.values()
@@ -218,7 +232,7 @@ class Jobs:
         """What is known of the repo, and what is to be done with it, after a job."""
         now = time.monotonic()
         try:
-            self._read_back(kept, thorough=scope.is_whole or bool(result and result.errors), is_current=error is None)
+            self._read_back(kept, is_current=error is None)
         except StoreError as raised:  # the next job meets it too, and deals with it
             error = error or raised
         watch, before = self._engine.config.watch, kept.coverage
@@ -258,12 +272,12 @@ class Jobs:
             kept.sync.end(error)
             kept.sync = None
 
-    def _read_back(self, kept: Kept, *, thorough: bool, is_current: bool) -> None:
+    def _read_back(self, kept: Kept, *, is_current: bool) -> None:
         """What is on record after a job. Raises a StoreError."""
         self._find(kept)
         if is_current and kept.repo.missing_s:
             kept.repo = self._engine.catalog.set_missing(kept.repo, 0.0)
-        stored = self.stored(kept, thorough=thorough)
+        stored = self.stored(kept)
         incidents, unchecked = self._engine.catalog.incidents(), self._engine.catalog.unchecked()
         with self._engine.changed:
             self._engine.chronicle.incidents(incidents)
@@ -281,17 +295,15 @@ class Jobs:
         kept.coverage = Coverage()
         kept.whole_due = now + MISSING_S
 
-    def stored(self, kept: Kept, *, thorough: bool) -> Stored:
-        """What the index has of a repo; `thorough` looks for quarantined files too. Raises a StoreError."""
+    def stored(self, kept: Kept) -> Stored:
+        """What the index has of a repo. Raises a StoreError."""
         serving = [each for each in self._engine.catalog.generations(kept.repo) if each.state == "serving"]
         if not serving:
             return Stored()
         [generation] = serving
-        quarantined = kept.stored.quarantined
-        if thorough:
-            quarantined = tuple(self._engine.workspace.manifest(generation).quarantined())
+        verdicts = tuple(self._engine.workspace.manifest(generation).verdicts())
         usable = generation.fingerprint == self._engine.workspace.fingerprint
-        return Stored(generation.collection if usable else None, generation.files, generation.chunks, quarantined)
+        return Stored(generation.collection if usable else None, generation.files, generation.chunks, verdicts)
 
     def tidy(self) -> None:
         """A checkpoint, if one is due. Anything else is put before it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from reposyncd.daemon.tickets import Flush, Work
-from reposyncd.model import WHOLE, FileError, Progress, Scope, SyncResult
+from reposyncd.model import WHOLE, FileError, Progress, Scope, SyncResult, Verdict
 from reposyncd.store.catalog import Repo
 from reposyncd.sync.debounce import Debounce
 from reposyncd.sync.upkeep import Sync
@@ -58,7 +58,7 @@ class Stored(NamedTuple):
     collection: str | None = None
     files: int = 0
     chunks: int = 0
-    quarantined: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass(eq=False)

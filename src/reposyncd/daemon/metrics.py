@@ -23,7 +23,8 @@ _OF_REPO = {
     "watched_directories": "Directories that are watched.",
     "unwatched_directories": "Directories that are looked at on a timer, since they could not be watched.",
     "errors": "Files that the last look at the whole tree could not read.",
-    "quarantined": "Files that the store refuses.",
+    "quarantined": "Files that are left out, because they cannot be cut or stored.",
+    "plain": "Files that are cut as plain lines, because of what their content does to the parser.",
 }
 
 
@@ -71,6 +72,7 @@ def _numbers(repo: Mapping[str, Any]) -> dict[str, float]:
         "unwatched_directories": repo["watch"]["unwatched"],
         "errors": len(repo["errors"]),
         "quarantined": len(repo["quarantined"]),
+        "plain": sum(each["is_indexed"] for each in repo["verdicts"]),
     }
     return found if repo["synced_at"] is None else {**found, "synced_timestamp_seconds": repo["synced_at"]}
 

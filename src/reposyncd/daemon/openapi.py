@@ -69,6 +69,7 @@ SCHEMAS: dict[str, Schema] = {
                     "files_total": COUNT,
                     "chunks_done": COUNT,
                     "trouble": TEXT,
+                    "cutting": TEXT,
                 }
             ),
         }
@@ -85,7 +86,9 @@ SCHEMAS: dict[str, Schema] = {
                         "propertyNames": {"enum": [each.value for each in Skip]},
                         "additionalProperties": COUNT,
                     },
-                }
+                    "plain": COUNT,
+                },
+                optional=("plain",),  # older results in the history have none
             ),
             "chunks": record(dict.fromkeys(("total", "added", "relabelled", "deleted", "embedded"), COUNT)),
             "bytes_read": COUNT,
@@ -148,6 +151,7 @@ SCHEMAS: dict[str, Schema] = {
                 }
             ),
             "quarantined": listed(TEXT),
+            "verdicts": listed(record({"path": TEXT, "is_indexed": FLAG, "reason": TEXT})),
             "errors": listed(_FILE_ERROR),
         },
         optional=("pending", "lag_s", "watch"),

@@ -11,7 +11,7 @@ from reposyncd import __version__
 from reposyncd.daemon.engine import Engine
 from reposyncd.daemon.kept import Kept, estimate
 from reposyncd.store.locks import CHROMA_LOCK, holder
-from reposyncd.sync.status import disk_trouble, incidents_of
+from reposyncd.sync.status import disk_trouble, incidents_of, verdicts_of
 
 
 def report(engine: Engine, started: float) -> dict[str, Any]:
@@ -81,7 +81,8 @@ def _repo(engine: Engine, kept: Kept) -> dict[str, Any]:
         "last_sync": None if kept.last is None else kept.last.to_dict(),
         "synced_at": kept.synced_at,
         "watch": kept.coverage._replace(directories=engine.watching.count(kept.repo.root))._asdict(),
-        "quarantined": list(kept.stored.quarantined),
+        "quarantined": [each.path for each in kept.stored.verdicts if not each.is_indexed],
+        "verdicts": verdicts_of(kept.stored.verdicts),
         "errors": [asdict(each) for _, each in sorted(kept.unindexed.items())],
     }
 

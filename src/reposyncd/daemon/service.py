@@ -241,6 +241,7 @@ class Daemon(Requests):
             Vital("the engine", lambda: self.engine.is_well),
             Vital("the watcher", lambda: self.engine.is_watcher_well),
             Vital("the index process", lambda: self.engine.is_index_well),
+            Vital("the chunking processes", lambda: self.engine.is_chunking_well),
         ]
 
     @property

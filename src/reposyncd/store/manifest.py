@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reposyncd.model import WHOLE, ChunkRow, DirectoryRow, FileRow, FileStat, Scope, Skip
+from reposyncd.model import WHOLE, ChunkRow, DirectoryRow, FileRow, FileStat, Scope, Skip, Verdict
 from reposyncd.store.catalog import Generation
 from reposyncd.store.database import Database
 
@@ -126,7 +126,7 @@ class Manifest:
         """The recorded files of one directory, by path."""
         prefix = directory + "/" if directory else ""
         rows = self._db.rows(
-            "SELECT name, size, mtime_ns, ctime_ns, inode, recorded_ns, digest, skip"
+            "SELECT name, size, mtime_ns, ctime_ns, inode, recorded_ns, digest, skip, verdict"
             " FROM directory JOIN file ON file.directory = directory.id WHERE generation = ? AND path = ?",
             (self._generation, directory),
         )
@@ -137,8 +137,9 @@ class Manifest:
                 recorded_ns,
                 digest.hex(),
                 None if skip is None else Skip(skip),
+                verdict,
             )
-            for name, *stat, recorded_ns, digest, skip in rows
+            for name, *stat, recorded_ns, digest, skip, verdict in rows
         }
 
     def chunks(self, path: str) -> list[ChunkRow]:
@@ -177,14 +178,17 @@ class Manifest:
             found.update((digest.hex(), id.hex()) for digest, id in rows)
         return found
 
-    def quarantined(self) -> list[str]:
-        """Paths of the files that are left out until they change, because storing them failed."""
+    def verdicts(self) -> list[Verdict]:
+        """The files that are cut as plain lines, or left out, until they change, and why."""
         rows = self._db.rows(
-            "SELECT path, name FROM directory JOIN file ON file.directory = directory.id"
-            " WHERE generation = ? AND skip = ? ORDER BY path, name",
-            (self._generation, Skip.QUARANTINED),
+            "SELECT path, name, skip IS NULL, verdict FROM file CROSS JOIN directory ON directory.id = file.directory"
+            " WHERE verdict IS NOT NULL AND generation = ? ORDER BY path, name",
+            (self._generation,),
         )
-        return [f"{path}/{name}" if path else name for path, name in rows]
+        return [
+            Verdict(f"{path}/{name}" if path else name, bool(is_indexed), verdict)
+            for path, name, is_indexed, verdict in rows
+        ]
 
     def intents(self) -> Intents:
         """What was begun in the collection and not finished."""
@@ -287,19 +291,19 @@ class Manifest:
         row = file.row
         directory, name = split_path(row.path)
         key = (self._directory(directory, tally), name)
-        values = (*row.stat, row.recorded_ns, bytes.fromhex(row.digest), row.skip)
+        values = (*row.stat, row.recorded_ns, bytes.fromhex(row.digest), row.skip, row.verdict)
         before = self._db.row("SELECT id, skip FROM file WHERE directory = ? AND name = ?", key)
         if before is None:
             id = self._db.insert(
-                "INSERT INTO file (directory, name, size, mtime_ns, ctime_ns, inode, recorded_ns, digest, skip)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO file (directory, name, size, mtime_ns, ctime_ns, inode, recorded_ns, digest, skip,"
+                " verdict) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*key, *values),
             )
         else:
             id, skip = before
             self._db.run(
                 "UPDATE file SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, recorded_ns = ?, digest = ?,"
-                " skip = ? WHERE id = ?",
+                " skip = ?, verdict = ? WHERE id = ?",
                 (*values, id),
             )
             tally.files -= skip is None

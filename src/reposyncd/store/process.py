@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from reposyncd.errors import LethalOperationError, StoreBusyError, TransientStoreError
+from reposyncd.life import LEAVE_S, Life
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
 from reposyncd.ports import Outcome
-from reposyncd.store.life import LEAVE_S, Life
 from reposyncd.store.place import translated
 from reposyncd.store.salvage import SALVAGE
 
@@ -260,9 +260,11 @@ class IndexProcess:
             if not os.path.lexists(self._chroma_dir):
                 with translated(place):
                     os.mkdir(place, 0o700)
-            life = Life(self._state_dir, self._log_name, [place, *self._arguments], self._slack_s(), self._environment)
+            arguments = [place, *self._arguments]
+            slack_s = self._slack_s()
+            life = Life("store", "the index process", self._state_dir, self._log_name, arguments, self._environment)
             try:
-                threading.Thread(target=self._attend, args=(life,), name="index-replies", daemon=True).start()
+                threading.Thread(target=self._attend, args=(life, slack_s), name="index-replies", daemon=True).start()
             except RuntimeError as error:
                 life.bury()
                 raise TransientStoreError(f"the index process could not be started: {error}") from error
@@ -271,17 +273,17 @@ class IndexProcess:
             self._looked = time.monotonic()
         return self._life
 
-    def _attend(self, life: Life) -> None:
+    def _attend(self, life: Life, slack_s: float) -> None:
         """The thread that receives. Whatever becomes of it, nobody is left waiting."""
         try:
-            self._receive(life)
+            self._receive(life, slack_s)
         except BaseException as error:
             self._on_death(f"the thread that receives its answers has died: {type(error).__name__}")
             with suppress(OSError):
                 life.bury()
             self._fail_all(life, TransientStoreError("the index process was lost"))
 
-    def _receive(self, life: Life) -> None:
+    def _receive(self, life: Life, slack_s: float) -> None:
         """Resolves futures until the child is dead; then starts the next one with what is left."""
         late = is_innocent = False
         trouble: TransientStoreError | None = None
@@ -298,7 +300,7 @@ class IndexProcess:
                         if busy != bool(self._requests):
                             busy, since = not busy, time.monotonic()
                         elapsed = time.monotonic() - since
-                        if busy and elapsed > self._deadline_s + life.slack_s:
+                        if busy and elapsed > self._deadline_s + slack_s:
                             late, is_innocent = True, held_up or life.is_held()
                             raise EOFError
                         if not busy and elapsed > self._idle_s:

@@ -31,9 +31,9 @@ from urllib.parse import quote
 import xxhash
 
 from reposyncd.errors import StoreError
+from reposyncd.life import inherited
 from reposyncd.store import imprint
 from reposyncd.store.inspection import READ_S_PER_BYTE, size
-from reposyncd.store.life import inherited
 from reposyncd.store.locks import DATABASE
 
 if TYPE_CHECKING:

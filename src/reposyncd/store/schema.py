@@ -133,5 +133,12 @@ CREATE TABLE declined (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_V1, _V2)
+_V3 = """
+-- Why a file is cut as plain lines, or left out, although it has text: what its content does to who cuts or stores it.
+ALTER TABLE file ADD COLUMN verdict TEXT;
+UPDATE file SET verdict = 'storing it failed' WHERE skip = 'quarantined';
+CREATE INDEX file_verdict ON file (directory) WHERE verdict IS NOT NULL;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
 VERSION = len(MIGRATIONS)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
-from reposyncd.model import ChunkRow, FileRow, FileStat, Skip
+from reposyncd.model import ChunkRow, Cut, FileRow
 from reposyncd.ports import Chunker
 from reposyncd.sync.plan import FilePlan, plan_file
-from reposyncd.tree.read import Tree, classify
+from reposyncd.tree.read import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,18 @@ class Touched:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """A file that was read, and is being cut."""
+
+    row: FileRow
+    """but for what the cut decides"""
+    known: FileRow | None
+    cut: Future[Cut]
+
+
+@dataclass(frozen=True, slots=True)
 class Examiner:
-    """Reads files of one tree and plans their records."""
+    """Reads files of one tree, has them cut, and plans their records."""
 
     repo: str
     tree: Tree
@@ -31,21 +42,19 @@ class Examiner:
     """the live chunks of a path"""
     now_ns: Callable[[], int]
 
-    def examine(self, path: str, known: FileRow | None) -> tuple[FilePlan | Touched, int]:
-        """What the file is now, and how many bytes were read. Raises a FileProblem."""
+    def read(self, path: str, known: FileRow | None) -> tuple[Read | Touched, int]:
+        """The file as it is now, on its way to be cut, and how many bytes were read. Raises a FileProblem."""
         # Before the read: a change after it must make the times too young to be trusted.
         recorded_ns = self.now_ns()
         raw = self.tree.read(path, self.max_file_size)
         if known is not None and known.digest == raw.digest:
             return Touched(known._replace(stat=raw.stat, recorded_ns=recorded_ns)), len(raw.data)
-        return self._plan(path, raw.stat, recorded_ns, raw.digest, raw.data, known), len(raw.data)
+        row = FileRow(path, raw.stat, recorded_ns, raw.digest, None)
+        return Read(row, known, self.chunker.begin(path, raw.data, raw.digest)), len(raw.data)
 
-    def _plan(
-        self, path: str, stat: FileStat, recorded_ns: int, digest: str, data: bytes, known: FileRow | None
-    ) -> FilePlan:
-        text = classify(data)
-        skip = text if isinstance(text, Skip) else None
-        row = FileRow(path, stat, recorded_ns, digest, skip)
-        chunks = () if isinstance(text, Skip) else self.chunker(path, text)
-        stored = self.stored_chunks(path) if known is not None and known.skip is None else []
-        return plan_file(self.repo, row, chunks, stored)
+    def plan(self, read: Read) -> FilePlan:
+        """What a file that was cut means for the index. Raises UncutError, and TransientStoreError."""
+        cut, known = read.cut.result(), read.known
+        row = read.row._replace(skip=cut.skip, verdict=cut.verdict)
+        stored = self.stored_chunks(row.path) if known is not None and known.skip is None else []
+        return plan_file(self.repo, row, cut.chunks, stored)

@@ -154,8 +154,10 @@ class Pipeline:
 
     def finish_begun(self) -> None:
         """As `drain`, for the batches that were begun. Of one that is still filling only what needs no index is kept;
-        but all of it if it is the first, so that who is stopped again and again comes to an end nevertheless."""
-        if self.totals.files or self._under_way:
+        but all of it if it is the first, so that who is stopped again and again comes to an end nevertheless, or if
+        it took a whole limit to find out that one of its files cannot be parsed."""
+        is_cheap = not any(plan.row.verdict for plan in self._filling.plans)
+        if is_cheap and (self.totals.files or self._under_way):
             self._filling = _Filling(touched=self._filling.touched)
         self.drain()
 
@@ -227,7 +229,7 @@ class Pipeline:
         self._quarantined += 1
         [plan] = begun.filling.plans
         unwanted = [row.id for row in plan.chunks] + list(plan.doomed)
-        row = plan.row._replace(skip=Skip.QUARANTINED)
+        row = plan.row._replace(skip=Skip.QUARANTINED, verdict=str(error))
         doomed = [(id, row.path) for id in unwanted] + begun.filling.gone_chunks
         self._commit(
             Commit(files=[FileCommit(row, ())], touched=begun.filling.touched, gone=begun.filling.gone, doomed=doomed),

@@ -5,20 +5,40 @@ What to do is decided from the disk and the manifest alone; nothing is assumed o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from reposyncd.errors import FileProblem, InterruptedSyncError, UnstableError, VanishedError
+from reposyncd.errors import FileProblem, InterruptedSyncError, UncutError, UnstableError, VanishedError
 from reposyncd.model import DirectoryRow, FileCounts, FileError, FileRow, FileStat, Progress, Skip, is_below
 from reposyncd.store.manifest import Manifest
 from reposyncd.sync.compare import gone_directories
-from reposyncd.sync.examine import Examiner, Touched
+from reposyncd.sync.examine import Examiner, Read, Touched
 from reposyncd.sync.pipeline import Pipeline
 from reposyncd.sync.plan import FilePlan, is_unchanged
 from reposyncd.tree.scan import ScannedDirectory, Snapshot
 
 _READS_OF_UNSTABLE = 3
 """How often a file that changes under the read is read again before it is left to the next sync."""
+
+
+READ_AHEAD_FILES = 32
+"""Files that are read and not planned: enough for whoever cuts them never to wait."""
+
+READ_AHEAD_BYTES = 4 << 20
+"""Their size, past which no more is read: they are in memory."""
+
+LOOK_S = 0.1
+"""Between two looks at whether to stop."""
+
+STALL_S = 0.1
+"""After so long without a file that was cut, what can be committed is."""
+
+BULK_STALL_S = 0.3
+"""Likewise in a look at the whole tree, where nobody waits for one file, and a small batch costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +48,19 @@ class Dirty:
     path: str
     stat: FileStat
     known: FileRow | None
+
+
+class _UnderWay(NamedTuple):
+    """A file that is being cut."""
+
+    file: Dirty
+    read: Read
+    size: int
+    """bytes"""
+
+
+def _has_room(under_way: Sequence[_UnderWay]) -> bool:
+    return len(under_way) < READ_AHEAD_FILES and sum(each.size for each in under_way) < READ_AHEAD_BYTES
 
 
 @dataclass(slots=True)
@@ -84,7 +117,9 @@ class Reconciler:
         *,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
+        stall_s: float = STALL_S,
     ) -> None:
+        self._stall_s = stall_s
         self._manifest = manifest
         self._pipeline = pipeline
         self._examiner = examiner
@@ -130,11 +165,7 @@ class Reconciler:
         """Brings the dirty files up to date, then deletes what is gone: a renamed file's chunks are copied
         before they are deleted, and a reader finds the new ones before it misses the old."""
         self.report()  # what there is to do is known, though nothing is done yet
-        unstable = list(dirty)
-        for attempt in range(_READS_OF_UNSTABLE):
-            unstable = [
-                file for file in unstable if not self._bring_up_to_date(file, attempt == _READS_OF_UNSTABLE - 1)
-            ]
+        self._bring_up_to_date(dirty)
         for row in self._gone:
             self._stop_if_asked()
             self._remove(row)
@@ -146,27 +177,78 @@ class Reconciler:
             self.outcome.skipped = add_counts(self.outcome.skipped, directory.row().skipped)
         return self.outcome
 
-    def _bring_up_to_date(self, file: Dirty, last_attempt: bool) -> bool:
-        """Whether the file is dealt with; False: it moved under the read, and is to be read again."""
-        self._stop_if_asked()
+    def _bring_up_to_date(self, dirty: Iterable[Dirty]) -> None:
+        """Reads some files ahead of those that are being cut, and takes what is cut as it comes: one file that takes
+        long keeps no other waiting."""
+        waiting = deque((file, 1) for file in dirty)
+        under_way: list[_UnderWay] = []
+        waited_s = 0.0
+        while waiting or under_way:
+            self._stop_if_asked()
+            if waiting and _has_room(under_way):
+                file, reads = waiting.popleft()
+                try:
+                    read = self._read(file, is_last=reads == _READS_OF_UNSTABLE)
+                except UnstableError:
+                    waiting.append((file, reads + 1))
+                else:
+                    under_way += [read] if read else []
+            elif not any(each.read.cut.done() for each in under_way):
+                waited_s = self._wait(under_way, waited_s)
+            for each in [each for each in under_way if each.read.cut.done()]:
+                under_way.remove(each)
+                self._plan(each)
+                waited_s = 0.0
+
+    def _wait(self, under_way: Sequence[_UnderWay], waited_s: float) -> float:
+        """A moment, or until something is cut. What can be committed is, if that takes long: the rest may take as long
+        as it likes. Returns for how long there was nothing."""
+        began = time.monotonic()
+        wait([each.read.cut for each in under_way], LOOK_S, FIRST_COMPLETED)
+        waited_s += time.monotonic() - began
+        if waited_s > self._stall_s:
+            self._pipeline.drain()
+            self._on_progress(replace(self.progress(), cutting=under_way[0].file.path))
+        return waited_s
+
+    def _read(self, file: Dirty, is_last: bool) -> _UnderWay | None:
+        """The file, on its way to be cut; None: it is dealt with. Raises UnstableError if it moved under the read, and
+        this was not the last time that it is read."""
         directory = self._directories[file.path.rpartition("/")[0]]
         try:
-            found, size = self._examiner.examine(file.path, file.known)
+            found, size = self._examiner.read(file.path, file.known)
         except VanishedError:
             directory.complete = False
             if file.known is not None:
                 self._remove(file.known)
         except UnstableError as problem:
-            if not last_attempt:
-                return False
+            if not is_last:
+                raise
             self._fail(directory, file, problem)
         except FileProblem as problem:
             self._fail(directory, file, problem)
         else:
             self.outcome.bytes_read += size
+            if isinstance(found, Read):
+                return _UnderWay(file, found, size)
             self._accept(directory, file, found)
         self._advance()
-        return True
+        return None
+
+    def _plan(self, each: _UnderWay) -> None:
+        """Of a file that was cut."""
+        directory = self._directories[each.file.path.rpartition("/")[0]]
+        try:
+            plan = self._examiner.plan(each.read)
+        except UncutError as problem:
+            self._fail(directory, each.file, problem)
+        else:
+            self._accept(directory, each.file, plan)
+            if plan.row.skip is Skip.QUARANTINED:
+                self.outcome.errors.append(
+                    FileError(plan.row.path, f"quarantined until it changes: {plan.row.verdict}")
+                )
+        self._advance()
 
     def _accept(self, directory: _Directory, file: Dirty, found: FilePlan | Touched) -> None:
         directory.skips[file.path] = found.row.skip

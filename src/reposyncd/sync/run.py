@@ -21,7 +21,7 @@ from reposyncd.store.manifest import Manifest, RunProgress
 from reposyncd.sync.compare import gone_directories, is_current, skips_of
 from reposyncd.sync.examine import Examiner
 from reposyncd.sync.pipeline import Pipeline, Totals, compare, recover
-from reposyncd.sync.reconcile import Outcome, Reconciler
+from reposyncd.sync.reconcile import BULK_STALL_S, STALL_S, Outcome, Reconciler
 from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot
 
@@ -104,6 +104,8 @@ class _Run:
         if trusted and is_current(snapshot, known) and len(self._catalog.generations(self._repo)) == 1:
             self._check_identity(snapshot, False)
             return self._result(generation, Outcome(skipped=skips_of(known.values())), Totals())
+        if not self._index.life:  # both start together; else it can wait until there is something to be cut
+            self._context.chunker.start()
         self._run = self._context.begin()
         if self._run is not None:
             self._before = self._history.progress(self._run)
@@ -114,7 +116,7 @@ class _Run:
             known, snapshot = self._look(manifest, scope)
         found = found or set()
         self._check_identity(snapshot, bool(found))
-        outcome, totals = self._reconcile(generation, manifest, snapshot, known, found)
+        outcome, totals = self._reconcile(generation, manifest, snapshot, known, found, scope)
         if found:
             self._index.delete(generation.collection, sorted(found)).result()
         self._end(generation)
@@ -170,6 +172,7 @@ class _Run:
         snapshot: Snapshot,
         known: Mapping[str, DirectoryRow | None],
         found: set[str],
+        scope: Scope,
     ) -> tuple[Outcome, Totals]:
         context = self._context
         pipeline = Pipeline(
@@ -193,9 +196,12 @@ class _Run:
                 examiner,
                 on_progress=lambda progress: context.on_progress(self._since_the_beginning(progress)),
                 should_stop=context.should_stop,
+                stall_s=BULK_STALL_S if scope.is_whole else STALL_S,
             )
             self._progress = lambda: self._since_the_beginning(reconciler.progress())
             dirty = reconciler.find_dirty(snapshot, known)
+            if not scope.is_whole:  # what was saved last is what somebody waits for
+                dirty.sort(key=lambda file: -file.stat.mtime_ns)
             if self._run is not None:
                 self._history.expect(self._run, self._before[0] + reconciler.total)
             try:
@@ -205,6 +211,8 @@ class _Run:
                     self._catalog.set_checked(generation, True)
                 context.on_stopped(self._result(generation, reconciler.outcome, pipeline.totals))
                 raise
+            finally:
+                context.chunker.release()
         return outcome, pipeline.totals
 
     def _since_the_beginning(self, progress: Progress) -> Progress:
@@ -245,7 +253,7 @@ class _Run:
         return SyncResult(
             repo=self._repo.name,
             root=self._repo.root,
-            files=outcome.counts(generation.files),
+            files=replace(outcome.counts(generation.files), plain=plain_files(Manifest(self._context.db, generation))),
             chunks=ChunkCounts(
                 total=generation.chunks,
                 added=totals.added,
@@ -257,6 +265,11 @@ class _Run:
             duration_s=0.0,
             errors=tuple(outcome.errors),
         )
+
+
+def plain_files(manifest: Manifest) -> int:
+    """How many files are cut as plain lines because of what their content does to the parser."""
+    return sum(verdict.is_indexed for verdict in manifest.verdicts())
 
 
 def collection_metadata(repo: Repo, generation: Generation) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from reposyncd.errors import StoreError
+from reposyncd.model import Verdict
 from reposyncd.store.catalog import Catalog, Incident, Repo
 from reposyncd.store.history import History, Run
 from reposyncd.store.locks import CHROMA_LOCK, STATE_LOCK, holder
@@ -73,7 +74,7 @@ def _repo(state: State, repo: Repo, incidents: list[Incident], writer: bool, now
     running = last if last is not None and last.outcome == "running" and writer else None
     rebuilt = [each for each in incidents if done is None or each.at_ns > (done.finished_ns or done.started_ns)]
     what, reason = _state(repo, last, done, running, rebuilt)
-    quarantined = _quarantined(state, catalog, repo)
+    verdicts = _verdicts(state, catalog, repo)
     return {
         "name": repo.name,
         "root": repo.root,
@@ -90,7 +91,8 @@ def _repo(state: State, repo: Repo, incidents: list[Incident], writer: bool, now
         else {"reason": running.trouble, "for_s": (now_ns - (running.trouble_ns or now_ns)) / _SECOND_NS},
         "last_sync": None if done is None else done.result,
         "synced_at": None if done is None or done.finished_ns is None else done.finished_ns / _SECOND_NS,
-        "quarantined": quarantined,
+        "quarantined": [each.path for each in verdicts if not each.is_indexed],
+        "verdicts": verdicts_of(verdicts),
         "errors": (done.result or {}).get("errors", []) if done else [],
     }
 
@@ -118,15 +120,20 @@ def _state(
     return "current", "as of the last sync"
 
 
-def _quarantined(state: State, catalog: Catalog, repo: Repo) -> list[str]:
+def _verdicts(state: State, catalog: Catalog, repo: Repo) -> list[Verdict]:
     from reposyncd.store.manifest import Manifest
 
     return [
-        path
+        verdict
         for generation in catalog.generations(repo)
         if generation.state == "serving"
-        for path in Manifest(state.db, generation).quarantined()
+        for verdict in Manifest(state.db, generation).verdicts()
     ]
+
+
+def verdicts_of(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+    """As JSON."""
+    return [each._asdict() for each in verdicts]
 
 
 def disk_trouble(path: str) -> str:

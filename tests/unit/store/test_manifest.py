@@ -6,15 +6,17 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reposyncd.errors import CorruptStoreError, ReposyncError, UsageError
-from reposyncd.model import ChunkRow, DirectoryRow, FileRow, FileStat, RootIdentity, Skip
+from reposyncd.model import ChunkRow, DirectoryRow, FileRow, FileStat, RootIdentity, Skip, Verdict
 from reposyncd.store.catalog import Catalog, Generation, collection_name
 from reposyncd.store.database import Database
 from reposyncd.store.manifest import Commit, FileCommit, Manifest
+from reposyncd.store.schema import MIGRATIONS
 from reposyncd.sync.plan import chunk_id, text_digest
 
 SIGNED = DirectoryRow(b"signature", b"rules", 2, {"binary": 1}, ("build",))
@@ -222,3 +224,42 @@ def test_a_second_connection_of_the_same_process_does_not_drop_the_locks_of_the_
         )
         subprocess.run([sys.executable, "-c", script], check=True)
         assert (tmp_path / "manifest.db-wal").exists()
+
+
+def test_a_verdict_is_remembered_with_its_file_until_that_has_another_content(manifest: Manifest) -> None:
+    plain, left_out, sound = file("a/b.c", "one"), file("c.c", skip=Skip.QUARANTINED), file("a/d.c", "two")
+    plain = replace(plain, row=plain.row._replace(verdict="it stalls"))
+    left_out = replace(left_out, row=left_out.row._replace(verdict="it raises"))
+    manifest.commit(Commit(files=[plain, left_out, sound]))
+    assert manifest.verdicts() == [Verdict("c.c", False, "it raises"), Verdict("a/b.c", True, "it stalls")]
+    assert manifest.files("a")["a/b.c"] == plain.row
+    manifest.commit(Commit(touched=[plain.row._replace(recorded_ns=99)]))
+    assert [each.path for each in manifest.verdicts()] == ["c.c", "a/b.c"]
+    manifest.commit(Commit(files=[file("a/b.c", "three", digest="cd" * 16)], gone=["c.c"]))
+    assert manifest.verdicts() == []
+
+
+def test_files_that_an_older_version_left_out_have_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript("".join(MIGRATIONS[:2]))
+        connection.execute("INSERT INTO repo (id, name, root, device, inode) VALUES (1, 'r', '/r', 1, 2)")
+        connection.execute(
+            "INSERT INTO generation (id, repo, collection, fingerprint, state) VALUES (1, 1, 'c', 'f', 'serving')"
+        )
+        connection.execute("INSERT INTO directory (id, generation, path) VALUES (1, 1, '')")
+        connection.executemany(
+            "INSERT INTO file (directory, name, size, mtime_ns, ctime_ns, inode, recorded_ns, digest, skip)"
+            " VALUES (1, ?, 1, 2, 3, 4, 5, x'00', ?)",
+            [("a.c", None), ("b.c", "quarantined"), ("c.c", "binary")],
+        )
+        connection.execute("PRAGMA user_version = 2")
+    with Database(str(path)) as db:
+        [repo] = Catalog(db).repos()
+        [generation] = Catalog(db).generations(repo)
+        assert Manifest(db, generation).verdicts() == [Verdict("b.c", False, "storing it failed")]
+        plan = db.rows(
+            "EXPLAIN QUERY PLAN SELECT path FROM file CROSS JOIN directory ON directory.id = file.directory"
+            " WHERE verdict IS NOT NULL AND generation = 1"
+        )
+        assert "file_verdict" in str(plan)  # a sync with nothing to do asks that too

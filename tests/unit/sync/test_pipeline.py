@@ -79,7 +79,7 @@ def test_what_was_stored_of_a_file_before_it_was_quarantined_leaves_the_index(la
     with lab.workspace() as workspace:
         [repo] = workspace.catalog.repos()
         [generation] = workspace.catalog.generations(repo)
-        assert workspace.manifest(generation).quarantined() == ["d/7.txt"]
+        assert [each.path for each in workspace.manifest(generation).verdicts()] == ["d/7.txt"]
         assert {row.id for row in workspace.manifest(generation).all_chunks()} == lab.records().keys()
         assert not workspace.manifest(generation).intents()
 
@@ -91,7 +91,7 @@ def test_a_store_that_dies_of_every_batch_quarantines_nothing(lab: Lab) -> None:
     with lab.workspace() as workspace:
         [repo] = workspace.catalog.repos()
         [generation] = workspace.catalog.generations(repo)
-        assert workspace.manifest(generation).quarantined() == []
+        assert workspace.manifest(generation).verdicts() == []
     lab.index = memory_index()
     lab.sync()
     lab.assert_equals_an_index_built_from_scratch()
@@ -104,7 +104,7 @@ def test_more_files_than_can_be_an_accident_are_not_given_up(lab: Lab) -> None:
     with lab.workspace() as workspace:
         [repo] = workspace.catalog.repos()
         [generation] = workspace.catalog.generations(repo)
-        assert len(workspace.manifest(generation).quarantined()) == QUARANTINED_AT_MOST
+        assert len(workspace.manifest(generation).verdicts()) == QUARANTINED_AT_MOST
 
 
 def test_without_room_on_the_disk_nothing_is_begun(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

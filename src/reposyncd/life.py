@@ -1,4 +1,4 @@
-"""One life of the index process, seen from its parent: the child, the socket to it, its log, its end."""
+"""One life of a child process, seen from its parent: the child, the socket to it, its log, its end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
@@ -27,10 +28,10 @@ _ENVIRONMENT = (
     "LD_LIBRARY_PATH",
     "PYTHONDONTWRITEBYTECODE",
 )
-"""What the child inherits. Chroma takes settings, class names among them, from any variable it knows."""
+"""What a child inherits. Chroma takes settings, class names among them, from any variable it knows."""
 
 _ENTRY = "reposyncd.child"
-"""Named, not imported: it joins this room with another."""
+"""Named, not imported: it joins rooms above this one."""
 
 _LAST_WORDS = 20_000
 """Characters of the log in which the cause of a death is looked for."""
@@ -59,34 +60,47 @@ Message = tuple[int, str, tuple[Any, ...]]
 
 
 class Life:
-    """A running child. `send` may be called from any thread, `poll` and `receive` from one.
+    """A running child. `send` and `kill` may be called from any thread, `poll` and `receive` from one.
 
     Raises TransientStoreError if there are no descriptors, processes or threads left to start it with.
     """
 
     def __init__(
         self,
+        role: str,
+        what: str,
         state_dir: str,
         log_name: str,
         arguments: Sequence[str],
-        slack_s: float,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`environment` is what the child has beside what it inherits."""
+        """`role` is what `reposyncd.child` is to do; `what` names it in errors; `environment` is what it has beside
+        what it inherits."""
+        self._role = role
         self._environment = environment
-        self.slack_s = slack_s
         self.log_path = os.path.join(state_dir, log_name)
         self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         try:
             self._start(state_dir, arguments)
         except (OSError, RuntimeError) as error:
             why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-            raise TransientStoreError(f"the index process could not be started: {why}") from error
+            raise TransientStoreError(f"{what} could not be started: {why}") from error
 
     @property
     def pid(self) -> int:
-        """The child's process id, and that of its group, in which its embedder is too."""
+        """The child's process id, and that of its group, in which are those that it has started."""
         return self._process.pid
+
+    @property
+    def died_of(self) -> signal.Signals | None:
+        """The signal that ended it; None if it left by itself. Of one that was buried."""
+        code = self._process.returncode
+        return signal.Signals(-code) if code < 0 else None
+
+    def cpu_s(self) -> float:
+        """Processor time that it has used. Raises OSError when it is gone."""
+        # Linux's number of a process's clock: MAKE_PROCESS_CPUCLOCK in the kernel's posix-timers.h, CPUCLOCK_SCHED.
+        return time.clock_gettime((~self._process.pid << 3) | 2)
 
     def send(self, message: Message) -> None:
         """Sends when the child has room; never blocks."""
@@ -111,8 +125,16 @@ class Life:
         except subprocess.TimeoutExpired:
             self._kill()
 
-    def bury(self) -> None:
-        """Kills the child if it lives, and lets go of everything. By the thread that receives, at its end."""
+    def kill(self) -> None:
+        """Kills it, and does not wait. Not when somebody may be burying it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def bury(self, leave_s: float = 0.0) -> None:
+        """Kills the child if it lives after so long, and lets go of everything. By the thread that receives, at its
+        end. One that leaves closes its connection before it has left."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(leave_s)
         self._kill()
         self._outgoing.put(None)
         with suppress(OSError):
@@ -150,7 +172,7 @@ class Life:
             self._socket, theirs = socket.socketpair()
             failed.callback(self._socket.close)
             started.callback(theirs.close)
-            # Nobody writes to it: the embedder, whom no library can hang, sees in it that this process is gone.
+            # Nobody writes to it: its end tells the child that this process is gone.
             lifeline, self._lifeline = os.pipe()
             failed.callback(os.close, self._lifeline)
             started.callback(os.close, lifeline)
@@ -161,7 +183,7 @@ class Life:
             failed.callback(self._connection.close)
             self._process = subprocess.Popen(
                 # -P: the working directory is no place to import from.
-                [sys.executable, "-P", "-m", _ENTRY, "store", str(theirs.fileno()), str(lifeline), *arguments],
+                [sys.executable, "-P", "-m", _ENTRY, self._role, str(theirs.fileno()), str(lifeline), *arguments],
                 pass_fds=[theirs.fileno(), lifeline],
                 # Chroma reads .env in the working directory: never that of an indexed repository.
                 cwd=state_dir,
@@ -173,7 +195,7 @@ class Life:
                 start_new_session=True,
             )
             failed.callback(self._kill)
-            self._sender = threading.Thread(target=self._send_all, name="index-requests", daemon=True)
+            self._sender = threading.Thread(target=self._send_all, name=f"{self._role}-requests", daemon=True)
             self._sender.start()
             failed.pop_all()
 

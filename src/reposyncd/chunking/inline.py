@@ -1,0 +1,46 @@
+"""A `ports.Chunker` without a process: for trees of one's own making, since nothing stops a file that stalls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from reposyncd.chunking.verdict import Trial
+from reposyncd.chunking.worker import TextOf
+from reposyncd.chunking.worker import cut as cut_bytes
+from reposyncd.errors import described
+from reposyncd.model import Cut
+
+
+class InlineChunker:
+    """Cuts in the caller's thread. What a chunker or decoder raises is judged as in a process."""
+
+    def __init__(self, text_of: TextOf, cut: Callable[[str, bytes, bool, TextOf], Cut] = cut_bytes) -> None:
+        self._text_of = text_of
+        self._cut = cut
+
+    def start(self) -> None:
+        """Nothing to get ready."""
+
+    def begin(self, path: str, data: bytes, digest: str) -> Future[Cut]:
+        """Done when it returns."""
+        future: Future[Cut] = Future()
+        trial, found = Trial(len(data)), None
+        while found is None:
+            try:
+                found = trial.cut(self._cut(path, data, trial.as_plain_lines, self._text_of))
+            except Exception as error:
+                found = trial.raised(described(error))
+        future.set_result(found)
+        return future
+
+    def release(self) -> None:
+        """Nothing is under way."""
+
+    @property
+    def stalled_s(self) -> float:
+        """Never."""
+        return 0.0
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,70 @@
+"""The child's side of the chunking processes: bytes in, chunks out, one file after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from reposyncd.chunking.chunker import chunk_plainly, chunk_text
+from reposyncd.errors import described
+from reposyncd.model import Chunk, Cut, Skip
+
+TextOf = Callable[[bytes], "str | Skip"]
+"""The text of a file, or why it has none."""
+
+_LOADED_EARLY = ("tree_sitter", "re2", "reposyncd.chunking.definitions")
+"""What nearly every file needs: not at the first one's cost."""
+
+
+class Answer(NamedTuple):
+    """What the child says."""
+
+    number: int | None
+    """of the request; None: it is ready for the first one"""
+    error: str = ""
+    """what was raised; names no content"""
+    is_memory: bool = False
+    """whether there was no memory left: the child ends then"""
+    skip: str | None = None
+    chunks: tuple[tuple[Any, ...], ...] = ()
+    """the fields of each chunk"""
+
+    def cut(self) -> Cut:
+        """Of a request that was answered without an error."""
+        return Cut(tuple(Chunk(*each) for each in self.chunks), None if self.skip is None else Skip(self.skip))
+
+
+def cut(path: str, data: bytes, as_plain_lines: bool, text_of: TextOf) -> Cut:
+    """Decodes and cuts a file. Raises what decoders and grammars raise."""
+    text = text_of(data)
+    if isinstance(text, Skip):
+        return Cut(skip=text)
+    return Cut(chunk_plainly(path, text) if as_plain_lines else chunk_text(path, text))
+
+
+def serve(connection: Connection, text_of: TextOf) -> None:
+    """Answers requests (number, "parse" or "plain", (path, bytes)) until the other side is gone."""
+    for name in _LOADED_EARLY:
+        import_module(name)
+    connection.send(Answer(None))
+    while True:
+        try:
+            number, how, (path, data) = connection.recv()
+        except EOFError:
+            return
+        connection.send(_answer(number, path, data, how == "plain", text_of))
+
+
+def _answer(number: int, path: str, data: bytes, as_plain_lines: bool, text_of: TextOf) -> Answer:
+    try:
+        found = cut(path, data, as_plain_lines, text_of)
+        fields = tuple(
+            (chunk.text, chunk.start_line, chunk.end_line, chunk.symbol, chunk.language) for chunk in found.chunks
+        )
+    except MemoryError:
+        return Answer(number, "MemoryError", is_memory=True)
+    except Exception as error:
+        return Answer(number, described(error))
+    return Answer(number, skip=found.skip, chunks=fields)
