@@ -13,7 +13,7 @@ import xxhash
 from reposyncd.errors import RootMissingError, UnreadableError, UnstableError, VanishedError
 from reposyncd.model import FileStat, RootIdentity, Skip, signed64
 from reposyncd.tree.directory import OPEN_DIRECTORY, OPEN_FILE, open_below
-from reposyncd.tree.secrets import has_secret
+from reposyncd.tree.secrets import secret_content
 
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 """Nothing is there, or something that is no regular file or directory any more."""
@@ -153,7 +153,7 @@ def classify(data: bytes) -> str | Skip:
         as_utf8 = text.encode()
     if encoding and "\0" in text[:_BINARY_PROBE]:
         return Skip.BINARY  # begins as if with a byte order mark
-    return Skip.SECRET if has_secret(as_utf8) else text
+    return Skip.SECRET if secret_content(as_utf8) else text
 
 
 def _detected(data: bytes) -> str | None:

@@ -37,7 +37,7 @@ from reposyncd.model import (
 from reposyncd.tree.directory import OPEN_DIRECTORY, open_below
 from reposyncd.tree.gitdir import is_repository, read_small
 from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
-from reposyncd.tree.secrets import has_secret_name
+from reposyncd.tree.secrets import secret_name
 
 _MOST_OPEN = 64
 """Directories kept open, each the parent of the next, out of the usual 1024 descriptors of a process. What lies deeper,
@@ -360,7 +360,7 @@ class _Scan:
             return Skip.SPECIAL
         if not _is_utf8(name):
             return Skip.NAME
-        if has_secret_name(path):
+        if secret_name(path):
             return Skip.SECRET
         if size > self._max_file_size:
             return Skip.TOO_LARGE

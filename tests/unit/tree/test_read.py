@@ -192,7 +192,7 @@ def test_a_character_on_the_border_of_the_sample_does_not_hide_the_encoding() ->
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
 def test_a_secret_is_found_in_whatever_encoding(encoding: str) -> None:
-    token = "ghp_" + "a1B2" * 9
+    token = "ghp_" + "q7Zk2mX9" * 4 + "Lw4T"
     assert classify(f"token = {token}\n".encode(encoding)) is Skip.SECRET
 
 
