@@ -150,6 +150,8 @@ class FileRow(NamedTuple):
     """xxh3_128 of the bytes, 32 hex digits"""
     skip: Skip | None
     """why it has no chunks, found by reading it; None: it is indexed"""
+    judged: int = 0
+    """by which rules that was found: `tree.VERSION`, negative where the file may hold secrets; 0 is older than all"""
 
 
 class DirectoryRow(NamedTuple):

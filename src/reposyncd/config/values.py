@@ -13,6 +13,7 @@ class IndexConfig(NamedTuple):
     max_file_size: int = 1_048_576
     """bytes"""
     exclude: tuple[str, ...] = ()
+    allow_secrets: tuple[str, ...] = ()
 
 
 class EmbeddingConfig(NamedTuple):

@@ -133,5 +133,10 @@ CREATE TABLE declined (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_V1, _V2)
+_V3 = """
+-- By which version of the rules its content was taken for text, or for none; negative where the file may hold secrets.
+ALTER TABLE file ADD COLUMN judged INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
 VERSION = len(MIGRATIONS)

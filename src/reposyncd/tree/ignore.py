@@ -174,6 +174,15 @@ class IgnoreRules:
         for source in (*self._configured, *self._own, *self._git):
             source.drop_compiled()
 
+    def covers(self, path: str) -> bool:
+        """Whether the file at the path (relative to the root), or a directory that it is in, is ignored."""
+        if not (self._configured or self._own or self._git):
+            return False
+        names = path.split("/")
+        return self.ignores(path, False) or any(
+            self.ignores("/".join(names[:depth]), True) for depth in range(1, len(names))
+        )
+
     def ignores(self, path: str, is_directory: bool) -> bool:
         """Whether the path (relative to the root; its directory is not ignored) is ignored."""
         full = os.fsencode(self._prefix + path) + (DIRECTORY_MARK if is_directory else b"")
@@ -193,3 +202,7 @@ def _directories_above(prefix: str) -> list[str]:
     """From the top down, as prefixes, those that the directory of this prefix is in: of "a/b/", "" and "a/"."""
     names = prefix.split("/")[:-1]
     return ["".join(name + "/" for name in names[:depth]) for depth in range(len(names))]
+
+
+NOTHING = IgnoreRules.for_patterns(())
+"""Ignores nothing."""

@@ -134,7 +134,7 @@ def _stat(found: os.stat_result) -> FileStat:
     return FileStat(found.st_size, signed64(found.st_mtime_ns), signed64(found.st_ctime_ns), signed64(found.st_ino))
 
 
-def classify(data: bytes) -> str | Skip:
+def classify(data: bytes, allow_secrets: bool = False) -> str | Skip:
     """The text of a file, or why it has none. Line ends stay as they are; a byte order mark is dropped.
 
     UTF-8, else UTF-16 or UTF-32 by their byte order mark, else an encoding detected from the content.
@@ -153,7 +153,7 @@ def classify(data: bytes) -> str | Skip:
         as_utf8 = text.encode()
     if encoding and "\0" in text[:_BINARY_PROBE]:
         return Skip.BINARY  # begins as if with a byte order mark
-    return Skip.SECRET if secret_content(as_utf8) else text
+    return Skip.SECRET if not allow_secrets and secret_content(as_utf8) else text
 
 
 def _detected(data: bytes) -> str | None:

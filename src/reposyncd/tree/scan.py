@@ -36,7 +36,7 @@ from reposyncd.model import (
 )
 from reposyncd.tree.directory import OPEN_DIRECTORY, open_below
 from reposyncd.tree.gitdir import is_repository, read_small
-from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
+from reposyncd.tree.ignore import GITIGNORE, NOTHING, OWN_IGNORE, IgnoreRules
 from reposyncd.tree.secrets import secret_name
 
 _MOST_OPEN = 64
@@ -95,6 +95,7 @@ def scan(
     *,
     now_ns: int,
     max_file_size: int,
+    allowed: IgnoreRules = NOTHING,
     exclude_dirs: frozenset[str] = frozenset(),
     scope: Scope = WHOLE,
     witness: Witness | None = None,
@@ -102,14 +103,15 @@ def scan(
     """Lists the tree below `root`, an absolute path without symbolic links, as far as it is in the scope; no link is
     followed. The witness is told of every directory.
 
-    `rules` are those from outside the root, and must have been made for this `max_file_size` (bytes), on which the
-    skips of known directories depend. `now_ns` is the wall clock. `exclude_dirs` are absolute paths that are not
-    entered. Raises RootMissingError if the root is not a directory.
+    `allowed` covers the files that may have names of secrets. `rules` are those from outside the root, and must have
+    been made for this `allowed` and this `max_file_size` (bytes), on which the skips of known directories depend.
+    `now_ns` is the wall clock. `exclude_dirs` are absolute paths that are not entered. Raises RootMissingError if the
+    root is not a directory.
     """
     was_enabled = gc.isenabled()
     gc.disable()  # a million short-lived tuples, none of them in a cycle
     try:
-        return _Scan(root, known, now_ns - RACY_NS, max_file_size, exclude_dirs, witness).run(rules, scope)
+        return _Scan(root, known, now_ns - RACY_NS, max_file_size, allowed, exclude_dirs, witness).run(rules, scope)
     finally:
         if was_enabled:
             gc.enable()
@@ -142,6 +144,7 @@ class _Scan:
         known: Mapping[str, DirectoryRow],
         trusted_until_ns: int,
         max_file_size: int,
+        allowed: IgnoreRules,
         exclude_dirs: frozenset[str],
         witness: Witness | None,
     ) -> None:
@@ -150,6 +153,7 @@ class _Scan:
         self._known = known
         self._trusted_until_ns = trusted_until_ns
         self._max_file_size = max_file_size
+        self._allowed = allowed
         prefix = os.path.join(root, "")
         self._prefix_bytes = len(os.fsencode(prefix))
         self._never = {each.removeprefix(prefix) for each in exclude_dirs if each.startswith(prefix)}
@@ -360,7 +364,7 @@ class _Scan:
             return Skip.SPECIAL
         if not _is_utf8(name):
             return Skip.NAME
-        if secret_name(path):
+        if secret_name(path) and not self._allowed.covers(path):
             return Skip.SECRET
         if size > self._max_file_size:
             return Skip.TOO_LARGE

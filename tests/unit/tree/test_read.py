@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reposyncd.errors import RootMissingError, UnreadableError, UnstableError, VanishedError
@@ -201,6 +201,7 @@ def test_what_no_encoding_fits_is_undecodable() -> None:
     assert classify(bytes(range(128, 256)) * 3 + bytes(range(1, 32))) is Skip.UNDECODABLE
 
 
+@settings(deadline=None)  # the first example imports what the others use
 @given(data=st.binary(max_size=300))
 def test_whatever_the_bytes_the_text_can_be_stored(data: bytes) -> None:
     found = classify(data)
@@ -208,6 +209,7 @@ def test_whatever_the_bytes_the_text_can_be_stored(data: bytes) -> None:
         found.encode()
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=200))
 def test_utf8_comes_back_as_it_was(text: str) -> None:
     data = text.encode()
