@@ -215,6 +215,20 @@ def test_an_index_of_before_the_rules_had_versions_is_read_once_and_kept(lab: La
     assert lab.sync().bytes_read == 0
 
 
+def test_a_file_with_a_broken_byte_is_indexed_with_the_replacement_character(lab: Lab) -> None:
+    text = "# Schöne Grüße aus Köln, außer am Öffnungstag.\n" * 5
+    lab.write({"broken.md": text.encode() + b"\xff" + text.encode()})
+    assert lab.sync().files.skipped == {}
+    assert lab.text_of("broken.md") == f"{text}\ufffd{text}"
+    with lab.workspace() as workspace:
+        [found] = workspace.verify()
+    assert (found.counts, found.pending, found.errors) == ({}, 0, [])
+    lab.write({"broken.md": text * 2})
+    assert lab.sync().files.modified == 1
+    assert lab.text_of("broken.md") == text * 2
+    lab.assert_equals_an_index_built_from_scratch()
+
+
 def test_a_full_sync_reads_every_file_and_finds_what_no_stat_betrays(lab: Lab) -> None:
     lab.sync()
     result = lab.sync(full=True)
