@@ -483,7 +483,8 @@ class Workspace:
 
     def _scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None], scope: Scope) -> Snapshot:
         limit, allowed = self._config.index.max_file_size, self._allowed
-        salt = repr((limit, tree.VERSION, allowed.digest))
+        worktrees = self._config.index.worktrees
+        salt = repr((limit, tree.VERSION, allowed.digest, worktrees))
         rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ, salt=salt)
 
         def look(witness: Witness | None) -> Snapshot:
@@ -494,6 +495,7 @@ class Workspace:
                 now_ns=self._now_ns(),
                 max_file_size=limit,
                 allowed=allowed,
+                worktrees=worktrees,
                 exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
                 scope=scope,
                 witness=witness,

@@ -106,6 +106,12 @@ KEYS: tuple[Key, ...] = (
         'relative to the root, such as "/tests/fixtures/*.pem".',
     ),
     Key(
+        "index",
+        "worktrees",
+        bool,
+        "Whether a worktree (made by git worktree) inside the repository that it belongs to is indexed with it.",
+    ),
+    Key(
         "embedding",
         "model",
         str,

@@ -14,6 +14,7 @@ class IndexConfig(NamedTuple):
     """bytes"""
     exclude: tuple[str, ...] = ()
     allow_secrets: tuple[str, ...] = ()
+    worktrees: bool = False
 
 
 class EmbeddingConfig(NamedTuple):

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import xxhash
 
 from reposyncd.errors import UnreadableError
-from reposyncd.tree.gitdir import exclude_contents, read_small, work_tree_top
+from reposyncd.tree.gitdir import exclude_contents, read_small, repository_of, work_tree_top
 from reposyncd.tree.wildmatch import DIRECTORY_MARK, Pattern, parse
 
 if TYPE_CHECKING:
@@ -114,6 +114,10 @@ class IgnoreRules:
     _prefix: str
     """what paths relative to the root are relative to, as a prefix: where the root is in its work tree"""
     _environ: Mapping[str, str]
+    repositories: frozenset[str] = frozenset()
+    """those that the directory lies in a work tree of, as `gitdir.repository_of` names them"""
+    leaves_out: bool = False
+    """whether the directory is left out with everything in it"""
 
     @staticmethod
     def for_root(root: str, excludes: Sequence[str], environ: Mapping[str, str], salt: str = "") -> IgnoreRules:
@@ -131,12 +135,19 @@ class IgnoreRules:
                     (base, read_small(os.path.join(top, base, GITIGNORE), follow=False) or b"")
                     for base in _directories_above(prefix)
                 ]
+            repositories = _repositories(top)
         except OSError as error:
             raise UnreadableError(f"the ignore rules in {error.filename} cannot be read: {error.strerror}") from error
         configured = "\n".join(excludes).encode("utf-8", "surrogateescape")
         outside = repr((salt, prefix, configured, git)).encode("utf-8", "surrogateescape")
         return IgnoreRules(
-            xxhash.xxh3_128_digest(outside), _sources((prefix, configured)), (), _sources(*git), prefix, environ
+            xxhash.xxh3_128_digest(outside),
+            _sources((prefix, configured)),
+            (),
+            _sources(*git),
+            prefix,
+            environ,
+            repositories,
         )
 
     @staticmethod
@@ -153,11 +164,12 @@ class IgnoreRules:
         if gitignore is None and own is None and repository is None:
             return self
         base = self._prefix + path + "/" if path else self._prefix
-        around = self._git
+        around, repositories = self._git, self.repositories
         outside: list[bytes] = []
         if repository is not None:
             outside = exclude_contents(repository, self._environ)
             around = _sources(*((base, content) for content in outside))
+            repositories |= _repositories(repository)
         rules = repr((path, gitignore, own, repository is not None, outside)).encode("utf-8", "surrogateescape")
         return IgnoreRules(
             xxhash.xxh3_128_digest(self.digest + rules),
@@ -166,6 +178,16 @@ class IgnoreRules:
             _sources((base, gitignore or b"")) + around,
             self._prefix,
             self._environ,
+            repositories,
+        )
+
+    def without(self, path: str) -> IgnoreRules:
+        """The rules inside the directory `path` (relative to the root), if everything in it is to be left out."""
+        return replace(
+            self,
+            digest=xxhash.xxh3_128_digest(self.digest + repr((path, "left out")).encode()),
+            _configured=_sources((self._prefix + path + "/", b"*")) + self._configured,
+            leaves_out=True,
         )
 
     def drop_compiled(self) -> None:
@@ -191,6 +213,11 @@ class IgnoreRules:
             if verdict is not None:
                 return verdict
         return False
+
+
+def _repositories(top: str | None) -> frozenset[str]:
+    repository = repository_of(top) if top else None
+    return frozenset() if repository is None else frozenset({repository})
 
 
 def _sources(*contents: tuple[str, bytes]) -> tuple[_Source, ...]:
