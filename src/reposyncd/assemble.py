@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from reposyncd import tree
 from reposyncd.errors import (
     BusyError,
     CorruptStoreError,
@@ -57,8 +58,9 @@ if TYPE_CHECKING:
 Look = Callable[["Repo", "Scope", Callable[["Witness | None"], "Snapshot"]], "Snapshot"]
 """(repo, scope, the scan) to what the scan found"""
 
-_RECORDS = "records 1"
-"""The form of ids and metadata in Chroma. A change of it rebuilds every index."""
+_RECORDS = "records 1; tree=1"
+"""The form of ids and metadata in Chroma, and of how files become text, unless `tree.VERSION` tells which files to read
+again. A change of it rebuilds every index."""
 
 
 _CHUNKING_BYTES = 768 << 20
@@ -229,12 +231,11 @@ class Workspace:
         """Of everything that decides what the records of a given file are."""
         from reposyncd.chunking.identity import fingerprint as chunker
         from reposyncd.embedding import identity_of
-        from reposyncd.tree import VERSION as tree
         from reposyncd.versions import installed_versions
 
         decoder = "charset_normalizer"
-        tree = f"{tree} {decoder}={installed_versions([decoder])[decoder]}"
-        return f"{_RECORDS}; {tree}; {chunker()}; {identity_of(self._config.embedding.model)}"
+        decoder = f"{decoder}={installed_versions([decoder])[decoder]}"
+        return f"{_RECORDS} {decoder}; {chunker()}; {identity_of(self._config.embedding.model)}"
 
     def open(self, read: Callable[[], None] = lambda: None, on_wait: Callable[[], None] = lambda: None) -> None:
         """Opens the manifest, and has `read` take from it what is wanted at the start. If it is damaged or lost, it is
@@ -359,6 +360,7 @@ class Workspace:
             fingerprint=self.fingerprint,
             scan=self._scan,
             max_file_size=self._config.index.max_file_size,
+            allows_secrets=self._allowed.covers,
             now_ns=self._now_ns,
             on_progress=on_progress,
             should_stop=should_stop,
@@ -582,8 +584,10 @@ class Workspace:
         )
 
     def _scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None], scope: Scope) -> Snapshot:
-        limit = self._config.index.max_file_size
-        rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ, salt=str(limit))
+        limit, allowed = self._config.index.max_file_size, self._allowed
+        worktrees = self._config.index.worktrees
+        salt = repr((limit, tree.VERSION, allowed.digest, worktrees))
+        rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ, salt=salt)
 
         def look(witness: Witness | None) -> Snapshot:
             return scan(
@@ -592,12 +596,19 @@ class Workspace:
                 {path: row for path, row in known.items() if row is not None},
                 now_ns=self._now_ns(),
                 max_file_size=limit,
+                allowed=allowed,
+                worktrees=worktrees,
                 exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
                 scope=scope,
                 witness=witness,
             )
 
         return self.look(repo, scope, look)
+
+    @property
+    def _allowed(self) -> IgnoreRules:
+        """Covers the files that may hold secrets."""
+        return IgnoreRules.for_patterns(self._config.index.allow_secrets)
 
     @property
     def _lock_path(self) -> str:

@@ -23,6 +23,8 @@ class Skip(StrEnum):
     """A FIFO, a socket or a device."""
     SYMLINK = "symlink"
     """A link's target inside the root is indexed at its own path; a link is never followed."""
+    WORKTREE = "worktree"
+    """A directory that is another work tree of the repository that it lies in: a second copy. It counts once."""
     SECRET = "secret"  # noqa: S105 - a reason, not a password
     UNDECODABLE = "undecodable"
     NAME = "name"
@@ -163,6 +165,8 @@ class FileRow(NamedTuple):
     """why it has no chunks, found by reading it; None: it is indexed"""
     verdict: str | None = None
     """as in `Cut`; of this content, which is not tried again"""
+    judged: int = 0
+    """by which rules that was found: `tree.VERSION`, negative where the file may hold secrets; 0 is older than all"""
 
 
 class Verdict(NamedTuple):

@@ -126,8 +126,9 @@ class Chunker(Protocol):
         """Gets ready, in the background, for the first file; never needed, only sooner."""
         ...
 
-    def begin(self, path: str, data: bytes, digest: str) -> Future[Cut]:
-        """Has a file cut; `digest` is that of its bytes. One that is being cut already is not begun again.
+    def begin(self, path: str, data: bytes, digest: str, *, allow_secrets: bool = False) -> Future[Cut]:
+        """Has a file cut; `digest` is that of its bytes. One that is being cut already is not begun again. One that
+        holds secrets is skipped, unless `allow_secrets`.
 
         Its result raises UncutError if the file cannot be cut for now, and that is not its fault, and
         TransientStoreError if none can. So does the call.

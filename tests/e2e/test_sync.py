@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import xxhash
 
+from reposyncd import tree
 from reposyncd.embedding import create
 from reposyncd.errors import InterruptedSyncError, NoSpaceError, RootMissingError, UsageError
 from reposyncd.model import Progress, SyncResult
 from reposyncd.store.memory import MemoryIndex
 from reposyncd.sync.reconcile import Reconciler
+from reposyncd.tree import read
 from reposyncd.tree.read import RawFile, _read
 from tests.support import Lab
 
 FUNCTION = "def f{n}():\n" + "    # {n} does something that takes a while to say\n" * 12 + "    return {n}\n\n\n"
 MODULE = "".join(FUNCTION.format(n=n) for n in range(8))
+TOKEN = "ghp_" + "q7Zk2mX9" * 4 + "Lw4T"
+"""Made up."""
 
 
 @pytest.fixture
@@ -145,7 +151,7 @@ def test_a_configured_exclude_and_a_size_limit_take_effect_at_the_next_sync(lab:
 
 def test_a_file_that_becomes_secret_or_binary_leaves_the_index_and_comes_back(lab: Lab) -> None:
     lab.sync()
-    lab.write({"a.py": b"\x00\x01\x02", "docs/guide.md": "token: ghp_" + "a1B2" * 9 + "\n"})
+    lab.write({"a.py": b"\x00\x01\x02", "docs/guide.md": f"token: {TOKEN}\n"})
     result = lab.sync()
     assert result.files.deleted == 2
     assert result.files.skipped == {"binary": 1, "secret": 1}
@@ -153,6 +159,73 @@ def test_a_file_that_becomes_secret_or_binary_leaves_the_index_and_comes_back(la
     assert lab.sync().files.skipped == {"binary": 1, "secret": 1}
     lab.write({"a.py": MODULE})
     assert lab.sync().files.new == 1
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_a_secret_that_is_allowed_is_indexed_until_it_is_allowed_no_more(lab: Lab) -> None:
+    lab.write(
+        {"fixtures/a.pem": "a certificate\n", "fixtures/b.txt": f"token: {TOKEN}\n", "c.txt": f"token: {TOKEN}\n"}
+    )
+    assert lab.sync().files.skipped == {"secret": 3}
+    before = lab.paths()
+    lab.variables["REPOSYNCD_INDEX__ALLOW_SECRETS"] = '["/fixtures/"]'
+    allowed = lab.sync()
+    assert (allowed.files.new, allowed.files.modified, allowed.files.skipped) == (2, 0, {"secret": 1})
+    assert allowed.bytes_read == len("a certificate\n") + len(f"token: {TOKEN}\n")
+    assert lab.paths() == before | {"fixtures/a.pem", "fixtures/b.txt"}
+    lab.assert_equals_an_index_built_from_scratch()
+    assert did_nothing(lab.sync())
+    lab.variables["REPOSYNCD_INDEX__ALLOW_SECRETS"] = '["*.pem"]'
+    narrowed = lab.sync()
+    assert (narrowed.files.new, narrowed.files.deleted, narrowed.chunks.embedded) == (0, 1, 0)
+    assert lab.paths() == before | {"fixtures/a.pem"}
+    lab.variables.clear()
+    assert lab.sync().files.deleted == 1
+    assert lab.paths() == before
+    lab.assert_equals_an_index_built_from_scratch()
+
+
+def test_newer_rules_get_what_they_find_out_of_the_index_and_embed_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(tree, "VERSION", tree.VERSION - 1)
+        older.setattr(read, "secret_content", lambda data: None)
+        lab.write({"leak.txt": f"token: {TOKEN}\n"})
+        lab.sync()
+        assert "leak.txt" in lab.paths()
+    newer = lab.sync()
+    assert (newer.files.deleted, newer.files.modified, newer.files.new) == (1, 0, 0)
+    assert (newer.chunks.added, newer.chunks.relabelled, newer.chunks.embedded) == (0, 0, 0)
+    assert newer.files.skipped == {"secret": 1}
+    assert newer.bytes_read > len(MODULE)
+    assert "leak.txt" not in lab.paths()
+    lab.assert_equals_an_index_built_from_scratch()
+    assert lab.sync().bytes_read == 0
+
+
+def test_an_index_of_before_the_rules_had_versions_is_read_once_and_kept(lab: Lab) -> None:
+    lab.sync()
+    with closing(sqlite3.connect(lab.state / "manifest.db")) as manifest, manifest:
+        manifest.execute("UPDATE file SET judged = 0")
+        manifest.execute("UPDATE directory SET rules = x'00'")
+    again = lab.sync()
+    assert again.bytes_read > len(MODULE)
+    assert (again.files.modified, again.chunks.added, again.chunks.deleted, again.chunks.embedded) == (0, 0, 0, 0)
+    assert lab.sync().bytes_read == 0
+
+
+def test_a_file_with_a_broken_byte_is_indexed_with_the_replacement_character(lab: Lab) -> None:
+    text = "# Schöne Grüße aus Köln, außer am Öffnungstag.\n" * 5
+    lab.write({"broken.md": text.encode() + b"\xff" + text.encode()})
+    assert lab.sync().files.skipped == {}
+    assert lab.text_of("broken.md") == f"{text}\ufffd{text}"
+    with lab.workspace() as workspace:
+        [found] = workspace.verify()
+    assert (found.counts, found.pending, found.errors) == ({}, 0, [])
+    lab.write({"broken.md": text * 2})
+    assert lab.sync().files.modified == 1
+    assert lab.text_of("broken.md") == text * 2
     lab.assert_equals_an_index_built_from_scratch()
 
 

@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> N
         (
             "[lock]\n\n[index]\nmax_file_sise = 5\n",
             "line 4: there is no key index.max_file_sise; did you mean max_file_size? "
-            "(there is: max_file_size, exclude)",
+            "(there is: max_file_size, exclude, allow_secrets, worktrees)",
         ),
         (
             "[lock]\n[indexes]\n",
@@ -230,7 +230,7 @@ def test_any_text_in_the_environment_is_taken_or_refused_by_name(variable: str, 
         (
             "REPOSYNCD_INDEX__NOTHING",
             "1",
-            "there is no key index.nothing (there is: max_file_size, exclude)",
+            "there is no key index.nothing (there is: max_file_size, exclude, allow_secrets, worktrees)",
         ),
         ("REPOSYNCD_LOCK__TIMEOUTS", "1", "there is no key lock.timeouts; did you mean timeout? (there is: timeout)"),
         (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from reposyncd.chunking.verdict import Trial
-from reposyncd.chunking.worker import TextOf
+from reposyncd.chunking.worker import File, TextOf
 from reposyncd.chunking.worker import cut as cut_bytes
 from reposyncd.errors import described
 from reposyncd.model import Cut
@@ -15,20 +15,20 @@ from reposyncd.model import Cut
 class InlineChunker:
     """Cuts in the caller's thread. What a chunker or decoder raises is judged as in a process."""
 
-    def __init__(self, text_of: TextOf, cut: Callable[[str, bytes, bool, TextOf], Cut] = cut_bytes) -> None:
+    def __init__(self, text_of: TextOf, cut: Callable[[File, bool, TextOf], Cut] = cut_bytes) -> None:
         self._text_of = text_of
         self._cut = cut
 
     def start(self) -> None:
         """Nothing to get ready."""
 
-    def begin(self, path: str, data: bytes, digest: str) -> Future[Cut]:
+    def begin(self, path: str, data: bytes, digest: str, *, allow_secrets: bool = False) -> Future[Cut]:
         """Done when it returns."""
         future: Future[Cut] = Future()
         trial, found = Trial(len(data)), None
         while found is None:
             try:
-                found = trial.cut(self._cut(path, data, trial.as_plain_lines, self._text_of))
+                found = trial.cut(self._cut(File(path, data, allow_secrets), trial.as_plain_lines, self._text_of))
             except Exception as error:
                 found = trial.raised(described(error))
         future.set_result(found)

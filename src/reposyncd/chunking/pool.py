@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from reposyncd.chunking.verdict import Trial
-from reposyncd.chunking.worker import Answer
+from reposyncd.chunking.worker import Answer, File
 from reposyncd.errors import ReposyncError, TransientStoreError, UncutError
 from reposyncd.life import LEAVE_S, Life
 from reposyncd.model import Cut
@@ -53,8 +53,8 @@ _FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.
 """What a process dies of by its own doing. Any other signal was sent by somebody else: the kernel, when memory is
 short; a user."""
 
-_Key = tuple[str, str]
-"""(path, digest)"""
+_Key = tuple[str, str, bool]
+"""(path, digest, whether it may hold secrets)"""
 
 
 @dataclass(eq=False, slots=True)
@@ -141,9 +141,9 @@ class ChunkingPool:
                 self._wants_one = True
                 self._attend()
 
-    def begin(self, path: str, data: bytes, digest: str) -> Future[Cut]:
+    def begin(self, path: str, data: bytes, digest: str, *, allow_secrets: bool = False) -> Future[Cut]:
         """See `ports.Chunker`."""
-        key = (path, digest)
+        key = (path, digest, allow_secrets)
         with self._changed:
             if self._closed:
                 raise TransientStoreError("the chunking processes were closed")
@@ -242,7 +242,8 @@ class ChunkingPool:
                     continue
                 child.task, child.since, child.cpu_before_s, child.still_s = task, now, child.cpu_s, 0.0
                 how = "plain" if task.trial.as_plain_lines else "parse"
-                child.life.send((task.number, how, (task.key[0], task.data)))
+                path, _, allow_secrets = task.key
+                child.life.send((task.number, how, File(path, task.data, allow_secrets)))
 
     def _next(self, now: float) -> _Task | None:
         """What a child that has nothing to do is to cut."""

@@ -11,11 +11,19 @@ from reposyncd.chunking.chunker import chunk_plainly, chunk_text
 from reposyncd.errors import described
 from reposyncd.model import Chunk, Cut, Skip
 
-TextOf = Callable[[bytes], "str | Skip"]
-"""The text of a file, or why it has none."""
+TextOf = Callable[[bytes, bool], "str | Skip"]
+"""(bytes, whether they may hold secrets) to the text of a file, or why it has none."""
 
 _LOADED_EARLY = ("tree_sitter", "re2", "reposyncd.chunking.definitions")
 """What nearly every file needs: not at the first one's cost."""
+
+
+class File(NamedTuple):
+    """What is to be cut."""
+
+    path: str
+    data: bytes
+    allow_secrets: bool = False
 
 
 class Answer(NamedTuple):
@@ -36,30 +44,30 @@ class Answer(NamedTuple):
         return Cut(tuple(Chunk(*each) for each in self.chunks), None if self.skip is None else Skip(self.skip))
 
 
-def cut(path: str, data: bytes, as_plain_lines: bool, text_of: TextOf) -> Cut:
+def cut(file: File, as_plain_lines: bool, text_of: TextOf) -> Cut:
     """Decodes and cuts a file. Raises what decoders and grammars raise."""
-    text = text_of(data)
+    text = text_of(file.data, file.allow_secrets)
     if isinstance(text, Skip):
         return Cut(skip=text)
-    return Cut(chunk_plainly(path, text) if as_plain_lines else chunk_text(path, text))
+    return Cut(chunk_plainly(file.path, text) if as_plain_lines else chunk_text(file.path, text))
 
 
 def serve(connection: Connection, text_of: TextOf) -> None:
-    """Answers requests (number, "parse" or "plain", (path, bytes)) until the other side is gone."""
+    """Answers requests (number, "parse" or "plain", File) until the other side is gone."""
     for name in _LOADED_EARLY:
         import_module(name)
     connection.send(Answer(None))
     while True:
         try:
-            number, how, (path, data) = connection.recv()
+            number, how, file = connection.recv()
         except EOFError:
             return
-        connection.send(_answer(number, path, data, how == "plain", text_of))
+        connection.send(_answer(number, file, how == "plain", text_of))
 
 
-def _answer(number: int, path: str, data: bytes, as_plain_lines: bool, text_of: TextOf) -> Answer:
+def _answer(number: int, file: File, as_plain_lines: bool, text_of: TextOf) -> Answer:
     try:
-        found = cut(path, data, as_plain_lines, text_of)
+        found = cut(file, as_plain_lines, text_of)
         fields = tuple(
             (chunk.text, chunk.start_line, chunk.end_line, chunk.symbol, chunk.language) for chunk in found.chunks
         )

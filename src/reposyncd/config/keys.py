@@ -99,6 +99,19 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("index", "exclude", tuple, "Patterns to ignore besides git's rules: as in .gitignore, relative to the root."),
     Key(
+        "index",
+        "allow_secrets",
+        tuple,
+        "Files that are indexed even if they are taken for secrets, by name or by content: patterns as in .gitignore, "
+        'relative to the root, such as "/tests/fixtures/*.pem".',
+    ),
+    Key(
+        "index",
+        "worktrees",
+        bool,
+        "Whether a worktree (made by git worktree) inside the repository that it belongs to is indexed with it.",
+    ),
+    Key(
         "embedding",
         "model",
         str,

@@ -13,6 +13,8 @@ class IndexConfig(NamedTuple):
     max_file_size: int = 1_048_576
     """bytes"""
     exclude: tuple[str, ...] = ()
+    allow_secrets: tuple[str, ...] = ()
+    worktrees: bool = False
 
 
 class EmbeddingConfig(NamedTuple):

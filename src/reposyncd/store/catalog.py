@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 from reposyncd.errors import UsageError
-from reposyncd.model import RootIdentity
+from reposyncd.model import RootIdentity, Skip
 from reposyncd.store.database import Database
 
 _COLLECTION_SLUG = 48
@@ -161,10 +161,15 @@ class Catalog:
         return Generation(*self._db.row(f"{_GENERATION} WHERE id = ?", (id,)))
 
     def leaves_out(self, repo: Repo, path: str) -> bool:
-        """Whether the repo is indexed, and the directory (relative to its root) is no part of it: it is ignored."""
+        """Whether the repo is indexed, and the directory (relative to its root) is no part of it: it is ignored, or a
+        worktree that is left out."""
         return any(
             generation.checked
-            and self._db.row("SELECT 1 FROM directory WHERE generation = ? AND path = ?", (generation.id, path)) is None
+            and self._db.row(
+                "SELECT 1 FROM directory WHERE generation = ? AND path = ? AND json_extract(skipped, ?) IS NULL",
+                (generation.id, path, f"$.{Skip.WORKTREE}"),
+            )
+            is None
             for generation in self.generations(repo)
             if generation.state == "serving"
         )

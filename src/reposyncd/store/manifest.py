@@ -45,7 +45,7 @@ class Commit:
 
     files: Sequence[FileCommit] = ()
     touched: Sequence[FileRow] = ()
-    """files on record whose content is the same and whose stat is new"""
+    """files on record whose chunks are the same, and whose stat, or the rules they were judged by, are new"""
     gone: Sequence[str] = ()
     """paths of files that are recorded no longer"""
     done: Sequence[str] = ()
@@ -126,7 +126,7 @@ class Manifest:
         """The recorded files of one directory, by path."""
         prefix = directory + "/" if directory else ""
         rows = self._db.rows(
-            "SELECT name, size, mtime_ns, ctime_ns, inode, recorded_ns, digest, skip, verdict"
+            "SELECT name, size, mtime_ns, ctime_ns, inode, recorded_ns, digest, skip, verdict, judged"
             " FROM directory JOIN file ON file.directory = directory.id WHERE generation = ? AND path = ?",
             (self._generation, directory),
         )
@@ -138,8 +138,9 @@ class Manifest:
                 digest.hex(),
                 None if skip is None else Skip(skip),
                 verdict,
+                judged,
             )
-            for name, *stat, recorded_ns, digest, skip, verdict in rows
+            for name, *stat, recorded_ns, digest, skip, verdict, judged in rows
         }
 
     def chunks(self, path: str) -> list[ChunkRow]:
@@ -291,19 +292,19 @@ class Manifest:
         row = file.row
         directory, name = split_path(row.path)
         key = (self._directory(directory, tally), name)
-        values = (*row.stat, row.recorded_ns, bytes.fromhex(row.digest), row.skip, row.verdict)
+        values = (*row.stat, row.recorded_ns, bytes.fromhex(row.digest), row.skip, row.verdict, row.judged)
         before = self._db.row("SELECT id, skip FROM file WHERE directory = ? AND name = ?", key)
         if before is None:
             id = self._db.insert(
                 "INSERT INTO file (directory, name, size, mtime_ns, ctime_ns, inode, recorded_ns, digest, skip,"
-                " verdict) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " verdict, judged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*key, *values),
             )
         else:
             id, skip = before
             self._db.run(
                 "UPDATE file SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, recorded_ns = ?, digest = ?,"
-                " skip = ?, verdict = ? WHERE id = ?",
+                " skip = ?, verdict = ?, judged = ? WHERE id = ?",
                 (*values, id),
             )
             tally.files -= skip is None
@@ -329,9 +330,9 @@ class Manifest:
     def _touch(self, row: FileRow, tally: _Tally) -> None:
         directory, name = split_path(row.path)
         self._db.run(
-            "UPDATE file SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, recorded_ns = ?"
+            "UPDATE file SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, recorded_ns = ?, judged = ?"
             " WHERE directory = ? AND name = ?",
-            (*row.stat, row.recorded_ns, self._directory(directory, tally), name),
+            (*row.stat, row.recorded_ns, row.judged, self._directory(directory, tally), name),
         )
 
     def _delete_file(self, path: str, tally: _Tally) -> None:

@@ -138,6 +138,8 @@ _V3 = """
 ALTER TABLE file ADD COLUMN verdict TEXT;
 UPDATE file SET verdict = 'storing it failed' WHERE skip = 'quarantined';
 CREATE INDEX file_verdict ON file (directory) WHERE verdict IS NOT NULL;
+-- By which version of the rules its content was taken for text, or for none; negative where the file may hold secrets.
+ALTER TABLE file ADD COLUMN judged INTEGER NOT NULL DEFAULT 0;
 """
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from reposyncd.model import ChunkRow, Cut, FileRow
+from reposyncd import tree
+from reposyncd.model import ChunkRow, Cut, FileRow, Skip
 from reposyncd.ports import Chunker
 from reposyncd.sync.plan import FilePlan, plan_file
 from reposyncd.tree.read import Tree
@@ -14,7 +15,7 @@ from reposyncd.tree.read import Tree
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """The content is what is on record; the stat is new."""
+    """The records are those of the content; the stat is new, or the rules that it was judged by."""
 
     row: FileRow
 
@@ -37,6 +38,8 @@ class Examiner:
     tree: Tree
     max_file_size: int
     """bytes"""
+    allows_secrets: Callable[[str], bool]
+    """whether the file at a path may hold secrets"""
     chunker: Chunker
     stored_chunks: Callable[[str], list[ChunkRow]]
     """the live chunks of a path"""
@@ -47,14 +50,28 @@ class Examiner:
         # Before the read: a change after it must make the times too young to be trusted.
         recorded_ns = self.now_ns()
         raw = self.tree.read(path, self.max_file_size)
-        if known is not None and known.digest == raw.digest:
+        is_same = known is not None and known.digest == raw.digest
+        if known is not None and is_same and self.is_judged(known):
             return Touched(known._replace(stat=raw.stat, recorded_ns=recorded_ns)), len(raw.data)
-        row = FileRow(path, raw.stat, recorded_ns, raw.digest, None)
-        return Read(row, known, self.chunker.begin(path, raw.data, raw.digest)), len(raw.data)
+        row = FileRow(path, raw.stat, recorded_ns, raw.digest, None, judged=self._judgement(path))
+        cut = self.chunker.begin(path, raw.data, raw.digest, allow_secrets=row.judged < 0)
+        return Read(row, known, cut), len(raw.data)
 
-    def plan(self, read: Read) -> FilePlan:
+    def plan(self, read: Read) -> FilePlan | Touched:
         """What a file that was cut means for the index. Raises UncutError, and TransientStoreError."""
         cut, known = read.cut.result(), read.known
         row = read.row._replace(skip=cut.skip, verdict=cut.verdict)
         stored = self.stored_chunks(row.path) if known is not None and known.skip is None else []
-        return plan_file(self.repo, row, cut.chunks, stored)
+        plan = plan_file(self.repo, row, cut.chunks, stored)
+        is_same = known is not None and known._replace(stat=row.stat, recorded_ns=0, judged=row.judged) == (
+            row._replace(recorded_ns=0)
+        )
+        return Touched(row) if is_same and plan.changes_nothing else plan
+
+    def is_judged(self, known: FileRow) -> bool:
+        """Whether the rules that are in force have said what the recorded content is. They need not where it cannot
+        be stored."""
+        return known.skip is Skip.QUARANTINED or known.judged == self._judgement(known.path)
+
+    def _judgement(self, path: str) -> int:
+        return -tree.VERSION if self.allows_secrets(path) else tree.VERSION

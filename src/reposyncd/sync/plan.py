@@ -40,6 +40,11 @@ class FilePlan:
     doomed: tuple[str, ...]
     """ids of records that are no longer wanted"""
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the records are true as they are."""
+        return not (self.added or self.relabelled or self.doomed)
+
 
 def plan_file(repo: str, row: FileRow, chunks: Sequence[Chunk], known: Sequence[ChunkRow]) -> FilePlan:
     """The difference between the chunks a file has now and those on record."""

@@ -43,7 +43,7 @@ BULK_STALL_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Dirty:
-    """A file whose content is not proven by its stat."""
+    """A file whose content is not proven by its stat, or was judged by other rules."""
 
     path: str
     stat: FileStat
@@ -147,7 +147,7 @@ class Reconciler:
             self._directories[scanned.path] = directory
             for path, stat in scanned.files:
                 file = files.pop(path, None)
-                if file is not None and is_unchanged(file, stat):
+                if file is not None and is_unchanged(file, stat) and self._examiner.is_judged(file):
                     directory.skips[path] = file.skip
                 else:
                     dirty.append(Dirty(path, stat, file))

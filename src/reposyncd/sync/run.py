@@ -40,6 +40,8 @@ class Context:
     scan: Callable[[Repo, Mapping[str, DirectoryRow | None], Scope], Snapshot]
     max_file_size: int
     """bytes"""
+    allows_secrets: Callable[[str], bool]
+    """whether the file at a path may hold secrets; the scan must have been told the same"""
     now_ns: Callable[[], int]
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
@@ -188,7 +190,13 @@ class _Run:
         )
         with Tree(self._repo.root, snapshot.identity) as tree:
             examiner = Examiner(
-                self._repo.name, tree, context.max_file_size, context.chunker, manifest.chunks, context.now_ns
+                self._repo.name,
+                tree,
+                context.max_file_size,
+                context.allows_secrets,
+                context.chunker,
+                manifest.chunks,
+                context.now_ns,
             )
             reconciler = Reconciler(
                 manifest,

@@ -1,4 +1,5 @@
 """What is on disk: ignore rules, scan, safe read."""
 
-VERSION = "tree=1"
-"""Raise it with every change of this package that may take a file into the index or out of it, or change its text."""
+VERSION = 2
+"""Of the rules by which a file's path and content say whether it has text, and which. Raise it with every change of
+them: each file on record is then read once more, and stored or deleted where something else comes of it than before."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from reposyncd.tree.directory import OPEN_FILE, read_regular
 
@@ -93,6 +93,29 @@ def own_dir(top: str) -> str | None:
     if not pointer.startswith(b"gitdir:"):
         return None
     return os.path.join(top, os.fsdecode(pointer.removeprefix(b"gitdir:").strip()))
+
+
+def repository_of(top: str) -> str | None:
+    """Which repository the work tree at `top` is one of: the real path of its common directory. None if it is one of
+    none, as where a bare repository keeps its worktrees. Raises OSError if that cannot be read."""
+    own, common = own_dir(top), common_dir(top)
+    if own is None or common is None or (own == common and _is_bare(common)):
+        return None
+    if "\0" in common:  # nonsense, out of somebody's .git
+        return None
+    return os.path.realpath(common)
+
+
+def is_worktree_of(top: str, repositories: Container[str]) -> bool:
+    """Whether `top` is a linked work tree (git-worktree(1)) of one of the repositories, named as by `repository_of`.
+
+    A submodule is none, nor is a clone: each has a repository of its own. Raises OSError as that does."""
+    return own_dir(top) != common_dir(top) and repository_of(top) in repositories
+
+
+def _is_bare(git: str) -> bool:
+    values = list(_values(read_small(os.path.join(git, "config")) or b"", b"core", b"bare"))
+    return bool(values) and values[-1].lower() in (b"true", b"yes", b"on", b"1")
 
 
 def is_busy(top: str) -> bool:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import xxhash
 
 from reposyncd.errors import UnreadableError
-from reposyncd.tree.gitdir import exclude_contents, read_small, work_tree_top
+from reposyncd.tree.gitdir import exclude_contents, read_small, repository_of, work_tree_top
 from reposyncd.tree.wildmatch import DIRECTORY_MARK, Pattern, parse
 
 if TYPE_CHECKING:
@@ -114,6 +114,10 @@ class IgnoreRules:
     _prefix: str
     """what paths relative to the root are relative to, as a prefix: where the root is in its work tree"""
     _environ: Mapping[str, str]
+    repositories: frozenset[str] = frozenset()
+    """those that the directory lies in a work tree of, as `gitdir.repository_of` names them"""
+    leaves_out: bool = False
+    """whether the directory is left out with everything in it"""
 
     @staticmethod
     def for_root(root: str, excludes: Sequence[str], environ: Mapping[str, str], salt: str = "") -> IgnoreRules:
@@ -131,12 +135,19 @@ class IgnoreRules:
                     (base, read_small(os.path.join(top, base, GITIGNORE), follow=False) or b"")
                     for base in _directories_above(prefix)
                 ]
+            repositories = _repositories(top)
         except OSError as error:
             raise UnreadableError(f"the ignore rules in {error.filename} cannot be read: {error.strerror}") from error
         configured = "\n".join(excludes).encode("utf-8", "surrogateescape")
         outside = repr((salt, prefix, configured, git)).encode("utf-8", "surrogateescape")
         return IgnoreRules(
-            xxhash.xxh3_128_digest(outside), _sources((prefix, configured)), (), _sources(*git), prefix, environ
+            xxhash.xxh3_128_digest(outside),
+            _sources((prefix, configured)),
+            (),
+            _sources(*git),
+            prefix,
+            environ,
+            repositories,
         )
 
     @staticmethod
@@ -153,11 +164,12 @@ class IgnoreRules:
         if gitignore is None and own is None and repository is None:
             return self
         base = self._prefix + path + "/" if path else self._prefix
-        around = self._git
+        around, repositories = self._git, self.repositories
         outside: list[bytes] = []
         if repository is not None:
             outside = exclude_contents(repository, self._environ)
             around = _sources(*((base, content) for content in outside))
+            repositories |= _repositories(repository)
         rules = repr((path, gitignore, own, repository is not None, outside)).encode("utf-8", "surrogateescape")
         return IgnoreRules(
             xxhash.xxh3_128_digest(self.digest + rules),
@@ -166,6 +178,16 @@ class IgnoreRules:
             _sources((base, gitignore or b"")) + around,
             self._prefix,
             self._environ,
+            repositories,
+        )
+
+    def without(self, path: str) -> IgnoreRules:
+        """The rules inside the directory `path` (relative to the root), if everything in it is to be left out."""
+        return replace(
+            self,
+            digest=xxhash.xxh3_128_digest(self.digest + repr((path, "left out")).encode()),
+            _configured=_sources((self._prefix + path + "/", b"*")) + self._configured,
+            leaves_out=True,
         )
 
     def drop_compiled(self) -> None:
@@ -173,6 +195,15 @@ class IgnoreRules:
         next one compiles again what it needs. For any thread."""
         for source in (*self._configured, *self._own, *self._git):
             source.drop_compiled()
+
+    def covers(self, path: str) -> bool:
+        """Whether the file at the path (relative to the root), or a directory that it is in, is ignored."""
+        if not (self._configured or self._own or self._git):
+            return False
+        names = path.split("/")
+        return self.ignores(path, False) or any(
+            self.ignores("/".join(names[:depth]), True) for depth in range(1, len(names))
+        )
 
     def ignores(self, path: str, is_directory: bool) -> bool:
         """Whether the path (relative to the root; its directory is not ignored) is ignored."""
@@ -184,6 +215,11 @@ class IgnoreRules:
         return False
 
 
+def _repositories(top: str | None) -> frozenset[str]:
+    repository = repository_of(top) if top else None
+    return frozenset() if repository is None else frozenset({repository})
+
+
 def _sources(*contents: tuple[str, bytes]) -> tuple[_Source, ...]:
     """Of (base, content), weakest first: the sources, strongest first. What has no pattern is left out."""
     return tuple(_Source(base, content) for base, content in reversed(contents) if content.strip())
@@ -193,3 +229,7 @@ def _directories_above(prefix: str) -> list[str]:
     """From the top down, as prefixes, those that the directory of this prefix is in: of "a/b/", "" and "a/"."""
     names = prefix.split("/")[:-1]
     return ["".join(name + "/" for name in names[:depth]) for depth in range(len(names))]
+
+
+NOTHING = IgnoreRules.for_patterns(())
+"""Ignores nothing."""

@@ -35,9 +35,9 @@ from reposyncd.model import (
     signed64,
 )
 from reposyncd.tree.directory import OPEN_DIRECTORY, open_below
-from reposyncd.tree.gitdir import is_repository, read_small
-from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
-from reposyncd.tree.secrets import has_secret_name
+from reposyncd.tree.gitdir import is_repository, is_worktree_of, read_small
+from reposyncd.tree.ignore import GITIGNORE, NOTHING, OWN_IGNORE, IgnoreRules
+from reposyncd.tree.secrets import secret_name
 
 _MOST_OPEN = 64
 """Directories kept open, each the parent of the next, out of the usual 1024 descriptors of a process. What lies deeper,
@@ -95,6 +95,8 @@ def scan(
     *,
     now_ns: int,
     max_file_size: int,
+    allowed: IgnoreRules = NOTHING,
+    worktrees: bool = False,
     exclude_dirs: frozenset[str] = frozenset(),
     scope: Scope = WHOLE,
     witness: Witness | None = None,
@@ -102,14 +104,18 @@ def scan(
     """Lists the tree below `root`, an absolute path without symbolic links, as far as it is in the scope; no link is
     followed. The witness is told of every directory.
 
-    `rules` are those from outside the root, and must have been made for this `max_file_size` (bytes), on which the
-    skips of known directories depend. `now_ns` is the wall clock. `exclude_dirs` are absolute paths that are not
-    entered. Raises RootMissingError if the root is not a directory.
+    `allowed` covers the files that may have names of secrets. `rules` are those from outside the root, and must have
+    been made for this `allowed` and this `max_file_size` (bytes), on which the skips of known directories depend.
+    Without `worktrees`, what is another work tree of a repository that it lies in is left out.
+    `now_ns` is the wall clock. `exclude_dirs` are absolute paths that are not entered. Raises RootMissingError if the
+    root is not a directory.
     """
     was_enabled = gc.isenabled()
     gc.disable()  # a million short-lived tuples, none of them in a cycle
     try:
-        return _Scan(root, known, now_ns - RACY_NS, max_file_size, exclude_dirs, witness).run(rules, scope)
+        return _Scan(root, known, now_ns - RACY_NS, max_file_size, allowed, worktrees, exclude_dirs, witness).run(
+            rules, scope
+        )
     finally:
         if was_enabled:
             gc.enable()
@@ -142,6 +148,8 @@ class _Scan:
         known: Mapping[str, DirectoryRow],
         trusted_until_ns: int,
         max_file_size: int,
+        allowed: IgnoreRules,
+        worktrees: bool,
         exclude_dirs: frozenset[str],
         witness: Witness | None,
     ) -> None:
@@ -150,6 +158,8 @@ class _Scan:
         self._known = known
         self._trusted_until_ns = trusted_until_ns
         self._max_file_size = max_file_size
+        self._allowed = allowed
+        self._worktrees = worktrees
         prefix = os.path.join(root, "")
         self._prefix_bytes = len(os.fsencode(prefix))
         self._never = {each.removeprefix(prefix) for each in exclude_dirs if each.startswith(prefix)}
@@ -321,6 +331,8 @@ class _Scan:
                 for name in (GITIGNORE, OWN_IGNORE)
             )
             is_inner = path and ".git" in rule_files and is_repository(repository)
+            if is_inner and not self._worktrees and is_worktree_of(repository, rules.repositories):
+                return rules.without(path)
             return rules.enter(path, gitignore, own, repository if is_inner else None)
         except OSError as error:
             raise OSError(error.errno, f"{error.filename}: {error.strerror}") from error
@@ -328,6 +340,9 @@ class _Scan:
     def _classify(
         self, path: str, rules: IgnoreRules, entries: list[_Entry], directories: list[str], signature: bytes
     ) -> tuple[DirectoryRow, tuple[tuple[str, FileStat], ...]]:
+        if rules.leaves_out:
+            inner = tuple(name for name in directories if name != ".git" and _is_utf8(name))
+            return DirectoryRow(signature, rules.digest, 0, {str(Skip.WORKTREE): 1}, inner), ()
         files: list[tuple[str, FileStat]] = []
         skipped: dict[str, int] = {}
         pruned: list[str] = []
@@ -360,7 +375,7 @@ class _Scan:
             return Skip.SPECIAL
         if not _is_utf8(name):
             return Skip.NAME
-        if has_secret_name(path):
+        if secret_name(path) and not self._allowed.covers(path):
             return Skip.SECRET
         if size > self._max_file_size:
             return Skip.TOO_LARGE

@@ -9,7 +9,7 @@ import pytest
 
 from reposyncd.chunking.chunker import chunk_plainly
 from reposyncd.chunking.inline import InlineChunker
-from reposyncd.chunking.worker import TextOf, cut
+from reposyncd.chunking.worker import File, TextOf, cut
 from reposyncd.errors import TransientStoreError, UncutError
 from reposyncd.model import Cut, FileError
 from reposyncd.tree.read import classify
@@ -27,12 +27,12 @@ class Raises:
         """as plain lines too"""
         self.asked: list[str] = []
 
-    def __call__(self, path: str, data: bytes, as_plain_lines: bool, text_of: TextOf) -> Cut:
-        self.asked.append(path)
-        if path.endswith("odd.py") and (self.plainly or not as_plain_lines):
+    def __call__(self, file: File, as_plain_lines: bool, text_of: TextOf) -> Cut:
+        self.asked.append(file.path)
+        if file.path.endswith("odd.py") and (self.plainly or not as_plain_lines):
             for error in self.errors:
                 raise error("password = hunter2")
-        return cut(path, data, as_plain_lines, text_of)
+        return cut(file, as_plain_lines, text_of)
 
 
 @pytest.fixture
@@ -107,9 +107,9 @@ class Unable:
 
     def start(self) -> None: ...
 
-    def begin(self, path: str, data: bytes, digest: str) -> Future[Cut]:
+    def begin(self, path: str, data: bytes, digest: str, *, allow_secrets: bool = False) -> Future[Cut]:
         if not path.endswith("odd.py"):
-            return self._inner.begin(path, data, digest)
+            return self._inner.begin(path, data, digest, allow_secrets=allow_secrets)
         future: Future[Cut] = Future()
         future.set_exception(self._error)
         return future

@@ -9,6 +9,7 @@ import pytest
 
 from reposyncd.tree import discover as module
 from reposyncd.tree.discover import Discovery, discover
+from tests.gits import commit, git
 
 
 def repository(place: Path, *options: str) -> str:
@@ -77,3 +78,10 @@ def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
     [problem] = found.unreadable
     assert problem.path == str(tmp_path / "nowhere")
     assert problem.error == "No such file or directory"
+
+
+def test_a_worktree_inside_of_its_repository_is_not_found(tmp_path: Path) -> None:
+    main = repository(tmp_path / "main")
+    commit(tmp_path / "main")
+    git(tmp_path / "main", "worktree", "add", "-q", "trees/inner")
+    assert look(tmp_path).found == (main,)

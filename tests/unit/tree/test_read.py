@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reposyncd.errors import RootMissingError, UnreadableError, UnstableError, VanishedError
@@ -192,8 +192,61 @@ def test_a_character_on_the_border_of_the_sample_does_not_hide_the_encoding() ->
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
 def test_a_secret_is_found_in_whatever_encoding(encoding: str) -> None:
-    token = "ghp_" + "a1B2" * 9
+    token = "ghp_" + "q7Zk2mX9" * 4 + "Lw4T"
     assert classify(f"token = {token}\n".encode(encoding)) is Skip.SECRET
+
+
+@pytest.mark.parametrize("broken", [b"\xff", b"\xc3", b"\x90", b"\xe2\x80", b"\xed"])
+@pytest.mark.parametrize("text", ["Schöne Grüße, außer beim Öffnen.\n", "これは日本語の文章です。\n"])
+def test_one_broken_byte_costs_a_utf8_file_one_character(text: str, broken: bytes) -> None:
+    lines = text * 20
+    assert classify(lines.encode() + broken + lines.encode()) == f"{lines}\ufffd{lines}"
+
+
+def test_a_file_that_ends_within_a_character_is_text() -> None:
+    text = "文字列の長さ" * 50
+    assert classify(text.encode()[:-1]) == text[:-1] + "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("latin-1", "Die Größe hängt von der Länge ab; schöne Grüße aus Köln.\n"),
+        ("cp1252", "L’élève est allé au “CAFÉ” où il préfère étudier ; ça coûte « trop » – naïveté…\n"),
+        ("cp1251", "Функция возвращает значение ошибки, если файл не найден; проверка длины строки.\n"),
+        ("koi8-r", "Функция возвращает значение ошибки, если файл не найден; проверка длины строки.\n"),
+        ("cp1253", "Η συνάρτηση επιστρέφει σφάλμα αν το αρχείο δεν υπάρχει.\n"),
+        ("shift_jis", "これは日本語の文章です。エラーの場合はゼロを返す。\n"),
+        ("euc_jp", "これは日本語の文章です。エラーの場合はゼロを返す。\n"),
+        ("gb18030", "这是一个中文文件，如果文件不存在则返回错误代码。检查字符串的长度。\n"),
+        ("big5", "這是一個中文檔案，如果檔案不存在則返回錯誤代碼。檢查字串的長度。\n"),
+        ("euc_kr", "파일이 없으면 함수는 오류를 반환합니다. 문자열 길이를 확인하십시오.\n"),
+        ("tis_620", "ฟังก์ชันส่งกลับข้อผิดพลาดหากไม่พบไฟล์\n"),
+    ],
+)
+def test_text_in_another_encoding_is_not_taken_for_damaged_utf8(encoding: str, text: str) -> None:
+    for lines in (1, 20):
+        found = classify((text * lines).encode(encoding))
+        assert found is Skip.UNDECODABLE or "\ufffd" not in found
+
+
+@settings(deadline=None)
+@given(
+    parts=st.lists(
+        st.tuples(
+            st.text(st.characters(min_codepoint=0x20, exclude_categories=["Cs"], exclude_characters="\ufeff")),
+            st.text(
+                st.characters(min_codepoint=0xA0, exclude_categories=["Cs"], exclude_characters="\ufeff"), min_size=4
+            ),
+            st.sampled_from([b"", b"\xff", b"\x80", b"\xc3", b"\xe2\x80", b"\xf0\x9f\x98"]),
+        ),
+        min_size=1,
+    )
+)
+def test_a_few_broken_bytes_are_replaced_and_the_rest_is_as_it_was(parts: list[tuple[str, str, bytes]]) -> None:
+    data = b"".join(any.encode() + beyond.encode() + broken for any, beyond, broken in parts)
+    expected = "".join(any + beyond + ("\ufffd" if broken else "") for any, beyond, broken in parts)
+    assert classify(data, allow_secrets=True) == expected
 
 
 def test_what_no_encoding_fits_is_undecodable() -> None:
@@ -201,6 +254,7 @@ def test_what_no_encoding_fits_is_undecodable() -> None:
     assert classify(bytes(range(128, 256)) * 3 + bytes(range(1, 32))) is Skip.UNDECODABLE
 
 
+@settings(deadline=None)  # the first example imports what the others use
 @given(data=st.binary(max_size=300))
 def test_whatever_the_bytes_the_text_can_be_stored(data: bytes) -> None:
     found = classify(data)
@@ -208,6 +262,7 @@ def test_whatever_the_bytes_the_text_can_be_stored(data: bytes) -> None:
         found.encode()
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=200))
 def test_utf8_comes_back_as_it_was(text: str) -> None:
     data = text.encode()

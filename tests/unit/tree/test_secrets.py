@@ -2,35 +2,68 @@
 
 from __future__ import annotations
 
+import base64
+import random
+import string
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from reposyncd.tree.secrets import has_secret, has_secret_name
+from reposyncd.tree.secrets import NAMES, RULES, secret_content, secret_in, secret_name
 
-BODY = "MIIEpAIBAAKCAQEA" + "x7Qz9Kd3" * 8
+ALNUM = string.ascii_letters + string.digits
+HEX = "0123456789abcdef"
+BASE64 = ALNUM + "+/"
+UPPER = string.ascii_uppercase + "234567"
+
+
+def some(count: int, alphabet: str = ALNUM) -> str:
+    """As a generator of tokens makes it; the same in each run."""
+    return "".join(random.Random(count).choices(alphabet, k=count))
+
+
+BEGIN, END = "-----BEGIN " + "RSA PRIVATE KEY-----", "-----END " + "RSA PRIVATE KEY-----"
+BODY = ["MIIEpAIBAAKCAQEA" + some(48, BASE64), some(64, BASE64), some(30, BASE64) + "=="]
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("rule", "paths"),
     [
-        ".env",
-        "deploy/.env.production",
-        "certs/server.pem",
-        "tls.key",
-        "id_rsa",
-        "backup/id_ed25519_old",
-        ".netrc",
-        "home/.aws/credentials",
-        "credentials.json",
-        ".docker/config.json",
-        ".npmrc",
-        "prod.tfvars",
-        "Vault.KDBX",
-        "config/master.key",
-        "terraform.tfstate.backup",
+        (
+            "environment-file",
+            [".env", "deploy/.env.production", ".env~", ".env.bak", ".envrc.local", ".dev.vars", "default.env"],
+        ),
+        ("key-file", ["certs/server.pem", "tls.key", "config/master.key", "server.key~", "server.key.old"]),
+        ("ssh-key", ["id_rsa", "backup/id_ed25519_old", "etc/ssh/ssh_host_ed25519_key", ".#id_rsa"]),
+        ("password-safe", ["Vault.KDBX", "secring.gpg"]),
+        ("vpn-configuration", ["wg0.conf", "wg-home.conf", "client.ovpn"]),
+        (
+            "credentials",
+            [
+                "home/.aws/credentials",
+                *(f"credentials.{kind}" for kind in ("json", "yml", "csv", "xml")),
+                "gcloud/application_default_credentials.json",
+            ],
+        ),
+        ("secrets-file", [".secrets", ".secrets.toml", "prod.secrets.yaml", "chart/secrets.prod.yaml"]),
+        (
+            "account-file",
+            [
+                *(".netrc", ".npmrc", ".docker/config.json", "rclone.conf", "api/local.settings.json"),
+                *("auth.json", ".composer/auth.json", ".config/containers/auth.json"),
+            ],
+        ),
+        ("kubeconfig", ["kubeconfig", "kubeconfig.yaml", "home/.kube/config", "prod.kubeconfig"]),
+        (
+            "terraform-state",
+            ["prod.tfvars", "prod.auto.tfvars.json", "terraform.tfstate.backup", "terraform.tfstate.1700000000"],
+        ),
+        ("shell-history", [".bash_history", "root/.zsh_history", ".python_history", "ConsoleHost_history.txt"]),
     ],
 )
-def test_files_that_are_there_to_hold_secrets_are_known_by_name(path: str) -> None:
-    assert has_secret_name(path)
+def test_files_that_are_there_to_hold_secrets_are_known_by_name(rule: str, paths: list[str]) -> None:
+    assert {path: secret_in(path, b"") for path in paths} == dict.fromkeys(paths, rule)
 
 
 @pytest.mark.parametrize(
@@ -38,64 +71,211 @@ def test_files_that_are_there_to_hold_secrets_are_known_by_name(path: str) -> No
     [
         ".env.example",
         ".env.sample",
+        "example.env",
+        "secrets.example.yaml",
+        "credentials.sample.json",
+        "terraform.tfvars.example",
+        "secrets.yaml.tpl",
         "env.py",
         "id_rsa.pub",
+        "ssh_host_rsa_key.pub",
         "credentials.py",
         "src/secrets.rs",
         "keys.md",
         "config.json",
+        "settings.json",
+        "locales/en/auth.json",
         "environment.yml",
         "monkey.py",
         "docs/tls-key.md",
         "pem.go",
         "id_rsa_test.go",
+        "kubeconfig_test.go",
         ".env.d.ts",
         "key",
+        "docs/history.md",
+        "nginx.conf",
     ],
 )
 def test_ordinary_source_is_not_taken_for_a_secret(path: str) -> None:
-    assert not has_secret_name(path)
+    assert secret_name(path) is None
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"-----BEGIN RSA PRIVATE KEY-----\n{BODY}\n",
-        f"-----BEGIN PRIVATE KEY-----\r\n{BODY}\r\n",
-        f"-----BEGIN OPENSSH PRIVATE KEY-----\n{BODY}\n",
-        f'key = "-----BEGIN EC PRIVATE KEY-----\\n{BODY}\\n"',
-        f"-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: GnuPG v2\n\n{BODY}\n",
-        f"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n{BODY}\n",
-        "aws = " + "AKIA" + "IOSFODNN7EXAMPLE"[:16],
-        "token: " + "ghp_" + "a1B2" * 9,
-        "github_pat_" + "11ABCDEFG0" + "x" * 72,
-        "glpat-" + "abcdefghij0123456789",
-        "glpat-" + "abcdefghij0123456789_longer.01.0123456",
-        "xapp-" + "1-A0123456789-0123456789012-" + "0a" * 32,
-        "sk-proj-" + "Ab_1" * 20,
-        "dckr_pat_" + "aB-" * 9,
-        "AccountKey=" + "aB+/" * 21 + "aB==",
-        "xoxb-" + "123456789012-abcdefghijklmnop",
-        "sk_live_" + "0123456789abcdefABCDEFGH",
-        "AIza" + "SyA1234567890abcdefghijklmnopqrstuv",
-        "npm_" + "a" * 36,
-        "sk-ant-" + "api03-" + "x" * 60,
+KEYS = {
+    "plain": "\n".join([BEGIN, *BODY, END]),
+    "dos": "\r\n".join([BEGIN, *BODY, END]),
+    "string": 'key = "' + "\\n".join([BEGIN, *BODY, END]) + '"',
+    "strings": "\n".join(f'    "{line}\\n"' for line in [BEGIN, *BODY, END]),
+    "python": "\n".join(f"    b'{line}\\n'" for line in [BEGIN, *BODY, END]),
+    "java": "\n".join(f'    "{line}\\n" +' for line in [BEGIN, *BODY, END]),
+    "javascript": ",\n".join(f"  '{line}'" for line in [BEGIN, *BODY, END]),
+    **{
+        f"behind {mark!r}": "\n".join(mark + line for line in [BEGIN, *BODY])
+        for mark in ("# ", "// ", " * ", "> ", "+", "-")
+    },
+    "diff of a comment": "\n".join("+  # " + line for line in [BEGIN, *BODY]),
+    "yaml": "key: |-\n" + "\n".join("    " + line for line in [BEGIN, *BODY, END]),
+    "xml": "<key>" + "&#xA;".join([BEGIN, *BODY]),
+    "encrypted": "\n".join([BEGIN, "Proc-Type: 4,ENCRYPTED", "DEK-Info: AES-128-CBC,00", "", *BODY]),
+    "with an id": "\n".join([BEGIN, "keyID: AWX2:I27X", "", *BODY]),
+    "openpgp": "\n".join([BEGIN.replace("RSA PRIVATE KEY", "PGP PRIVATE KEY BLOCK"), "Version: GnuPG v2", "", *BODY]),
+    "one line": " ".join([BEGIN, *BODY]),
+}
+
+
+@pytest.mark.parametrize("text", KEYS.values(), ids=KEYS.keys())
+def test_a_private_key_is_found_however_it_is_written_down(text: str) -> None:
+    assert secret_content(f"before\n{text}\nafter".encode()) == "private-key"
+
+
+@pytest.mark.parametrize("before", ["", "\n", "x\n"])
+@pytest.mark.parametrize("kind", ["RSA PRIVATE KEY", "PRIVATE KEY", "EC PRIVATE KEY", "PGP PRIVATE KEY BLOCK"])
+def test_a_private_key_in_base64_is_found_wherever_it_begins(kind: str, before: str) -> None:
+    pem = before + "\n".join([BEGIN.replace("RSA PRIVATE KEY", kind), *BODY])
+    assert secret_content(b"client-key-data: " + base64.b64encode(pem.encode())) == "private-key-base64"
+
+
+def test_a_certificate_in_base64_is_none() -> None:
+    pem = "\n".join([BEGIN.replace("RSA PRIVATE KEY", "CERTIFICATE"), *BODY])
+    assert secret_content(b"certificate-authority-data: " + base64.b64encode(pem.encode())) is None
+
+
+TOKENS = {
+    "private-key-putty": [f"Public-Lines: 1\nAAAA\nPrivate-Lines: 14\n{BODY[1]}\n"],
+    "private-key-jwk": [
+        f'{{"kty": "EC", "crv": "P-256", "d": "{some(43)}"}}',
+        f'{{"d": "{some(43)}", "kty": "OKP"}}',
+        f'"{{\\"kty\\":\\"oct\\",\\"k\\":\\"{some(43)}\\"}}"',
     ],
-    ids=lambda text: text[:24],
-)
-def test_keys_and_tokens_are_known_by_their_form(text: str) -> None:
-    assert has_secret(f"before\n{text}\nafter".encode())
+    "private-key-wireguard": [f"PrivateKey = {some(42, BASE64)}8="],
+    "private-key-age": ["AGE-SECRET-KEY-1" + some(58, "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L")],
+    "aws-key": ["AKIA" + some(16, UPPER), "ASIA" + some(16, UPPER)],
+    "aws-secret-key": [f"aws_secret_access_key = {some(40, BASE64)}", f'"SecretAccessKey": "{some(40, BASE64)}"'],
+    "azure-key": [f"AccountKey={some(86, BASE64)}==", f"SharedAccessKey={some(43, BASE64)}="],
+    "azure-signature": [f"https://a.blob.core.windows.net/c?sv=2022&sig={some(43)}%3D"],
+    "azure-secret": [f"abc8Q~{some(34)}"],
+    "github-token": [
+        *("gh" + kind + "_" + some(36) for kind in "pousr"),
+        "gho_" + some(60),
+        "ghs_" + some(200),
+        "github_pat_" + some(22) + "_" + some(59),
+    ],
+    "gitlab-token": ["glpat-" + some(20), "glrt-" + some(20), "gldt-" + some(20), f"glpat-{some(40)}.01.{some(9)}"],
+    "google-key": ["AIza" + some(35)],
+    "google-secret": ["GOCSPX-" + some(28)],
+    "google-token": ["ya29." + some(60)],
+    "vault-token": ["hvs." + some(90)],
+    "databricks-token": ["dapi" + some(32, HEX)],
+    "atlassian-token": ["ATATT3" + some(186)],
+    "slack-token": [
+        f"xoxb-{some(12, HEX[:10])}-{some(24)}",
+        f"xoxc-{some(12, HEX[:10])}-{some(12, HEX[:10])}-{some(64, HEX)}",
+        f"xapp-1-A{some(10, UPPER)}-{some(13, HEX[:10])}-{some(64, HEX)}",
+    ],
+    "slack-webhook": [f"https://hooks.slack.com/services/T{some(8)}/B{some(9)}/{some(24)}"],
+    "stripe-key": ["sk_live_" + some(24), "rk_live_" + some(99)],
+    "stripe-secret": ["whsec_" + some(32)],
+    "npm-token": ["npm_" + some(36), f"//registry.npmjs.org/:_authToken={some(36)}"],
+    "pypi-token": ["pypi-AgEIcHlwaS5vcmc" + some(70)],
+    "anthropic-key": ["sk-ant-api03-" + some(93)],
+    "openai-key": ["sk-proj-" + some(80), "sk-" + some(48)],
+    "sendgrid-key": [f"SG.{some(22)}.{some(43)}"],
+    "docker-token": ["dckr_pat_" + some(27)],
+    "docker-auth": [f'{{"auths": {{"r.io": {{"auth": "{base64.b64encode(b"me:" + some(12).encode()).decode()}"}}}}}}'],
+    "composer-auth": [f'{{"github-oauth": {{"github.com": "{some(40, HEX)}"}}}}'],
+    "huggingface-token": ["hf_" + some(34, string.ascii_letters)],
+    "twilio-key": ["SK" + some(32, HEX)],
+    "mailchimp-key": [some(32, HEX) + "-us12"],
+    "url-password": [
+        f"postgres://app:{some(12)}@db.prod.internal:5432/app",
+        "https://deploy:" + "kitchenstapler" + "@git.nimbus.io/x.git",
+        "redis://:" + "hT%23" + some(8) + "@redis:6379",
+        "amqp://svc:" + "pl4in-Word!" + "@10.0.0.7/",
+    ],
+}
+
+
+@pytest.mark.parametrize(("rule", "text"), [(rule, text) for rule, texts in TOKENS.items() for text in texts])
+def test_keys_and_tokens_are_known_by_their_form(rule: str, text: str) -> None:
+    for around in ("before\n{}\nafter", "{}", 'x = "{}"'):
+        assert secret_content(around.replace("{}", text).encode()) == rule
+
+
+@pytest.mark.parametrize("before", ["_", "=", "TOKEN_", '"', "/", "é", "\\n", "a\\t", "%20", "?t%3D"])
+def test_a_token_is_found_right_behind_whatever_is_no_part_of_it(before: str) -> None:
+    assert secret_content((before + "ghp_" + some(36)).encode()) == "github-token"
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        'if line.startswith("-----BEGIN PRIVATE KEY-----"):\n    parse(line)\n',
-        "-----BEGIN PUBLIC KEY-----\n" + BODY,
+        f'if line.startswith("{BEGIN}"):\n    parse(line)\n',
+        "\n".join([BEGIN, "X" * 64, "X" * 64, END]),
+        "\n".join([BEGIN, "MII...", END]),
+        "-----BEGIN PUBLIC KEY-----\n" + BODY[0],
         "ghp_short, AKIAlower, sk-learn, npm_config_registry, xoxo",
         "the task-ant-colony algorithm in ask-questions",
-        "AKIA" + "IOSFODNN7EXAMPLEANDLONGER",
+        "AKIA" + some(16, UPPER) + "ANDLONGER",
+        "AKIA" + "IOSFODNN7EXAMPLE",
+        "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY",
+        "token: " + "ghp_" + "x" * 36,
+        "token: " + "ghp_" + "0123456789" * 4,
+        "glpat-" + "abcdefghijklmnopqrst",
+        "glpat-" + "your_token_here_12345",
+        "xoxb-" + "1234-56789abcdefghij",
+        "sk_test_" + "0" * 24,
+        "//registry.npmjs.org/:_authToken=${NPM_TOKEN}",
+        '{"kty": "EC", "crv": "P-256", "x": "' + some(43) + '"}',
+        '{"auth": "dXNlcjpwYXNzd29yZA=="}',
+        "self.force_basic_auth = force_basic_auth_of_the_module",
     ],
 )
 def test_code_about_secrets_is_not_one(text: str) -> None:
-    assert not has_secret(text.encode())
+    assert secret_content(text.encode()) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:password@host/path",
+        "postgres://user:pass@localhost:5432/db",
+        "mysql://root:secret123@db:3306/x",
+        "postgres://postgres:postgres@postgres:5432",
+        "https://${USER}:${PASSWORD}@registry.nimbus.io/",
+        "https://{user}:{password}@registry.nimbus.io/",
+        "https://%s:%s@registry.nimbus.io/",
+        "https://<user>:<password>@registry.nimbus.io/",
+        "https://me:xxxxxxxx@registry.nimbus.io/",
+        "https://me:********@registry.nimbus.io/",
+        "https://me:REDACTED@registry.nimbus.io/",
+        "https://me:my-secret-password@registry.nimbus.io/",
+        "https://me:p4ssw0rd@registry.nimbus.io/",
+        "https://admin:s3cr3t!@registry.nimbus.io/",
+        "ftp://joe:" + some(12) + "@ftp.example.com/",
+        "http://joe:" + some(12) + "@127.0.0.1:8000/",
+        "http://one:two%3F@www.site.com/",
+        "https://host.name:8080/user@page",
+        "git+ssh://git@github.com:org/repo.git",
+        "socks5://proxy.nimbus.io:1080",
+    ],
+)
+def test_a_url_of_the_documentation_is_no_secret(url: str) -> None:
+    assert secret_content(f"see {url} for more".encode()) is None
+
+
+def test_a_placeholder_does_not_hide_the_secret_behind_it() -> None:
+    text = "ghp_" + "x" * 36 + "\nghp_" + some(36)
+    assert secret_content(text.encode()) == "github-token"
+
+
+def test_every_rule_has_a_name_and_says_what_it_protects() -> None:
+    for rule in RULES:
+        assert rule.name and rule.why
+    assert len({rule.name for rule in NAMES}) == len(NAMES)
+
+
+@settings(deadline=None)  # the first example compiles the rules
+@given(data=st.binary(max_size=300), at=st.integers(0, 300), rule=st.sampled_from(sorted(TOKENS)))
+def test_a_token_is_found_in_the_midst_of_anything(data: bytes, at: int, rule: str) -> None:
+    text = TOKENS[rule][0].encode()
+    assert secret_content(data[:at] + b"\n" + text + b"\n" + data[at:]) is not None
