@@ -18,6 +18,7 @@ from reposyncd.daemon.notices import ADDED, DISCOVERY, PAUSED, REMOVED, RESUMED,
 from reposyncd.errors import OverlapError, ReposyncError, StoreError
 from reposyncd.store.catalog import Repo
 from reposyncd.sync.repos import add, find, identity_of, moved, named, root_of
+from reposyncd.text import encodable
 from reposyncd.tree.discover import discover
 
 DAY_S = 86_400.0
@@ -130,7 +131,7 @@ class Discovery:
             excludes=settings.exclude,
             limit=settings.limit,
         )
-        problems = [f"{each.path}: {each.error}" for each in found.unreadable]
+        problems = [encodable(f"{each.path}: {each.error}") for each in found.unreadable]
         if found.truncated:
             problems.append(
                 f"there are more than {settings.limit:,} repositories, or too many directories, below discover.roots; "
