@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 from hypothesis import strategies as st
@@ -9,8 +10,13 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.support import Lab
 
-NAMES = st.sampled_from(["a.py", "b.md", "c.txt", "x/a.py", "x/y/b.txt", "x/y/z/c.rs", "w/a.py", "n\nl.txt"])
-DIRECTORIES = st.sampled_from(["x", "x/y", "x/y/z", "w", "v"])
+ODD = os.fsdecode(b"w\xe9")
+"""A name that is not UTF-8."""
+
+NAMES = st.sampled_from(
+    ["a.py", "b.md", "c.txt", "x/a.py", "x/y/b.txt", "x/y/z/c.rs", "w/a.py", "n\nl.txt", f"{ODD}/a.py", f"x/{ODD}.py"]
+)
+DIRECTORIES = st.sampled_from(["x", "x/y", "x/y/z", "w", "v", ODD, f"x/{ODD}"])
 BLOCKS = st.sampled_from(
     [
         "def first():\n" + "    step('one')  # a step of the first\n" * 20 + "\n\n",

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from reposyncd.store.process import IndexProcess
     from reposyncd.sync.run import Context
     from reposyncd.sync.upkeep import Upkeep
-    from reposyncd.sync.verify import Verification
+    from reposyncd.sync.verify import Steps, Verification
 
 Look = Callable[["Repo", "Scope", Callable[["Witness | None"], "Snapshot"]], "Snapshot"]
 """(repo, scope, the scan) to what the scan found"""
@@ -423,10 +423,13 @@ class Workspace:
     ) -> list[Verification]:
         """Compares records, manifest and files of a repo (its name or root; None: of all); `repair` makes right what
         is wrong. A store or a manifest too damaged to be compared is CorruptStoreError, or made anew."""
+        from reposyncd.sync.verify import ended
+
         found: list[Verification] = []
         for each in named(self.catalog, repo):
             with self.state_lock():
-                verification = self.compare(each, repair=repair, on_progress=on_progress, should_stop=should_stop)
+                steps = self.compare(each, repair=repair, on_progress=on_progress, should_stop=should_stop)
+                verification = ended(steps)
             if repair and verification.counts:
                 self.sync(each.root, full=True, on_progress=on_progress, should_stop=should_stop)
                 verification.repaired = True
@@ -440,48 +443,53 @@ class Workspace:
         repair: bool,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
-    ) -> Verification:
+    ) -> Steps:
         """Compares records, manifest and files of one repo. The caller holds the state lock.
 
         With `repair` what a full sync would not see is removed, and that sync, which makes right what was found wrong,
-        is left to the caller. Without it a store or a manifest that is too damaged is CorruptStoreError.
+        is left to the caller. Without it a store or a manifest that is too damaged is CorruptStoreError. Between two
+        steps the repo may be synced; one whose generation is another then is compared from the beginning.
         """
         from reposyncd.sync.verify import Verification
 
-        try:
-            found, bad = self._compare(repo, on_progress, should_stop)
-        except RootMissingError as error:
-            return Verification(repo.name, repo.root, errors=[FileError("", str(error))])
-        except CorruptStoreError:
-            if not repair:
-                raise
-            return Verification(repo.name, repo.root, counts={"damaged": 1})
-        if repair and bad:
-            [serving] = [each for each in self.catalog.generations(repo) if each.state == "serving"]
-            self.catalog.set_checked(serving, False)
-            self.index.delete(serving.collection, bad).result()
-        return found
+        while True:
+            try:
+                found = yield from self._compare(repo, repair, on_progress, should_stop)
+            except RootMissingError as error:
+                return Verification(repo.name, repo.root, errors=[FileError("", str(error))])
+            except CorruptStoreError:
+                if not repair:
+                    raise
+                return Verification(repo.name, repo.root, counts={"damaged": 1})
+            if found:
+                return found
+
+    def _serving(self, repo: Repo) -> Generation | None:
+        return next((each for each in self.catalog.generations(repo) if each.state == "serving"), None)
 
     def _compare(
-        self, repo: Repo, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
-    ) -> tuple[Verification, list[str]]:
+        self, repo: Repo, repair: bool, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+    ) -> Generator[None, None, Verification | None]:
+        """None: it is another generation, or another manifest, that is to be compared by now."""
         import random
 
         from reposyncd.store import imprint
         from reposyncd.sync.pipeline import recover
         from reposyncd.sync.verify import Verification, Verifier
 
-        self._state.db.check()
-        serving = [each for each in self.catalog.generations(repo) if each.state == "serving"]
-        if not serving:
+        db = self._state.db
+        db.check()
+        yield
+        generation = self._serving(repo)
+        if generation is None:
             errors = [FileError("", f"nothing of it is indexed yet; index it with: reposyncd sync {repo.root}")]
-            return Verification(repo.name, repo.root, errors=errors), []
-        [generation] = serving
+            return Verification(repo.name, repo.root, errors=errors)
         self._state.place.ensure()
         if generation.collection not in self.index.collections():
-            return Verification(repo.name, repo.root, counts={"damaged": 1}), []
+            return Verification(repo.name, repo.root, counts={"damaged": 1})
         imprint.check(self._state.place.link)
-        manifest = Manifest(self._state.db, generation)
+        yield
+        manifest = Manifest(db, generation)
         self.index.probe(generation.collection)
         recover(repo.name, generation.collection, manifest, self.index)
         verifier = Verifier(
@@ -489,14 +497,24 @@ class Workspace:
             generation=generation,
             manifest=manifest,
             index=self.index,
-            snapshot=self._scan(repo, {}, WHOLE),
+            scan=lambda: self._scan(repo, {}, WHOLE),
             max_file_size=self._config.index.max_file_size,
+            now_ns=self._now_ns,
             on_progress=on_progress,
             should_stop=should_stop,
             random=random.Random(),  # noqa: S311 - a sample, not a secret
         )
-        found = verifier.verify()
+        found = Verification(repo.name, repo.root)
+        for _ in verifier.verify(found):
+            yield
+            serving = self._serving(repo)
+            if self._state.db is not db or serving is None or serving.id != generation.id:
+                return None
+            recover(repo.name, generation.collection, manifest, self.index)  # what a sync meanwhile left half done
         self.move_seal()
+        if repair and found.bad:
+            self.catalog.set_checked(generation, False)
+            self.index.delete(generation.collection, sorted(found.bad)).result()
         return found
 
     def history(self, repo: str | None, limit: int) -> list[tuple[Repo, Run]]:

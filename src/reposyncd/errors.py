@@ -10,6 +10,10 @@ class ReposyncError(Exception):
     exit_code = 1
     code = "failed"
 
+    def __str__(self) -> str:
+        """What it says, which everybody takes: a path in it that is not UTF-8 is written out."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode()
+
 
 class UsageError(ReposyncError):
     """Raised when a request makes no sense: an unknown repository, a name that is taken."""

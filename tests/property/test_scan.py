@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reposyncd.model import DirectoryRow, Scope, is_below
+from reposyncd.text import is_utf8
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.scan import ScannedDirectory, Snapshot, Witness, scan
 from tests.support import LATER_NS
 
-NAMES = st.sampled_from(["a", "b", "c.py", "é", "x y", "new\nline", ".hidden", ".git", "-", "k" * 255])
+NAMES = st.sampled_from(["a", "b", "c.py", "é", "x y", "new\nline", ".hidden", ".git", "-", "k" * 255, "\udce9"])
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
 CONTENTS = st.sampled_from([b"", b"one", b"two", b"three lines\n" * 3])
 
@@ -122,9 +123,9 @@ def test_every_file_is_found_where_a_plain_walk_finds_it(files: dict[str, bytes]
             put(root, path, content)
         expected = {}
         for directory, inner, names in os.walk(root):
-            inner[:] = [name for name in inner if name != ".git"]
+            inner[:] = [name for name in inner if name != ".git" and is_utf8(name)]
             for name in names:
-                if name != ".git":
+                if name != ".git" and is_utf8(name):
                     found = os.stat(os.path.join(directory, name))
                     path = os.path.relpath(os.path.join(directory, name), root)
                     expected[path] = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)

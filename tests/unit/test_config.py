@@ -277,6 +277,12 @@ def test_the_nearest_word_on_the_state_directory_counts(
     assert load({**HOME, **environ}, state_dir=given).state_dir == expected
 
 
+def test_a_state_directory_that_is_not_utf8_is_refused() -> None:
+    """Chroma takes none."""
+    with pytest.raises(ConfigError, match="not valid UTF-8"):
+        load(HOME, state_dir=os.fsdecode(b"/tmp/caf\xe9"))
+
+
 def test_a_relative_state_directory_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(HOME, state_dir="state").state_dir == f"{tmp_path}/state"

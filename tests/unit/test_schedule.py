@@ -8,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reposyncd.daemon.kept import Kept
-from reposyncd.daemon.schedule import GIT_STRETCH, QUIET_S, STARVED_S, TICK_S, Bring, Errand, Schedule, Tidy, Wait
+from reposyncd.daemon.schedule import (
+    GIT_STRETCH,
+    OVERDUE_SHARE,
+    QUIET_S,
+    STARVED_S,
+    TICK_S,
+    Bring,
+    Errand,
+    Schedule,
+    Tidy,
+    Wait,
+    patience_of,
+)
+from reposyncd.daemon.tickets import Flush
 from reposyncd.model import RootIdentity
 from reposyncd.store.catalog import Repo
 from reposyncd.sync.debounce import Debounce
@@ -30,8 +43,9 @@ def debounce() -> Debounce:
 
 
 class Chore:
-    def __init__(self, due: float) -> None:
+    def __init__(self, due: float, patience_s: float = 0.0) -> None:
         self.due = due
+        self.patience_s = patience_s
 
     def run(self) -> None:
         self.due = math.inf
@@ -59,7 +73,7 @@ def test_parts_of_trees_go_first_then_errands_known_trees_first_indexes_and_the_
     schedule, now = Schedule(), 100.0
     saved, known = repo("saved", changed=99.0), repo("known", whole_due=98.0)
     new = repo("new", indexed=False, whole_due=97.0)
-    errand = Chore(99.0)
+    errand = Chore(99.0, patience_s=5.0)
     everything, found = [new, known, saved], []
     while not isinstance(chosen := choose(schedule, now, everything, [errand], quiet_since=now - QUIET_S), Tidy):
         found.append(chosen.kept.repo.name if isinstance(chosen, Bring) else "errand")
@@ -112,3 +126,71 @@ def test_saves_that_never_end_and_a_long_job_that_never_ends_take_turns(steps_s:
             turns = 0
             assert now <= since + STARVED_S + 2 * 5.0
         now += step_s
+
+
+STEPS = st.lists(st.floats(0.01, 2.0), min_size=40, max_size=120)
+
+
+@given(STEPS, st.lists(st.floats(0.1, 20.0), min_size=1, max_size=4), st.integers(1, 3))
+def test_an_errand_waits_for_saves_that_never_end_no_longer_than_its_patience(
+    steps_s: list[float], patiences_s: list[float], repos: int
+) -> None:
+    """And for one turn of each repository and each other errand."""
+    schedule, now = Schedule(), 100.0
+    busy = [repo(f"busy{number}") for number in range(repos)]
+    chores = [Chore(now, patience_s) for patience_s in patiences_s]
+    turns = len(chores) * (repos + 1)
+    for number, step_s in enumerate(steps_s):
+        for each in busy:
+            each.debounce.add("src", False, now - 10.0)
+        chosen = choose(schedule, now, busy, [*chores])
+        longest_s = sum(sorted(steps_s[:number], reverse=True)[:turns])
+        assert all(now <= each.due + each.patience_s + longest_s for each in chores)
+        if isinstance(chosen, Bring):
+            chosen.kept.take(chosen.scope, now, chosen.stretch)
+        else:
+            assert isinstance(chosen, Chore)
+            assert now >= chosen.due + chosen.patience_s
+            chosen.due = now + 1.0
+        now += step_s
+
+
+@given(STEPS, st.integers(1, 4), st.booleans())
+def test_no_save_is_passed_over_twice_however_many_errands_are_overdue(
+    steps_s: list[float], repos: int, flushed: bool
+) -> None:
+    """Not even where somebody waits all the time for another repository."""
+    schedule, now = Schedule(), 100.0
+    busy = [repo(f"busy{number}") for number in range(repos)]
+    errands: list[Errand] = [Chore(0.0), Chore(0.0), Chore(0.0)]
+    passed_over = dict.fromkeys(busy, 0)
+    for step_s in steps_s:
+        for each in busy:
+            each.debounce.add("src", False, now - 10.0)
+        if flushed and not busy[0].flushes:
+            busy[0].coverage = busy[0].coverage._replace(mode="inotify")
+            busy[0].flushes.append(Flush(["busy0"], dict))
+        chosen = choose(schedule, now, busy, errands)
+        if isinstance(chosen, Bring):
+            chosen.kept.take(chosen.scope, now, chosen.stretch)
+            chosen.kept.flushes.clear()
+            passed_over[chosen.kept] = 0
+        else:
+            for each in busy:
+                passed_over[each] += 1
+        assert max(passed_over.values()) <= 1
+        now += step_s
+
+
+def test_an_errand_that_never_ends_and_a_long_job_take_turns() -> None:
+    schedule, large, errand = Schedule(), repo("large", whole_due=0.0), Chore(0.0)
+    turns = 0
+    for second in range(100, 100 + 10 * int(STARVED_S)):
+        chosen = choose(schedule, float(second), [large], [errand])
+        turns += isinstance(chosen, Bring)
+    assert 5 <= turns <= 10
+
+
+def test_a_periodic_task_is_patient_for_a_share_of_its_period_and_no_longer_than_a_long_job() -> None:
+    assert patience_of(60.0) == OVERDUE_SHARE * 60.0
+    assert patience_of(86_400.0) == STARVED_S

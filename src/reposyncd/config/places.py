@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from reposyncd.errors import ConfigError
+from reposyncd.text import is_utf8
 
 SYSTEM_STATE = "/var/lib/reposyncd"
 """Where the unit reposyncd@.service keeps the state of each user, in a directory of the user's name."""
@@ -22,7 +23,17 @@ def config_path(environ: Mapping[str, str]) -> str:
 
 
 def state_directory(environ: Mapping[str, str], given: str | None) -> str:
-    """Where everything is that reposyncd keeps, absolute; `given` wins over the environment."""
+    """Where everything is that reposyncd keeps, absolute; `given` wins over the environment. Raises ConfigError for a
+    path that is not UTF-8: Chroma takes none."""
+    path = _state_directory(environ, given)
+    if not is_utf8(path):
+        raise ConfigError(
+            f"the state directory {path!r} is not valid UTF-8; choose another with --state-dir or REPOSYNCD_STATE_DIR"
+        )
+    return path
+
+
+def _state_directory(environ: Mapping[str, str], given: str | None) -> str:
     # systemd names several directories in one variable; the first is the service's own.
     systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if chosen := given or environ.get("REPOSYNCD_STATE_DIR") or systemd:

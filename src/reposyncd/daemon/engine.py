@@ -520,15 +520,24 @@ class Engine(threading.Thread):
             kept.sync.end(InterruptedSyncError("the repository was removed"))
         self.watching.drop(kept.repo.root)
 
-    def drop_removed(self) -> None:
-        """Deletes the collections of removed repos, and forgets those. Raises a StoreError."""
-        for repo in self.catalog.removed():
-            self.workspace.move_seal()
-            for generation in self.catalog.generations(repo):
-                self.workspace.index.drop(generation.collection)
+    def drop_removed(self) -> bool:
+        """Deletes one collection of a removed repo, and forgets the repo with its last one. Whether there may be more.
+        Raises a StoreError."""
+        removed = self.catalog.removed()
+        if not removed:
+            return False
+        repo = removed[0]
+        generations = self.catalog.generations(repo)
+        self.workspace.move_seal()
+        if generations:
+            self.workspace.index.drop(generations[0].collection)
+        if len(generations) > 1:
+            self.catalog.forget(generations[0])
+        else:
             self.catalog.forget_repo(repo)
-            self.workspace.seal()
-            self.dirty_store = True
+        self.workspace.seal()
+        self.dirty_store = True
+        return True
 
 
 _OF_THE_INDEX = ("index", "embedding", "lock", "store", "limits")

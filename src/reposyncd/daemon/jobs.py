@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from reposyncd.daemon.gentle import Rate, return_memory
 from reposyncd.daemon.kept import Coverage, Kept, Pace, Stored
 from reposyncd.daemon.notices import NOT_TIDIED, say, say_unexpected
+from reposyncd.daemon.schedule import overdue
 from reposyncd.errors import (
     InterruptedSyncError,
     ReposyncError,
@@ -214,7 +215,9 @@ class Jobs:
         """Whether there is something small to be done, or asked."""
         now = time.monotonic()
         with self._engine.changed:
-            return bool(self._engine.inbox) or any(
+            if self._engine.inbox or overdue(self._engine.errands, now):
+                return True
+            return any(
                 other.next(now, 1.0)[0] <= now and not other.next(now, 1.0)[1].is_whole
                 for other in self._engine.kept.values()
                 if other.is_small or other is not kept

@@ -15,9 +15,11 @@ from reposyncd.daemon.engine import Engine
 from reposyncd.daemon.jobs import RETRY_S
 from reposyncd.daemon.kept import Coverage, Kept
 from reposyncd.daemon.notices import ADDED, DISCOVERY, PAUSED, REMOVED, RESUMED, say
+from reposyncd.daemon.schedule import patience_of
 from reposyncd.errors import OverlapError, ReposyncError, StoreError
 from reposyncd.store.catalog import Repo
 from reposyncd.sync.repos import add, find, identity_of, moved, named, root_of
+from reposyncd.text import encodable
 from reposyncd.tree.discover import discover
 
 DAY_S = 86_400.0
@@ -88,6 +90,8 @@ class Roster:
 class Removed:
     """Drops the collections of repositories that were removed. A `schedule.Errand`."""
 
+    patience_s = patience_of(RETRY_S)
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.due = time.monotonic()  # those of before a crash
@@ -96,10 +100,11 @@ class Removed:
         """Nothing of it depends on that."""
 
     def run(self) -> None:
-        """Drops them."""
+        """Drops one collection. Chroma does not do that in parts: it takes 3 s for 20,000 chunks."""
         self.due = math.inf
         try:
-            self._engine.drop_removed()
+            if self._engine.drop_removed():
+                self.due = time.monotonic()
         except StoreError:
             self.due = time.monotonic() + RETRY_S
             raise
@@ -114,6 +119,11 @@ class Discovery:
         self.problems: tuple[str, ...] = ()
         """what to say of the last look"""
         self.reconfigured()
+
+    @property
+    def patience_s(self) -> float:
+        """A share of the interval."""
+        return patience_of(self._engine.config.discover.interval)
 
     def reconfigured(self) -> None:
         """At once, if there is a place to look in."""
@@ -130,7 +140,7 @@ class Discovery:
             excludes=settings.exclude,
             limit=settings.limit,
         )
-        problems = [f"{each.path}: {each.error}" for each in found.unreadable]
+        problems = [encodable(f"{each.path}: {each.error}") for each in found.unreadable]
         if found.truncated:
             problems.append(
                 f"there are more than {settings.limit:,} repositories, or too many directories, below discover.roots; "
@@ -168,6 +178,8 @@ class Roots:
     """Notices roots that are gone, or other directories, without an event: a lazy unmount, a directory that was deleted
     while somebody is in it. A `schedule.Errand`."""
 
+    patience_s = patience_of(ROOTS_S)
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.due = time.monotonic() + ROOTS_S
@@ -194,6 +206,8 @@ class Missing:
 
     Only time in which the service ran counts, on a clock that nobody sets.
     """
+
+    patience_s = patience_of(COUNT_S)
 
     def __init__(self, engine: Engine, roster: Roster) -> None:
         self._engine = engine

@@ -20,6 +20,14 @@ STARVED_S = 10.0
 QUIET_S = 10.0
 """Without work before a checkpoint is thought of."""
 
+OVERDUE_SHARE = 0.1
+"""By this share of its period a periodic task may be late because parts of trees go first. Then it goes before them."""
+
+
+def patience_of(period_s: float) -> float:
+    """How long a periodic task may be passed over: no longer than a long job."""
+    return min(OVERDUE_SHARE * period_s, STARVED_S)
+
 
 class Errand(Protocol):
     """Something that the engine does now and then, between jobs."""
@@ -27,8 +35,13 @@ class Errand(Protocol):
     due: float
     """when, on the monotonic clock"""
 
+    @property
+    def patience_s(self) -> float:
+        """How long it may be passed over from then on, for parts of trees and for long jobs."""
+
     def run(self) -> None:
-        """Does it, and sets when it is due again."""
+        """Does it, or a slice of it if there is more to do, and sets when it is due again. A part of a tree waits for
+        as long as one run takes."""
 
     def reconfigured(self) -> None:
         """There is another configuration: sets when it is due."""
@@ -58,20 +71,33 @@ class _Due(NamedTuple):
     since: float
     job: Bring
 
+    @property
+    def root(self) -> str:
+        return self.job.kept.repo.root
+
 
 _SMALL, _WHOLE, _BULK = 0, 1, 2
 """Small work first, then looks at trees that are indexed already, then first indexes."""
 
 
+def overdue(errands: Iterable[Errand], now: float) -> list[Errand]:
+    """Those that were passed over for too long."""
+    return [each for each in errands if each.due + each.patience_s <= now]
+
+
 class Schedule:
     """In this order: parts of trees; errands; looks at trees that were indexed before; first indexes; a checkpoint.
 
-    A long job that is due is passed over for STARVED_S at the most, and then has one turn.
+    A long job that is due is passed over for STARVED_S at the most, and then has one turn. So has an errand that is
+    overdue. Whatever is put before a part of a tree by that is put before it once: each part that was due has its turn
+    before the next overdue errand has.
     """
 
     def __init__(self) -> None:
         self._passed_over: float | None = None
         """since when a long job that is due has been"""
+        self._owed: set[str] = set()
+        """roots of the trees with parts that an errand was put before, and that have not had their turn since"""
 
     def choose(
         self,
@@ -97,29 +123,39 @@ class Schedule:
                 due.append(_Due(_rank(each, scope), when, Bring(each, scope, stretch)))
             else:
                 wake = min(wake, when)
-        due.sort(key=lambda each: each[:2])
-        errand = min(errands, key=lambda each: each.due, default=None)
+        small = {each.root for each in due if each.rank == _SMALL}
+        self._owed &= small
+        due.sort(key=lambda each: (each.rank, each.root not in self._owed, each.since))
+        errand = self._errand(errands, now, is_pressed=bool(small))
         large = next((each for each in due if each.rank > _SMALL), None)
-        if not large or large is due[0]:
+        if not large or (large is due[0] and not errand):
             self._passed_over = None
         elif self._passed_over is None:
             self._passed_over = now
-        if errand and errand.due <= now and not (due and due[0].rank == _SMALL):
-            return errand
         if large and self._passed_over is not None and now > self._passed_over + STARVED_S:
             due.insert(0, large)
             self._passed_over = None
+        elif errand:
+            self._owed = small
+            return errand
         for rank, _, job in due:
             if rank < _BULK or (when := may_go_on()) <= now:
+                self._owed.discard(job.kept.repo.root)
                 return job
             wake = min(wake, when)
-        if errand:
-            wake = min(wake, errand.due)
+        wake = min(wake, *(each.due for each in errands)) if errands else wake
         if quiet_since is not None and not due:
             if now - quiet_since >= QUIET_S:
                 return Tidy()
             wake = min(wake, quiet_since + QUIET_S)
         return Wait(wake)
+
+    def _errand(self, errands: Sequence[Errand], now: float, *, is_pressed: bool) -> Errand | None:
+        """The errand that goes before all but a starved long job; `is_pressed`: parts of trees are due."""
+        due = [each for each in errands if each.due <= now]
+        if is_pressed:
+            due = [] if self._owed else overdue(due, now)
+        return min(due, key=lambda each: each.due + each.patience_s, default=None)
 
 
 def _rank(kept: Kept, scope: Scope) -> int:

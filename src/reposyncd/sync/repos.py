@@ -7,6 +7,7 @@ import os
 from reposyncd.errors import NotFoundError, OverlapError, RootMissingError, UsageError
 from reposyncd.model import RootIdentity, signed64
 from reposyncd.store.catalog import Catalog, Repo
+from reposyncd.text import is_utf8
 
 
 def root_of(path: str) -> str:
@@ -15,10 +16,8 @@ def root_of(path: str) -> str:
     if not os.path.isdir(root):
         what = "is not a directory" if os.path.lexists(path) else "does not exist"
         raise RootMissingError(f"{path} {what}")
-    try:
-        root.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{root!r}: the path is not valid UTF-8, so no record could name it") from None
+    if not is_utf8(root):
+        raise UsageError(f"{root!r}: the path is not valid UTF-8, so no record could name it")
     return root
 
 

@@ -1,10 +1,13 @@
-"""Manifest, collection and tree against each other, trusting none of them."""
+"""Manifest, collection and tree against each other, trusting none of them.
+
+A comparison goes in steps, between which others may write: what is compared in a step is read in it.
+"""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,8 +20,25 @@ from reposyncd.sync.plan import is_unchanged, text_digest
 from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot
 
-_SLICE = 1000
-"""Records that are read at once."""
+_SLICE = 500
+"""Records that are read in one step: some tenths of a second, with the vectors that are computed again."""
+
+_FILES = 100
+"""Files of one directory that are read in one step: most have some kilobytes."""
+
+Steps = Generator[None, None, "Verification"]
+"""A comparison, step by step; what it found is what it returns."""
+
+
+def ended(steps: Steps) -> Verification:
+    """What it found, at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Verification = end.value
+            return found
+
 
 _VECTORS = 2000
 """Vectors of a repo that are computed again, at most; of a small one all are."""
@@ -60,6 +80,8 @@ class Verification:
     problems: list[Problem] = field(default_factory=list)
     errors: list[FileError] = field(default_factory=list)
     repaired: bool = False
+    bad: set[str] = field(default_factory=set)
+    """ids of the records whose content is wrong"""
 
     def add(self, kind: str, path: str, id: str = "") -> None:
         """One more problem."""
@@ -69,54 +91,61 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return asdict(self)
+        found = asdict(self)
+        del found["bad"]  # of thousands, and of no use to anybody
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Verifies one generation. Writes nothing. The caller holds the state lock, and no intent is open."""
+    """Verifies one generation. Writes nothing. The caller holds the state lock, and no intent is open in any step."""
 
     repo: Repo
     generation: Generation
     manifest: Manifest
     index: VectorIndex
-    snapshot: Snapshot
-    """of the whole tree: nothing in it is known as unchanged"""
+    scan: Callable[[], Snapshot]
+    """lists the whole tree: nothing in it is known as unchanged"""
     max_file_size: int
     """bytes"""
+    now_ns: Callable[[], int]
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     random: random.Random
 
-    def verify(self) -> tuple[Verification, list[str]]:
-        """What is wrong, and the ids of the records whose content is."""
-        found = Verification(self.repo.name, self.repo.root)
-        bad = self._records(found)
-        self._tree(found)
-        return found, bad
+    def verify(self, found: Verification) -> Iterator[None]:
+        """Adds what is wrong to `found`, step by step. Between two steps anything may be written, but for another
+        generation in place of this one."""
+        yield from self._records(found)
+        yield from self._tree(found)
 
-    def _records(self, found: Verification) -> list[str]:
-        rows = {row.id: row for row in self.manifest.all_chunks()}
+    def _records(self, found: Verification) -> Iterator[None]:
+        rows = {row.id: row.path for row in self.manifest.all_chunks()}
         collection = self.generation.collection
         stored = self.index.ids(collection)
         found.records = len(rows)
         for id in sorted(rows.keys() - stored):
-            found.add("missing", rows[id].path, id)
+            found.add("missing", rows[id], id)
         for id in sorted(stored - rows.keys()):
             found.add("unknown", "", id)
-        common = sorted(rows.keys() & stored)
+        common = sorted(rows.keys() & stored, key=lambda id: (rows[id], id))  # file by file
+        del stored
         sample = set(self.random.sample(common, min(len(common), _VECTORS)))
-        bad: list[str] = []
         for start in range(0, len(common), _SLICE):
+            yield
             self._advance(start, len(common))
-            records = self.index.records(collection, common[start : start + _SLICE])
-            sound = [record for record in records if self._is_sound(record, rows)]
-            bad += self._note(found, rows, "altered", {r.id for r in records} - {r.id for r in sound})
+            ids = common[start : start + _SLICE]
+            now = self._rows_of({rows[id] for id in ids})
+            records = [record for record in self.index.records(collection, ids) if record.id in now]
+            sound = [record for record in records if self._is_sound(record, now)]
+            self._note(found, now, "altered", {r.id for r in records} - {r.id for r in sound})
             sampled = [record for record in sound if record.id in sample]
             found.vectors += len(sampled)
-            wrong = self._wrong_vectors(sampled)
-            bad += self._note(found, rows, "vector", wrong)
-        return bad
+            self._note(found, now, "vector", self._wrong_vectors(sampled))
+
+    def _rows_of(self, paths: Iterable[str]) -> dict[str, ChunkRow]:
+        """What is on record of these files by now."""
+        return {row.id: row for path in paths for row in self.manifest.chunks(path)}
 
     def _is_sound(self, record: Record, rows: Mapping[str, ChunkRow]) -> bool:
         row = rows[record.id]
@@ -130,27 +159,34 @@ class Verifier:
             if not _cosine(record.vector, vector) > _NEAR  # so NaN is wrong too
         }
 
-    def _note(self, found: Verification, rows: Mapping[str, ChunkRow], kind: str, ids: set[str]) -> list[str]:
+    def _note(self, found: Verification, rows: Mapping[str, ChunkRow], kind: str, ids: set[str]) -> None:
+        found.bad |= ids
         for id in sorted(ids):
             found.add(kind, rows[id].path, id)
-        return sorted(ids)
 
-    def _tree(self, found: Verification) -> None:
-        found.errors += self.snapshot.unreadable
+    def _tree(self, found: Verification) -> Iterator[None]:
+        yield
+        began_ns = self.now_ns()
+        snapshot = self.scan()
+        found.errors += snapshot.unreadable
         seen: set[str] = set()
-        with Tree(self.repo.root, self.snapshot.identity) as tree:
-            for directory in self.snapshot.changed:
-                known = self.manifest.files(directory.path)
+        with Tree(self.repo.root, snapshot.identity) as tree:
+            for directory in snapshot.changed:
                 seen.add(directory.path)
-                for path, _ in directory.files:
-                    self._advance(0, 0)
-                    found.files += 1
-                    self._file(tree, path, known.pop(path, None), found)
-                found.pending += len(known)
-        unreadable = {error.path for error in self.snapshot.unreadable}
+                paths = [path for path, _ in directory.files]
+                for start in range(0, len(paths) or 1, _FILES):
+                    yield
+                    known = self.manifest.files(directory.path)
+                    for path in paths[start : start + _FILES]:
+                        self._advance(0, 0)
+                        found.files += 1
+                        self._file(tree, path, known.get(path), found)
+                gone = known.keys() - set(paths)
+                found.pending += _older((known[path] for path in gone), began_ns)
+        unreadable = {error.path for error in snapshot.unreadable}
         for path in self.manifest.directories():
             if path not in seen and not unreadable:
-                found.pending += len(self.manifest.files(path))
+                found.pending += _older(self.manifest.files(path).values(), began_ns)
 
     def _file(self, tree: Tree, path: str, row: FileRow | None, found: Verification) -> None:
         if row is None:
@@ -178,6 +214,11 @@ class Verifier:
         if self.should_stop():
             raise InterruptedSyncError("stopped; nothing was changed")
         self.on_progress(Progress("verify", done, total))
+
+
+def _older(rows: Iterable[FileRow], than_ns: int) -> int:
+    """How many were recorded before; what was recorded since is no file that the listing lacks."""
+    return sum(row.recorded_ns < than_ns for row in rows)
 
 
 def _cosine(a: tuple[float, ...], b: tuple[float, ...]) -> float:

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from reposyncd.text import is_utf8
 from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
 from reposyncd.tree.inotify import IGNORED, IS_DIR, OVERFLOW
 
@@ -28,7 +29,8 @@ _DOT = ord(".")
 """What the names of all of them begin with."""
 
 Hint = tuple[str, str, bool]
-"""root, path relative to it, and whether the tree there is meant or the directory alone"""
+"""root, path relative to it, and whether the tree there is meant or the directory alone. The path is valid UTF-8: what
+has another name is on no record, and is no more than an entry of the directory that it is in"""
 
 
 class Entry(NamedTuple):
@@ -125,6 +127,6 @@ def _note(hints: dict[Hint, None], entry: Entry, name: bytes, is_directory: bool
             everywhere = False
         else:
             hints[root, path, False] = None
-            if is_directory:
+            if is_directory and is_utf8(shown):
                 hints[root, inner, True] = None
     return everywhere

@@ -6,6 +6,8 @@ import os
 import re
 from typing import NamedTuple
 
+from reposyncd.text import encodable
+
 _MOUNTINFO = "/proc/self/mountinfo"
 
 _SHARED = {
@@ -46,7 +48,7 @@ def blind_spot(root: str, mountinfo: str | None = None) -> str | None:
         seen = {root: [mount.type for mount in covering if len(mount.place) == longest][-1]} | seen
     for place, type in seen.items():
         if who := _SHARED.get("fuse" if type.startswith("fuse.") else type):
-            where = "it" if place == root else place
+            where = "it" if place == root else encodable(place)
             return f"{where} is on {type}, where changes by {who} give no event"
     return None
 

@@ -34,6 +34,7 @@ from reposyncd.model import (
     Skip,
     signed64,
 )
+from reposyncd.text import encodable, is_utf8
 from reposyncd.tree.directory import OPEN_DIRECTORY, open_below
 from reposyncd.tree.gitdir import is_repository, is_worktree_of, read_small
 from reposyncd.tree.ignore import GITIGNORE, NOTHING, OWN_IGNORE, IgnoreRules
@@ -225,7 +226,7 @@ class _Scan:
                 return
             outer = fd
             try:
-                if inner in self._never or name in _NEVER_ENTERED or not _is_utf8(name) or rules.ignores(inner, True):
+                if inner in self._never or name in _NEVER_ENTERED or not is_utf8(name) or rules.ignores(inner, True):
                     return
                 fd = os.open(name, OPEN_DIRECTORY, dir_fd=outer)
             except OSError as error:
@@ -311,12 +312,11 @@ class _Scan:
             trusted = complete and all(max(e[2], e[3]) < self._trusted_until_ns for e in entries)
             self._changed.append(ScannedDirectory(path, row, trusted, files))
         pruned = row.pruned
-        return rules, [name for name in directories if name not in pruned and name != ".git" and _is_utf8(name)]
+        return rules, [name for name in directories if name not in pruned and name != ".git" and is_utf8(name)]
 
     def _fail(self, path: str, error: OSError) -> None:
         # A name that is not UTF-8 is made one that can be shown; nothing can be known of it anyway.
-        shown = path.encode("utf-8", "backslashreplace").decode()
-        self._unreadable.append(DirectoryError(shown, f"cannot be listed: {error.strerror}"))
+        self._unreadable.append(DirectoryError(encodable(path), encodable(f"cannot be listed: {error.strerror}")))
 
     def _rules_inside(self, fd: int, path: str, rules: IgnoreRules, rule_files: Sequence[str]) -> IgnoreRules:
         """The rules with those of the directory's own; `rule_files` are its regular ignore files, and `.git`.
@@ -341,7 +341,7 @@ class _Scan:
         self, path: str, rules: IgnoreRules, entries: list[_Entry], directories: list[str], signature: bytes
     ) -> tuple[DirectoryRow, tuple[tuple[str, FileStat], ...]]:
         if rules.leaves_out:
-            inner = tuple(name for name in directories if name != ".git" and _is_utf8(name))
+            inner = tuple(name for name in directories if name != ".git" and is_utf8(name))
             return DirectoryRow(signature, rules.digest, 0, {str(Skip.WORKTREE): 1}, inner), ()
         files: list[tuple[str, FileStat]] = []
         skipped: dict[str, int] = {}
@@ -350,7 +350,7 @@ class _Scan:
         for name in directories:
             if name == ".git":
                 continue
-            if not _is_utf8(name):
+            if not is_utf8(name):
                 skipped[Skip.NAME] = skipped.get(Skip.NAME, 0) + 1
             elif rules.ignores(prefix + name, True):
                 skipped[Skip.IGNORED] = skipped.get(Skip.IGNORED, 0) + 1
@@ -373,20 +373,10 @@ class _Scan:
             return Skip.SYMLINK
         if not stat.S_ISREG(mode):
             return Skip.SPECIAL
-        if not _is_utf8(name):
+        if not is_utf8(name):
             return Skip.NAME
         if secret_name(path) and not self._allowed.covers(path):
             return Skip.SECRET
         if size > self._max_file_size:
             return Skip.TOO_LARGE
         return None
-
-
-def _is_utf8(name: str) -> bool:
-    if name.isascii():
-        return True
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

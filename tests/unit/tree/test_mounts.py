@@ -51,3 +51,8 @@ def test_where_nothing_is_known_nothing_is_said() -> None:
 
 def test_this_machines_own_table_can_be_read() -> None:
     assert blind_spot("/proc") is None
+
+
+def test_a_mount_point_that_is_not_utf8_is_named_so_that_it_can_be_shown() -> None:
+    found = blind_spot("/a", table(("/", "ext4"), ("/a/caf\udce9", "nfs4")))
+    assert found == "/a/caf\\udce9 is on nfs4, where changes by other machines give no event"
