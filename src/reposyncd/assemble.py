@@ -17,6 +17,7 @@ from reposyncd.errors import (
     CorruptStoreError,
     InterruptedSyncError,
     LethalOperationError,
+    RefusedRootError,
     RootMissingError,
     StoreBusyError,
     StoreError,
@@ -40,8 +41,9 @@ from reposyncd.store.locks import STATE_LOCK, holder
 from reposyncd.store.manifest import Manifest
 from reposyncd.store.state import State
 from reposyncd.sync.compare import is_current, skips_of
-from reposyncd.sync.repos import add, find, named, root_of
+from reposyncd.sync.repos import add, find, named, refusal, root_of
 from reposyncd.tree.ignore import IgnoreRules
+from reposyncd.tree.offlimits import OffLimits
 from reposyncd.tree.scan import Snapshot, Witness, scan
 
 if TYPE_CHECKING:
@@ -242,7 +244,7 @@ class Workspace:
 
         `on_progress` and `should_stop` are called from this thread, often, and must be quick.
         """
-        root = root_of(path)
+        root = root_of(path, self._config.state_dir)
         with suppress(StoreError):  # the sync that follows deals with it
             repo = find(self.catalog, root, name)
             if repo and not full and (result := self._if_current(repo)):
@@ -353,7 +355,7 @@ class Workspace:
 
         try:
             found, bad = self._compare(repo, on_progress, should_stop)
-        except RootMissingError as error:
+        except (RootMissingError, RefusedRootError) as error:
             return Verification(repo.name, repo.root, errors=[FileError("", str(error))])
         except CorruptStoreError:
             if not repair:
@@ -374,6 +376,7 @@ class Workspace:
         from reposyncd.sync.pipeline import recover
         from reposyncd.sync.verify import Verification, Verifier
 
+        self.check_root(repo)
         self._state.db.check()
         serving = [each for each in self.catalog.generations(repo) if each.state == "serving"]
         if not serving:
@@ -479,7 +482,16 @@ class Workspace:
             duration_s=time.monotonic() - started,
         )
 
+    def check_root(self, repo: Repo) -> OffLimits:
+        """What no scan of the repo enters. Raises RefusedRootError if it was put on record by a version that took any
+        directory, and is not to be indexed."""
+        off_limits = OffLimits.of(self._config.state_dir)
+        if why := refusal(repo, off_limits):
+            raise RefusedRootError(why)
+        return off_limits
+
     def _scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None], scope: Scope) -> Snapshot:
+        off_limits = self.check_root(repo)
         limit = self._config.index.max_file_size
         rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ, salt=str(limit))
 
@@ -490,7 +502,7 @@ class Workspace:
                 {path: row for path, row in known.items() if row is not None},
                 now_ns=self._now_ns(),
                 max_file_size=limit,
-                exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
+                off_limits=off_limits,
                 scope=scope,
                 witness=witness,
             )

@@ -24,6 +24,12 @@ class OverlapError(UsageError):
     code = "overlap"
 
 
+class RefusedRootError(UsageError):
+    """Raised when a directory cannot be a repository: it is our own state, a file system of the kernel's, or /."""
+
+    code = "root_refused"
+
+
 class NotFoundError(UsageError):
     """Raised when what a request names is not there."""
 

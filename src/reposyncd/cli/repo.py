@@ -94,7 +94,7 @@ def _note(config: Config, path: str, name: str | None) -> dict[str, Any]:
     from reposyncd.store.locks import state_lock
     from reposyncd.sync.repos import add, find, root_of
 
-    root = root_of(path)
+    root = root_of(path, config.state_dir)
     with Workspace(config) as workspace, state_lock(config.state_dir, config.lock.timeout):
         repo = find(workspace.catalog, root, name) or add(workspace.catalog, root, name)
     return {"name": repo.name, "root": repo.root}

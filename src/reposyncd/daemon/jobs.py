@@ -16,6 +16,7 @@ from reposyncd.daemon.kept import Coverage, Kept, Pace, Stored
 from reposyncd.daemon.notices import NOT_TIDIED, say, say_unexpected
 from reposyncd.errors import (
     InterruptedSyncError,
+    RefusedRootError,
     ReposyncError,
     RootMissingError,
     StoreError,
@@ -126,6 +127,7 @@ class Jobs:
     def _sync(self, kept: Kept, scope: Scope) -> SyncResult:
         if not os.path.isdir(kept.repo.root):
             raise RootMissingError(f"{kept.repo.root} is not there; its index is kept")
+        self._engine.workspace.check_root(kept.repo)
         self._engine.workspace.move_seal()
         is_bulk = scope.is_whole
         self._number = None
@@ -252,7 +254,7 @@ class Jobs:
             else:
                 kept.failure, kept.ready, kept.behind = str(error), False, True
                 kept.whole_due = now + RETRY_S
-        if isinstance(error, RootMissingError) or kept.repo.paused:
+        if isinstance(error, RootMissingError | RefusedRootError) or kept.repo.paused:
             self._engine.watching.drop(kept.repo.root)
         if kept.sync and error is not None and not isinstance(error, InterruptedSyncError):
             kept.sync.end(error)
