@@ -221,6 +221,40 @@ class Workspace:
         """The store is known as it is now. The caller holds the state lock."""
         self._state.seal()
 
+    def remove(self, repo: str) -> tuple[Repo, str]:
+        """Keeps a repo (its name or root) no longer, and drops its index. Returns the repo, and why its collection
+        could not be dropped, "" if it was: what is left of it is dropped by the next sync, removal or service.
+
+        Raises BusyError, NotFoundError and StoreError; nothing is removed then.
+        """
+        with self.state_lock():
+            self._state.check()
+            [removed] = named(self.catalog, repo)
+            self.catalog.remove(removed, decline=True)
+            try:
+                self.drop_removed()
+            except StoreError as error:
+                return removed, str(error)
+        return removed, ""
+
+    def drop_removed(self) -> bool:
+        """Deletes the collections of removed repos, and forgets those; returns whether there were any. The caller holds
+        the state lock. Raises a StoreError; what is left is done by the next call."""
+        removed = self.catalog.removed()
+        for repo in removed:
+            self.move_seal()
+            # What somebody else has written since is for the next sync to find.
+            is_known = self.catalog.seal() == self._state.place.seal()
+            generations = self.catalog.generations(repo)
+            if generations and not self._state.place.is_empty():
+                for generation in generations:
+                    self.index.drop(generation.collection)
+                self.move_seal()
+            self.catalog.forget_repo(repo)
+            if is_known:
+                self.seal()
+        return bool(removed)
+
     def runs(self, repo: Repo) -> list[Run]:
         """The repo's history, newest first."""
         from reposyncd.store.history import History
@@ -249,6 +283,10 @@ class Workspace:
             repo = find(self.catalog, root, name)
             if repo and not full and (result := self._if_current(repo)):
                 return result
+        with suppress(StoreError):
+            if self.catalog.removed():  # by somebody who could not drop the collection, or died before
+                with self.state_lock():
+                    self.drop_removed()
         with suppress(StoreError):  # only sooner; the sync that follows is patient
             self.index.start()
         return self.upkeep(
@@ -413,9 +451,12 @@ class Workspace:
         return sorted(runs, key=lambda pair: -pair[1].started_ns)[:limit]
 
     def search(self, query: str, repo: str | None, limit: int) -> tuple[Hit, ...]:
-        """The chunks nearest to the query, best first, of one repo or of all."""
+        """The chunks nearest to the query, best first, of one repo or of all. Raises UsageError for a blank query, to
+        which everything is as near as anything else."""
         from reposyncd.search.query import search
 
+        if not query.strip():
+            raise UsageError("the query is blank; say what to look for")
         wanted = self.fingerprint
         repos = named(self.catalog, repo)
         collections = [

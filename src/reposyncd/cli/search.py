@@ -29,6 +29,8 @@ _LINES_SHOWN = 8
 @click.pass_context
 def command(ctx: click.Context, query: tuple[str, ...], repo: str | None, limit: int, as_json: bool) -> None:
     """Print the chunks of code whose meaning is nearest to QUERY, best first."""
+    if not " ".join(query).strip():
+        raise click.UsageError("QUERY is blank; say what to look for")
     hits = _search(load_config(ctx), " ".join(query), repo, limit)
     if as_json:
         import json

@@ -516,12 +516,7 @@ class Engine(threading.Thread):
 
     def drop_removed(self) -> None:
         """Deletes the collections of removed repos, and forgets those. Raises a StoreError."""
-        for repo in self.catalog.removed():
-            self.workspace.move_seal()
-            for generation in self.catalog.generations(repo):
-                self.workspace.index.drop(generation.collection)
-            self.catalog.forget_repo(repo)
-            self.workspace.seal()
+        if self.workspace.drop_removed():
             self.dirty_store = True
 
 

@@ -146,12 +146,14 @@ class Index:
         return Applied(embedded, characters)
 
     def delete(self, collection: str, ids: list[str]) -> None:
+        store = self.store  # opened before the lock is taken, which opening takes itself
         with self.locked():
-            self.store.delete(collection, ids)
+            store.delete(collection, ids)
 
     def drop(self, collection: str) -> None:
+        store = self.store
         with self.locked():
-            self.store.drop(collection)
+            store.drop(collection)
 
     def collections(self) -> dict[str, dict[str, str]]:
         return self.store.collections()
