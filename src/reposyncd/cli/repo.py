@@ -10,6 +10,7 @@ import click
 from reposyncd import __version__
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo, meant
+from reposyncd.cli.output import say
 from reposyncd.errors import DaemonNotRunningError, StoreError
 from reposyncd.text import printable
 
@@ -110,7 +111,7 @@ def _forget(config: Config, repo: str) -> dict[str, Any]:
     with Workspace(config) as workspace:
         removed, trouble = workspace.remove(repo)
     if trouble:
-        click.echo(
+        say(
             f"reposyncd: {removed.name} is removed; its records could not be deleted yet ({printable(trouble)}). "
             "The next sync deletes them, or the service",
             err=True,
@@ -122,6 +123,6 @@ def _print(result: dict[str, Any], what: str, as_json: bool) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps(result))
+        say(json.dumps(result))
     else:
-        click.echo(f"{result['name']}: {printable(result['root'])} {printable(what)}")
+        say(f"{result['name']}: {printable(result['root'])} {printable(what)}")
