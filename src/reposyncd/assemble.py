@@ -7,16 +7,18 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from reposyncd.embedding import name_of
 from reposyncd.errors import (
     BusyError,
     CorruptStoreError,
     InterruptedSyncError,
     LethalOperationError,
+    RebuildingError,
     RefusedRootError,
     RootMissingError,
     StoreBusyError,
@@ -31,11 +33,14 @@ from reposyncd.model import (
     FileCounts,
     FileError,
     Hit,
+    Notice,
     Progress,
     Scope,
     SyncResult,
     Waiting,
 )
+from reposyncd.search.embedders import Embedders
+from reposyncd.search.query import Found, Target, left_out, outdated, search
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.locks import STATE_LOCK, holder
 from reposyncd.store.manifest import Manifest
@@ -93,6 +98,7 @@ class Workspace:
         self.look: Look = lambda repo, scope, scan: scan(None)
         """makes every scan of a repo's tree; a service watches the directories meanwhile"""
         self._owns_index = index is None
+        self._embedders = Embedders(self._query_embedder)
         self.on_index_death: Callable[[str], None] = lambda why: None
         """told, from another thread, when the index process has died and is started again"""
 
@@ -106,6 +112,7 @@ class Workspace:
         """Ends the index process and closes the manifest."""
         with self._index_lock:
             self._closed = True
+        self._embedders.close()
         if self._index:
             self._index.close()
         self._state.close()
@@ -144,6 +151,12 @@ class Workspace:
                     self._state.place.link, self._config.embedding.model, self._config.lock.timeout
                 )
             return self._index
+
+    def _query_embedder(self, name: str) -> VectorIndex:
+        """A process that is only ever asked to embed, and so never opens a store."""
+        from reposyncd.store.locks import NO_LOCK
+
+        return self._process(self._state.place.link, name, NO_LOCK, f"{name}-embedder.log")
 
     def _process(
         self, path: str, embedder: str, lock_timeout_s: float, log_name: str = "index-process.log"
@@ -450,32 +463,78 @@ class Workspace:
         runs = [(each, run) for each in named(self.catalog, repo) for run in History(self._state.db).runs(each, limit)]
         return sorted(runs, key=lambda pair: -pair[1].started_ns)[:limit]
 
-    def search(self, query: str, repo: str | None, limit: int) -> tuple[Hit, ...]:
-        """The chunks nearest to the query, best first, of one repo or of all. Raises UsageError for a blank query, to
-        which everything is as near as anything else."""
-        from reposyncd.search.query import search
-
+    def search(self, query: str, repo: str | None, limit: int) -> Found:
+        """The chunks nearest to the query, best first, of one repo or of all; while one is rebuilt with another model,
+        of its index of before. Raises UsageError for a blank query, to which everything is as near as anything else,
+        and RebuildingError if there is nothing to search until a rebuild is done."""
         if not query.strip():
             raise UsageError("the query is blank; say what to look for")
-        wanted = self.fingerprint
         repos = named(self.catalog, repo)
-        collections = [
-            generation.collection
-            for each in repos
-            for generation in self._state.catalog.generations(each)
-            if generation.fingerprint == wanted and generation.state == "serving"
-        ]
-        if not collections:
-            raise UsageError(
-                f"{', '.join(each.name for each in repos)}: indexed by another version or with another model; "
-                "build the index anew with: reposyncd sync " + repos[0].root
-            )
-        hits = self._search(lambda: search(self.index, collections, query, limit), repos[0])
-        self.move_seal()
-        return hits
 
-    def _search(self, search: Callable[[], tuple[Hit, ...]], repo: Repo) -> tuple[Hit, ...]:
-        """What the search finds; once more if it fails, since a checkpoint may have put another store in the place."""
+        def look() -> Found:
+            targets, notices = self._targets(repos)
+            return Found(self.nearest(query, targets, limit), tuple(notices))
+
+        found = self._search(look, repos[0])
+        self.move_seal()
+        return found
+
+    def _targets(self, repos: Sequence[Repo]) -> tuple[list[Target], list[Notice]]:
+        """What can be searched, and what is to be said of it. Raises RebuildingError and UsageError if nothing can."""
+        found: list[Target] = []
+        notices: list[Notice] = []
+        refused: list[Notice] = []
+        for repo in repos:
+            generation = next((each for each in self.catalog.generations(repo) if each.state == "serving"), None)
+            target = generation and self.target(repo, generation)
+            if target:
+                found.append(target)
+            if why := refusal(repo, OffLimits.of(self._config.state_dir)):
+                refused.append(Notice(repo.name, f"it is not searched: {why}", is_left_out=True))
+            elif generation and generation.fingerprint != self.fingerprint:
+                notices.append((outdated if target else left_out)(repo.name, self._rebuilt(repo)))
+        if not found and notices and holder(self._lock_path) is not None:
+            raise RebuildingError("; ".join(f"{each.repo}: {each.text}" for each in notices))
+        if not found and (notices or refused):
+            raise UsageError(
+                "; ".join(f"{each.repo}: {each.text}" for each in refused)
+                or f"{', '.join(each.repo for each in notices)}: indexed with a model that is not installed any more; "
+                f"build the index anew with: reposyncd sync {repos[0].root}"
+            )
+        if not found:
+            raise UsageError(f"nothing of it is indexed yet; index it with: reposyncd sync {repos[0].root}")
+        return found, notices + refused
+
+    def _rebuilt(self, repo: Repo) -> tuple[int, int] | None:
+        """How far the sync of the repo is, if one is under way: (files, of how many)."""
+        from reposyncd.store.history import History
+
+        for run in History(self._state.db).runs(repo, 1):
+            if run.outcome == "running":
+                return run.files_done, run.files_total
+        return None
+
+    def target(self, repo: Repo, generation: Generation) -> Target | None:
+        """What a search of the repo asks, if this is what serves: its collection with the embedder that made it, which
+        may be the one of before. None if that is not installed any more, if the records are of another form, or if the
+        repo is not to be indexed."""
+        records, _, rest = generation.fingerprint.partition("; ")
+        embedder = name_of(rest.rpartition("; ")[2])
+        if records != _RECORDS or embedder is None or refusal(repo, OffLimits.of(self._config.state_dir)):
+            return None
+        return Target(generation.collection, embedder)
+
+    def nearest(self, query: str, targets: Sequence[Target], limit: int) -> tuple[Hit, ...]:
+        """The chunks nearest to the query, best first. For any thread. Raises a StoreError."""
+
+        def embed(name: str, query: str) -> Sequence[float] | None:
+            return None if name == self._config.embedding.model else self._embedders.embed(name, query)
+
+        return search(self.index, embed, targets, query, limit)
+
+    def _search(self, search: Callable[[], Found], repo: Repo) -> Found:
+        """What the search finds; once more if it fails, since a checkpoint may have put another store in the place, or
+        a rebuild another collection."""
         try:
             try:
                 return search()

@@ -62,6 +62,12 @@ class OverloadedError(BusyError):
     code = "overloaded"
 
 
+class RebuildingError(BusyError):
+    """Raised when what is searched is being rebuilt with another model, and the one of before is not installed."""
+
+    code = "rebuilding"
+
+
 class DaemonNotRunningError(ReposyncError):
     """Raised when no daemon that keeps this state directory answers at the socket; nothing was begun."""
 

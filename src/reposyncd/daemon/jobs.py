@@ -292,8 +292,9 @@ class Jobs:
         quarantined = kept.stored.quarantined
         if thorough:
             quarantined = tuple(self._engine.workspace.manifest(generation).quarantined())
-        usable = generation.fingerprint == self._engine.workspace.fingerprint
-        return Stored(generation.collection if usable else None, generation.files, generation.chunks, quarantined)
+        collection, embedder = self._engine.workspace.target(kept.repo, generation) or (None, "")
+        is_outdated = generation.fingerprint != self._engine.workspace.fingerprint
+        return Stored(collection, generation.files, generation.chunks, quarantined, embedder, is_outdated)
 
     def tidy(self) -> None:
         """A checkpoint, if one is due. Anything else is put before it."""

@@ -101,8 +101,8 @@ class Index:
             texts = list({chunk.text: None for chunk in batch.added if chunk.source is None})
             return collection, batch, texts, self._embed(texts) if texts else None
         if operation == "query":
-            collection, text, limit = arguments
-            return collection, self._embed([text])[0], limit
+            collection, wanted, limit = arguments
+            return collection, self._embed([wanted])[0] if isinstance(wanted, str) else wanted, limit
         if operation == "embed":
             [texts] = arguments
             return ([tuple(map(float, vector)) for vector in self._embed(texts)] if texts else [],)
@@ -176,8 +176,10 @@ class Index:
     def embed(self, vectors: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
         return vectors
 
-    def query(self, collection: str, vector: Vectors, limit: int) -> list[Hit]:
-        return self.store.query(collection, vector, limit)
+    def query(self, collection: str, vector: Vectors | tuple[float, ...], limit: int) -> list[Hit]:
+        import numpy as np
+
+        return self.store.query(collection, np.asarray(vector, dtype=np.float32), limit)
 
     def persist(self, compact: list[str]) -> None:
         self.store.persist(compact)
