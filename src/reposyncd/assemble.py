@@ -258,11 +258,8 @@ class Workspace:
             self.move_seal()
             # What somebody else has written since is for the next sync to find.
             is_known = self.catalog.seal() == self._state.place.seal()
-            generations = self.catalog.generations(repo)
-            if generations and not self._state.place.is_empty():
-                for generation in generations:
-                    self.index.drop(generation.collection)
-                self.move_seal()
+            for generation in self.catalog.generations(repo):
+                self.index.drop(generation.collection)
             self.catalog.forget_repo(repo)
             if is_known:
                 self.seal()

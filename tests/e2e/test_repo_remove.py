@@ -95,9 +95,7 @@ def test_what_could_not_be_dropped_is_dropped_by_the_next_sync(tmp_path: Path) -
     write(tmp_path, {"tree/a.py": "print('a')\n", "other/b.py": "print('b')\n"})
     index = Stuck(create("hashing").embed)
     lab = Lab(tmp_path / "tree", tmp_path / "state", index=index)
-    # A memory index has no files: this stands for the store's.
     lab.sync()
-    write(tmp_path / "state" / "chroma", {"chroma.sqlite3": ""})
     with lab.workspace() as workspace:
         removed, trouble = workspace.remove("lab")
         assert (removed.name, trouble) == ("lab", "the disk is full")
