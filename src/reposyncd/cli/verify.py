@@ -72,6 +72,8 @@ def _ask(config: Config, repo: str | None, repair: bool) -> list[dict[str, Any]]
 
 def _show(found: dict[str, Any]) -> None:
     verdict = "all is right"
+    if found["errors"] and not found["records"]:
+        verdict = "it could not be"
     if found["counts"]:
         verdict = "repaired" if found["repaired"] else "something is wrong; mend it with: reposyncd verify --repair"
     say(
