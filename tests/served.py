@@ -199,7 +199,7 @@ class Shelf:
                             where = {"repo": name, "path": path.name, "start_line": number, "end_line": number}
                             what = {"symbol": "", "language": "text", "digest": "", "score": 1.0, "text": line + "\n"}
                             hits.append({**where, **what})
-            return {"hits": hits[:limit]}
+            return {"hits": hits[:limit], "complete": True, "notices": []}
 
         return self._do(search)
 

@@ -7,18 +7,21 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reposyncd import tree
+from reposyncd.embedding import name_of
 from reposyncd.errors import (
     BusyError,
     CorruptStoreError,
     InterruptedSyncError,
     LethalOperationError,
     LethalTextError,
+    RebuildingError,
+    RefusedRootError,
     RootMissingError,
     StoreBusyError,
     StoreError,
@@ -32,18 +35,22 @@ from reposyncd.model import (
     FileCounts,
     FileError,
     Hit,
+    Notice,
     Progress,
     Scope,
     SyncResult,
     Waiting,
 )
+from reposyncd.search.embedders import Embedders
+from reposyncd.search.query import Found, Target, left_out, outdated, search
 from reposyncd.store.catalog import Catalog, Generation, Repo
 from reposyncd.store.locks import STATE_LOCK, holder
 from reposyncd.store.manifest import Manifest
 from reposyncd.store.state import State
 from reposyncd.sync.compare import is_current, skips_of
-from reposyncd.sync.repos import add, find, named, root_of
+from reposyncd.sync.repos import add, find, named, refusal, root_of
 from reposyncd.tree.ignore import IgnoreRules
+from reposyncd.tree.offlimits import OffLimits
 from reposyncd.tree.scan import Snapshot, Witness, scan
 
 if TYPE_CHECKING:
@@ -104,6 +111,7 @@ class Workspace:
         self.look: Look = lambda repo, scope, scan: scan(None)
         """makes every scan of a repo's tree; a service watches the directories meanwhile"""
         self._owns_index, self._owns_chunker = index is None, chunker is None
+        self._embedders = Embedders(self._query_embedder)
         self.on_index_death: Callable[[str], None] = lambda why: None
         """told, from another thread, when the index process has died and is started again"""
         self.on_chunking_death: Callable[[str], None] = lambda why: None
@@ -121,6 +129,7 @@ class Workspace:
             self._closed = True
         if self._chunker:
             self._chunker.close()
+        self._embedders.close()
         if self._index:
             self._index.close()
         self._state.close()
@@ -189,6 +198,12 @@ class Workspace:
                     self._state.place.link, self._config.embedding.model, self._config.lock.timeout
                 )
             return self._index
+
+    def _query_embedder(self, name: str) -> VectorIndex:
+        """A process that is only ever asked to embed, and so never opens a store."""
+        from reposyncd.store.locks import NO_LOCK
+
+        return self._process(self._state.place.link, name, NO_LOCK, f"{name}-embedder.log")
 
     def _process(
         self,
@@ -279,6 +294,44 @@ class Workspace:
         """The store is known as it is now. The caller holds the state lock."""
         self._state.seal()
 
+    def remove(self, repo: str) -> tuple[Repo, str]:
+        """Keeps a repo (its name or root) no longer, and drops its index. Returns the repo, and why its collection
+        could not be dropped, "" if it was: what is left of it is dropped by the next sync, removal or service.
+
+        Raises BusyError, NotFoundError and StoreError; nothing is removed then.
+        """
+        with self.state_lock():
+            self._state.check()
+            [removed] = named(self.catalog, repo)
+            self.catalog.remove(removed, decline=True)
+            try:
+                while self.drop_removed():
+                    pass
+            except StoreError as error:
+                return removed, str(error)
+        return removed, ""
+
+    def drop_removed(self) -> bool:
+        """Deletes one collection of a removed repo, and forgets the repo with its last one. Whether there may be more.
+        The caller holds the state lock. Raises a StoreError."""
+        removed = self.catalog.removed()
+        if not removed:
+            return False
+        repo = removed[0]
+        generations = self.catalog.generations(repo)
+        self.move_seal()
+        # What somebody else has written since is for the next sync to find.
+        is_known = self.catalog.seal() == self._state.place.seal()
+        if generations:
+            self.index.drop(generations[0].collection)
+        if len(generations) > 1:
+            self.catalog.forget(generations[0])
+        else:
+            self.catalog.forget_repo(repo)
+        if is_known:
+            self.seal()
+        return True
+
     def runs(self, repo: Repo) -> list[Run]:
         """The repo's history, newest first."""
         from reposyncd.store.history import History
@@ -302,11 +355,16 @@ class Workspace:
 
         `on_progress` and `should_stop` are called from this thread, often, and must be quick.
         """
-        root = root_of(path)
+        root = root_of(path, self._config.state_dir)
         with suppress(StoreError):  # the sync that follows deals with it
             repo = find(self.catalog, root, name)
             if repo and not full and (result := self._if_current(repo)):
                 return result
+        with suppress(StoreError):
+            if self.catalog.removed():  # by somebody who could not drop the collection, or died before
+                with self.state_lock():
+                    while self.drop_removed():
+                        pass
         with suppress(StoreError):  # only sooner; the sync that follows is patient
             self.index.start()
             self.chunker.start()
@@ -455,7 +513,7 @@ class Workspace:
         while True:
             try:
                 found = yield from self._compare(repo, repair, on_progress, should_stop)
-            except RootMissingError as error:
+            except (RootMissingError, RefusedRootError) as error:
                 return Verification(repo.name, repo.root, errors=[FileError("", str(error))])
             except CorruptStoreError:
                 if not repair:
@@ -477,6 +535,7 @@ class Workspace:
         from reposyncd.sync.pipeline import recover
         from reposyncd.sync.verify import Verification, Verifier
 
+        self.check_root(repo)
         db = self._state.db
         db.check()
         yield
@@ -524,29 +583,78 @@ class Workspace:
         runs = [(each, run) for each in named(self.catalog, repo) for run in History(self._state.db).runs(each, limit)]
         return sorted(runs, key=lambda pair: -pair[1].started_ns)[:limit]
 
-    def search(self, query: str, repo: str | None, limit: int) -> tuple[Hit, ...]:
-        """The chunks nearest to the query, best first, of one repo or of all."""
-        from reposyncd.search.query import search
-
-        wanted = self.fingerprint
+    def search(self, query: str, repo: str | None, limit: int) -> Found:
+        """The chunks nearest to the query, best first, of one repo or of all; while one is rebuilt with another model,
+        of its index of before. Raises UsageError for a blank query, to which everything is as near as anything else,
+        and RebuildingError if there is nothing to search until a rebuild is done."""
+        if not query.strip():
+            raise UsageError("the query is blank; say what to look for")
         repos = named(self.catalog, repo)
-        collections = [
-            generation.collection
-            for each in repos
-            for generation in self._state.catalog.generations(each)
-            if generation.fingerprint == wanted and generation.state == "serving"
-        ]
-        if not collections:
-            raise UsageError(
-                f"{', '.join(each.name for each in repos)}: indexed by another version or with another model; "
-                "build the index anew with: reposyncd sync " + repos[0].root
-            )
-        hits = self._search(lambda: search(self.index, collections, query, limit), repos[0])
-        self.move_seal()
-        return hits
 
-    def _search(self, search: Callable[[], tuple[Hit, ...]], repo: Repo) -> tuple[Hit, ...]:
-        """What the search finds; once more if it fails, since a checkpoint may have put another store in the place."""
+        def look() -> Found:
+            targets, notices = self._targets(repos)
+            return Found(self.nearest(query, targets, limit), tuple(notices))
+
+        found = self._search(look, repos[0])
+        self.move_seal()
+        return found
+
+    def _targets(self, repos: Sequence[Repo]) -> tuple[list[Target], list[Notice]]:
+        """What can be searched, and what is to be said of it. Raises RebuildingError and UsageError if nothing can."""
+        found: list[Target] = []
+        notices: list[Notice] = []
+        refused: list[Notice] = []
+        for repo in repos:
+            generation = next((each for each in self.catalog.generations(repo) if each.state == "serving"), None)
+            target = generation and self.target(repo, generation)
+            if target:
+                found.append(target)
+            if why := refusal(repo, OffLimits.of(self._config.state_dir)):
+                refused.append(Notice(repo.name, f"it is not searched: {why}", is_left_out=True))
+            elif generation and generation.fingerprint != self.fingerprint:
+                notices.append((outdated if target else left_out)(repo.name, self._rebuilt(repo)))
+        if not found and notices and holder(self._lock_path) is not None:
+            raise RebuildingError("; ".join(f"{each.repo}: {each.text}" for each in notices))
+        if not found and (notices or refused):
+            raise UsageError(
+                "; ".join(f"{each.repo}: {each.text}" for each in refused)
+                or f"{', '.join(each.repo for each in notices)}: indexed with a model that is not installed any more; "
+                f"build the index anew with: reposyncd sync {repos[0].root}"
+            )
+        if not found:
+            raise UsageError(f"nothing of it is indexed yet; index it with: reposyncd sync {repos[0].root}")
+        return found, notices + refused
+
+    def _rebuilt(self, repo: Repo) -> tuple[int, int] | None:
+        """How far the sync of the repo is, if one is under way: (files, of how many)."""
+        from reposyncd.store.history import History
+
+        for run in History(self._state.db).runs(repo, 1):
+            if run.outcome == "running":
+                return run.files_done, run.files_total
+        return None
+
+    def target(self, repo: Repo, generation: Generation) -> Target | None:
+        """What a search of the repo asks, if this is what serves: its collection with the embedder that made it, which
+        may be the one of before. None if that is not installed any more, if the records are of another form, or if the
+        repo is not to be indexed."""
+        records, _, rest = generation.fingerprint.partition("; ")
+        embedder = name_of(rest.rpartition("; ")[2])
+        if records != _RECORDS or embedder is None or refusal(repo, OffLimits.of(self._config.state_dir)):
+            return None
+        return Target(generation.collection, embedder)
+
+    def nearest(self, query: str, targets: Sequence[Target], limit: int) -> tuple[Hit, ...]:
+        """The chunks nearest to the query, best first. For any thread. Raises a StoreError."""
+
+        def embed(name: str, query: str) -> Sequence[float] | None:
+            return None if name == self._config.embedding.model else self._embedders.embed(name, query)
+
+        return search(self.index, embed, targets, query, limit)
+
+    def _search(self, search: Callable[[], Found], repo: Repo) -> Found:
+        """What the search finds; once more if it fails, since a checkpoint may have put another store in the place, or
+        a rebuild another collection."""
         try:
             try:
                 return search()
@@ -601,7 +709,16 @@ class Workspace:
             duration_s=time.monotonic() - started,
         )
 
+    def check_root(self, repo: Repo) -> OffLimits:
+        """What no scan of the repo enters. Raises RefusedRootError if it was put on record by a version that took any
+        directory, and is not to be indexed."""
+        off_limits = OffLimits.of(self._config.state_dir)
+        if why := refusal(repo, off_limits):
+            raise RefusedRootError(why)
+        return off_limits
+
     def _scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None], scope: Scope) -> Snapshot:
+        off_limits = self.check_root(repo)
         limit, allowed = self._config.index.max_file_size, self._allowed
         worktrees = self._config.index.worktrees
         salt = repr((limit, tree.VERSION, allowed.digest, worktrees))
@@ -616,7 +733,7 @@ class Workspace:
                 max_file_size=limit,
                 allowed=allowed,
                 worktrees=worktrees,
-                exclude_dirs=frozenset({os.path.realpath(self._config.state_dir)}),
+                off_limits=off_limits,
                 scope=scope,
                 witness=witness,
             )

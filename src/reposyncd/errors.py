@@ -28,6 +28,12 @@ class OverlapError(UsageError):
     code = "overlap"
 
 
+class RefusedRootError(UsageError):
+    """Raised when a directory cannot be a repository: it is our own state, a file system of the kernel's, or /."""
+
+    code = "root_refused"
+
+
 class NotFoundError(UsageError):
     """Raised when what a request names is not there."""
 
@@ -58,6 +64,12 @@ class OverloadedError(BusyError):
     """Raised when the daemon has as much to do as it takes on at once; the request was not begun."""
 
     code = "overloaded"
+
+
+class RebuildingError(BusyError):
+    """Raised when what is searched is being rebuilt with another model, and the one of before is not installed."""
+
+    code = "rebuilding"
 
 
 class DaemonNotRunningError(ReposyncError):

@@ -355,6 +355,16 @@ class Waiting(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What somebody who searches has to know of a repo."""
+
+    repo: str
+    text: str
+    is_left_out: bool
+    """whether it was not searched"""
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A chunk that answers a query."""
 

@@ -106,8 +106,8 @@ class VectorIndex(Protocol):
         """The vectors that records of these texts have."""
         ...
 
-    def query(self, collection: str, text: str, limit: int) -> list[Hit]:
-        """The `limit` records nearest to the text, best first."""
+    def query(self, collection: str, wanted: str | Sequence[float], limit: int) -> list[Hit]:
+        """The `limit` records nearest to a text, or to a vector, best first."""
         ...
 
 

@@ -185,3 +185,14 @@ def test_any_text_comes_back_as_it_was(index: VectorIndex, collection: str) -> N
     texts = ["tab\tand\r\nreturn", "\u2028 separator \x7f \x01", "naïve 漢字 🎉 e\u0301", " ", "x" * 20_000]
     store(index, collection, *(new(f"f{n}", text) for n, text in enumerate(texts)))
     assert {record.text for record in index.records(collection)} == set(texts)
+
+
+def test_the_first_operation_after_a_release_may_be_one_that_writes(index: VectorIndex, collection: str) -> None:
+    kept, gone = new("a", "kept\n"), new("a", "gone\n")
+    store(index, collection, kept, gone)
+    index.release()
+    index.delete(collection, [gone.row.id]).result()
+    assert index.ids(collection) == {kept.row.id}
+    index.release()
+    index.drop(collection)
+    assert collection not in index.collections()

@@ -232,7 +232,7 @@ def test_only_collections_of_ours_with_many_dead_vectors_are_written_anew() -> N
 
 def scores(reader: Workspace) -> list[float]:
     """Of hits of equal score either may be the better one."""
-    return [round(hit.score, 4) for hit in reader.search("f1", None, 3)]
+    return [round(hit.score, 4) for hit in reader.search("f1", None, 3).hits]
 
 
 def test_a_search_whose_store_is_replaced_under_its_hands_finds_the_same(lab: StoreLab) -> None:

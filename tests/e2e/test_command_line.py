@@ -95,6 +95,8 @@ def test_a_sync_with_nothing_to_do_imports_nothing_heavy(tmp_path: Path, tree: P
         (["sync", "--name", "a/b", "tree"], 2, "cannot be a repository's name"),
         (["search", "x"], 2, "nothing is indexed yet; index a directory with: reposyncd sync PATH"),
         (["search"], 2, "Missing argument"),
+        (["search", ""], 2, "QUERY is blank"),
+        (["search", " ", "\t"], 2, "QUERY is blank"),
         (["wrong"], 2, "No such command"),
     ],
 )

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 import pytest
 
-from reposyncd.cli import _group
+from reposyncd.cli import _group, completion
 from reposyncd.cli.config import reference, template
 from reposyncd.config import KEYS, load
 from reposyncd.daemon.answers import failure
@@ -214,3 +214,27 @@ def test_a_live_status_shows_what_changes_outlives_the_daemon_and_ends_with_ctrl
     assert process.wait(30) == 0
     os.close(ours)
     os.close(theirs)
+
+
+def test_the_documented_commands_for_completion_and_the_link_work_in_a_home_that_has_no_directories(
+    tmp_path: Path,
+) -> None:
+    page = (PROJECT / "docs" / "install.md").read_text()
+    lines = [
+        line for line in page.splitlines() if line.startswith(("reposyncd completion", "mkdir -p ~/", "ln -sf ~/"))
+    ]
+    assert sum("completion" in line for line in lines) >= 3
+    assert any(line.startswith("ln -sf ~/") for line in lines)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    script = "set -e\n" + "\n".join(lines)
+    done = subprocess.run(
+        ["bash", "-c", script], env={"HOME": str(tmp_path), "PATH": path}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for shell, place in (
+        ("bash", ".local/share/bash-completion/completions/reposyncd"),
+        ("zsh", ".local/share/zsh/site-functions/_reposyncd"),
+        ("fish", ".config/fish/completions/reposyncd.fish"),
+    ):
+        assert "_REPOSYNCD_COMPLETE" in (tmp_path / place).read_text(), shell
+        assert f"~/{place}" in (completion.command.help or "")

@@ -213,7 +213,7 @@ def test_a_repo_that_is_not_wholly_watched_says_why_and_what_becomes_of_it(
 
 
 def test_without_a_daemon_what_needs_it_exits_with_3_and_says_how_to_start_it(tmp_path: Path) -> None:
-    for arguments in (["flush"], ["pause"], ["resume"], ["repo", "remove", "x"]):
+    for arguments in (["flush"], ["pause"], ["resume"]):
         out = run(tmp_path, *arguments)
         assert out.returncode == 3
         assert "start it with: reposyncd service install" in out.stderr

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reposyncd.cli.overview import overview, troubles
+from reposyncd.cli.overview import fitted, overview, steady, troubles
 from reposyncd.daemon.kept import PACED_S, Pace, estimate
 from reposyncd.model import Progress
 
@@ -103,3 +103,46 @@ def test_an_even_pace_is_told_exactly(done: int, more: int, elapsed: float, left
 def test_nothing_is_said_before_there_is_a_pace(elapsed: float, done: int) -> None:
     known = estimate(Pace(0.0, 0, 0), Progress("index", done, 100, done), elapsed)
     assert (known == (None, None)) == (elapsed < PACED_S or done == 0)
+
+
+def test_on_a_terminal_a_remedy_goes_on_in_the_next_line_and_a_row_ends_at_the_edge() -> None:
+    why = "the state directory cannot be a repository. Remove this one with: reposyncd repo remove app"
+    lines = overview(report(repo("app", state="failed", reason=why, root="/srv/" + "deep/" * 40)), NOW)
+    found = [line.text for line in fitted(lines, 40, 20)]
+    assert max(map(len, found)) <= 40
+    assert " ".join(" ".join(found).split()).endswith(f"app: {why}")
+    [row] = [line for line in fitted(lines, 40, 20) if line.colour]
+    assert row.text[row.start : row.end] == "failed"
+
+
+def test_what_is_wrong_is_shown_before_all_rows_are() -> None:
+    lines = overview(report(*(repo(f"r{n}") for n in range(50)), repo("z", state="failed", reason="it broke")), NOW)
+    found = [line.text for line in fitted(lines, 80, 12)]
+    assert len(found) == 12
+    assert found[-1] == "  z: it broke"
+    assert found[-2] == "... and 43 more"
+
+
+@given(st.integers(-5, 300), st.integers(-5, 60), st.lists(st.text(max_size=200), max_size=9))
+def test_it_fits_whatever_is_said(width: int, height: int, reasons: list[str]) -> None:
+    lines = overview(report(*(repo(f"r{n}", state="failed", reason=why) for n, why in enumerate(reasons))), NOW)
+    found = fitted(lines, width, height)
+    assert len(found) <= max(height, 1)
+    assert all(len(line.text) <= max(width, 1) for line in found)
+
+
+def test_that_time_passes_is_no_change_and_progress_is_told_apart_from_one() -> None:
+    def at(seconds: float, **fields: Any) -> dict[str, Any]:
+        waiting = {"reason": "the disk is full", "for_s": seconds}
+        return report(repo("app", lag_s=seconds, waiting=waiting, **fields), uptime_s=seconds)
+
+    assert steady(at(1.0)) == steady(at(500.0))
+    assert steady(at(1.0)) != steady(at(1.0, state="pending"))
+
+    def going_on(done: int) -> tuple[object, object]:
+        progress = {"done": done, "total": 9, "chunks": done, "rate_chunks_s": 1.5 * done, "left_s": 9.0 - done}
+        return steady(at(1.0, progress=progress, chunks=done))
+
+    (before, few), (after, many) = going_on(1), going_on(5)
+    assert before == after
+    assert few != many

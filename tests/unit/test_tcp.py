@@ -15,9 +15,10 @@ import pytest
 
 from reposyncd.client import Client
 from reposyncd.config import ApiConfig, load
+from reposyncd.config.places import TOKEN
 from reposyncd.daemon.api import Api
 from reposyncd.daemon.server import CONNECTIONS
-from reposyncd.daemon.tcp import TOKEN, is_local
+from reposyncd.daemon.tcp import is_local
 from reposyncd.errors import BusyError, ConfigError, ReposyncError
 from tests.live.service import until
 from tests.served import Shelf

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reposyncd import __version__
+from reposyncd.cli.output import printing, say
 from reposyncd.errors import ReposyncError
 from reposyncd.text import printable
 
@@ -45,6 +46,14 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(f"reposyncd.cli.{cmd_name}").command
         return command
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with printing():  # --help and --version print here
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with printing():
+            return super().invoke(ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -68,7 +77,7 @@ def _group(ctx: click.Context, state_dir: str | None) -> None:
       reposyncd status
 
     Exit codes: 0 done; 1 failed, or something is wrong; 2 usage; 3 the daemon is not running; 75 busy, try again; 78
-    the configuration is wrong; 130 stopped.
+    the configuration is wrong; 130 stopped; 141 nobody reads the output.
     """
     ctx.obj = state_dir
 
@@ -83,11 +92,8 @@ def load_config(ctx: click.Context) -> Config:
 def main() -> None:
     """Entry point. Every error that a person can act on ends here as one line and its exit code."""
     try:
-        _group(prog_name="reposyncd")
+        with printing():  # what click says of arguments that are wrong
+            _group(prog_name="reposyncd")
     except ReposyncError as error:
-        click.echo(f"reposyncd: {printable(str(error))}", err=True)
+        say(f"reposyncd: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # Whoever read the output has had enough; Python must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)

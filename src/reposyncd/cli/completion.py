@@ -14,10 +14,13 @@ _VARIABLE = "_REPOSYNCD_COMPLETE"
 def command(shell: str) -> None:
     """Print the completion script of SHELL: commands, options, repositories and directories.
 
+    Write it to the file below, after `mkdir -p` of its directory. For zsh that directory has to be in fpath before
+    ~/.zshrc calls compinit.
+
     \b
-      bash   reposyncd completion bash > ~/.local/share/bash-completion/completions/reposyncd
-      zsh    reposyncd completion zsh > "${fpath[1]}/_reposyncd"
-      fish   reposyncd completion fish > ~/.config/fish/completions/reposyncd.fish
+      bash   ~/.local/share/bash-completion/completions/reposyncd
+      zsh    ~/.local/share/zsh/site-functions/_reposyncd
+      fish   ~/.config/fish/completions/reposyncd.fish
     """
     from reposyncd.cli import _group
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from reposyncd.cli import load_config
+from reposyncd.cli.output import say
 from reposyncd.config import KEYS, config_path, sources
 from reposyncd.errors import ReposyncError
 from reposyncd.text import printable
@@ -64,7 +65,7 @@ def init() -> None:
         raise ReposyncError(f"{place} cannot be written: {error.strerror}") from error
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(template())
-    click.echo(f"{printable(place)} is written; every key in it is commented out")
+    say(f"{printable(place)} is written; every key in it is commented out")
 
 
 def template() -> str:

@@ -9,6 +9,7 @@ import click
 
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo, meant
+from reposyncd.cli.output import say
 from reposyncd.errors import TimedOutError
 from reposyncd.text import printable
 
@@ -54,21 +55,21 @@ def _print(result: dict[str, Any], unfinished: dict[str, Any] | None, timeout_s:
     if as_json:
         import json
 
-        click.echo(json.dumps(result))
+        say(json.dumps(result))
         return
     what = "every change is in the index" + (", but for what cannot be read" if result["errors"] else "")
     for name in result["repos"]:
-        click.echo(f"{name}: {what}")
+        say(f"{name}: {what}")
     for error in result["errors"][:_ERRORS_SHOWN]:
-        click.echo(f"  not indexed: {printable(error['path'])}: {printable(error['error'])}", err=True)
+        say(f"  not indexed: {printable(error['path'])}: {printable(error['error'])}", err=True)
     if len(result["errors"]) > _ERRORS_SHOWN:
-        click.echo(f"  not indexed: {len(result['errors']) - _ERRORS_SHOWN:,} more; see --json", err=True)
+        say(f"  not indexed: {len(result['errors']) - _ERRORS_SHOWN:,} more; see --json", err=True)
     if unfinished is not None:
-        click.echo(f"reposyncd: not everything is in the index after {timeout_s:g} s; the daemon goes on", err=True)
+        say(f"reposyncd: not everything is in the index after {timeout_s:g} s; the daemon goes on", err=True)
         for each in result["pending"]:
-            click.echo(f"  {each['repo']}: {_pending(each['paths'])}: {printable(each['why'])}", err=True)
+            say(f"  {each['repo']}: {_pending(each['paths'])}: {printable(each['why'])}", err=True)
         if unfinished.get("trouble"):
-            click.echo(f"  {printable(unfinished['trouble'])}", err=True)
+            say(f"  {printable(unfinished['trouble'])}", err=True)
 
 
 def _pending(paths: list[str] | int) -> str:

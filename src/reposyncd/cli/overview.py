@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from reposyncd.cli.text import ago
@@ -19,6 +19,12 @@ _RIGHT = (2, 3)
 
 _GAP = "  "
 
+_ROWS_AT_LEAST = 4
+"""Rows of the table, its head and the line on those that are left out among them, for which other lines make room."""
+
+_HANGING = 20
+"""Columns that must be left for text beside an indent."""
+
 _COLOURS = {"current": "green", "syncing": "cyan", "pending": "yellow", "missing": "yellow", "paused": "yellow"}
 """Of a state; any other is red."""
 
@@ -30,6 +36,8 @@ class Line(NamedTuple):
     start: int = 0
     end: int = 0
     colour: str = ""
+    is_row: bool = False
+    """whether it is a row of the table"""
 
 
 def overview(report: dict[str, Any], now: float) -> list[Line]:
@@ -41,6 +49,55 @@ def overview(report: dict[str, Any], now: float) -> list[Line]:
         lines.append(Line(f"nothing is indexed yet; index a directory with: reposyncd {command} PATH"))
     lines += [Line(f"  {text}") for text in troubles(report, now)]
     return lines
+
+
+def fitted(lines: Sequence[Line], width: int, height: int) -> list[Line]:
+    """The lines as a terminal of this size has room for them. Rows of the table end at its edge; all else goes on in
+    the next line, since its end says what to do. If that is too high, rows are left out, and it says how many."""
+    width, height = max(width, 1), max(height, 1)
+    rows = [line._replace(text=line.text[:width]) for line in lines if line.is_row]
+    top = _wrapped(lines[:1], width)
+    rest = _wrapped([line for line in lines[1:] if not line.is_row], width)
+    left = max(height - len(top) - len(rest), _ROWS_AT_LEAST)
+    if len(rows) > left:
+        more = len(rows) - left + 1
+        rows = [*rows[: left - 1], Line(f"... and {more:,} more"[:width])]
+    return [*top, *rows, *rest][:height]
+
+
+def _wrapped(lines: Iterable[Line], width: int) -> list[Line]:
+    import textwrap  # here, since only a terminal that is redrawn needs it
+
+    found: list[Line] = []
+    for line in lines:
+        indent = line.text[: len(line.text) - len(line.text.lstrip())]
+        hanging = f"{indent}  " if width > len(indent) + _HANGING else ""
+        parts = textwrap.wrap(line.text, width, subsequent_indent=hanging, break_on_hyphens=False)
+        found += [Line(part) for part in parts] or [Line("")]
+    return found
+
+
+def steady(report: dict[str, Any]) -> tuple[object, object]:
+    """(what is true, how far it is), of which the first does not change by itself as time passes."""
+    still = {
+        **report,
+        "daemon": {**report["daemon"], "uptime_s": 0.0},
+        "repos": [
+            {
+                **repo,
+                "lag_s": 0.0,
+                "pending": int(bool(repo.get("pending"))),
+                "progress": repo.get("progress") and {"done": 0, "total": 0, "chunks": 0},
+                "waiting": repo.get("waiting") and {**repo["waiting"], "for_s": 0.0},
+                "synced_at": repo.get("synced_at") and 0.0,
+                # While it is indexed they grow with the progress.
+                **({"files": 0, "chunks": 0} if repo.get("progress") else {}),
+            }
+            for repo in report["repos"]
+        ],
+        "incidents": [{**each, "at": 0.0} for each in report.get("incidents", [])],
+    }
+    return overview(still, 0.0), [(repo.get("progress"), repo.get("pending")) for repo in report["repos"]]
 
 
 def troubles(report: dict[str, Any], now: float) -> list[str]:
@@ -117,7 +174,7 @@ def _table(repos: Sequence[dict[str, Any]], now: float) -> list[Line]:
         text = _GAP.join([*cells, row[-1]]).rstrip()
         start = widths[0] + len(_GAP)
         colour = "" if number == 0 else _COLOURS.get(repos[number - 1]["state"], "red")
-        lines.append(Line(text, start, start + len(row[1]), colour))
+        lines.append(Line(text, start, start + len(row[1]), colour, is_row=True))
     return lines
 
 

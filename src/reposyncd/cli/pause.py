@@ -6,6 +6,7 @@ import click
 
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo, meant
+from reposyncd.cli.output import say
 
 
 @click.command("pause")
@@ -23,7 +24,7 @@ def ask(ctx: click.Context, verb: str, repo: str | None, as_json: bool) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps(result))
+        say(json.dumps(result))
         return
     for name in result["repos"]:
-        click.echo(f"{name}: {verb}d")
+        say(f"{name}: {verb}d")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
+from reposyncd.cli.output import drop
 from reposyncd.model import Progress
 from reposyncd.text import printable
 
@@ -47,11 +48,12 @@ def progress_of(told: dict[str, Any]) -> Progress:
 
 
 class Reporter:
-    """Writes what it is told of a sync; a context manager, so that the bar is gone at its end."""
+    """Writes what it is told of a sync; a context manager, so that the bar is gone at its end. `stream` is None in a
+    process that was started without it."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
-        self._terminal = stream.isatty()
+        self._terminal = stream is not None and stream.isatty()
         self._started = time.monotonic()
         self._next = self._started + _QUIET_S
         self._shown = Progress("scan")
@@ -82,9 +84,12 @@ class Reporter:
     def _say(self, line: str) -> None:
         if self._bar:
             self._bar[0].console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+        elif self._stream is not None:
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except BrokenPipeError:  # who has read it has had enough; the work goes on
+                drop(self._stream)
 
     def _line(self, progress: Progress, elapsed_s: float) -> str:
         if not progress.files_total:

@@ -10,6 +10,7 @@ import click
 from reposyncd import __version__
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo, meant
+from reposyncd.cli.output import say
 from reposyncd.errors import DaemonNotRunningError, StoreError
 from reposyncd.text import printable
 
@@ -53,7 +54,11 @@ def remove(ctx: click.Context, repo: str, as_json: bool) -> None:
     """Forget REPO (a name or a path) and drop its index. The files are not touched."""
     from reposyncd.client import quote
 
-    result = client_of(load_config(ctx)).request("DELETE", f"/v1/repos/{quote(meant(repo) or repo)}")
+    config = load_config(ctx)
+    try:
+        result = client_of(config).request("DELETE", f"/v1/repos/{quote(meant(repo) or repo)}")
+    except DaemonNotRunningError:
+        result = _forget(config, meant(repo) or repo)
     _print(result, "is no longer kept", as_json)
 
 
@@ -94,16 +99,30 @@ def _note(config: Config, path: str, name: str | None) -> dict[str, Any]:
     from reposyncd.store.locks import state_lock
     from reposyncd.sync.repos import add, find, root_of
 
-    root = root_of(path)
+    root = root_of(path, config.state_dir)
     with Workspace(config) as workspace, state_lock(config.state_dir, config.lock.timeout):
         repo = find(workspace.catalog, root, name) or add(workspace.catalog, root, name)
     return {"name": repo.name, "root": repo.root}
+
+
+def _forget(config: Config, repo: str) -> dict[str, Any]:
+    from reposyncd.assemble import Workspace
+
+    with Workspace(config) as workspace:
+        removed, trouble = workspace.remove(repo)
+    if trouble:
+        say(
+            f"reposyncd: {removed.name} is removed; its records could not be deleted yet ({printable(trouble)}). "
+            "The next sync deletes them, or the service",
+            err=True,
+        )
+    return {"name": removed.name, "root": removed.root}
 
 
 def _print(result: dict[str, Any], what: str, as_json: bool) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps(result))
+        say(json.dumps(result))
     else:
-        click.echo(f"{result['name']}: {printable(result['root'])} {printable(what)}")
+        say(f"{result['name']}: {printable(result['root'])} {printable(what)}")

@@ -29,7 +29,11 @@ _LINES_SHOWN = 8
 @click.pass_context
 def command(ctx: click.Context, query: tuple[str, ...], repo: str | None, limit: int, as_json: bool) -> None:
     """Print the chunks of code whose meaning is nearest to QUERY, best first."""
-    hits = _search(load_config(ctx), " ".join(query), repo, limit)
+    if not " ".join(query).strip():
+        raise click.UsageError("QUERY is blank; say what to look for")
+    hits, notices = _search(load_config(ctx), " ".join(query), repo, limit)
+    for name, text in notices:
+        click.echo(f"reposyncd: {printable(name)}: {printable(text)}", err=True)
     if as_json:
         import json
 
@@ -41,18 +45,22 @@ def command(ctx: click.Context, query: tuple[str, ...], repo: str | None, limit:
         _show(rank, hit)
 
 
-def _search(config: Config, query: str, repo: str | None, limit: int) -> Sequence[Hit]:
-    """The daemon's hits where one runs: it has the index open."""
+def _search(
+    config: Config, query: str, repo: str | None, limit: int
+) -> tuple[Sequence[Hit], Sequence[tuple[str, str]]]:
+    """The hits, and what is to be said of repositories: the daemon's where one runs, which has the index open."""
     asked = {"query": query, "repo": meant(repo), "limit": limit}
     try:
-        found = client_of(config).request("POST", "/v1/search", asked)["hits"]
+        answer = client_of(config).request("POST", "/v1/search", asked)
     except DaemonNotRunningError:
         from reposyncd.assemble import Workspace
 
         with Workspace(config) as workspace:
-            return workspace.search(query, repo, limit)
+            found = workspace.search(query, repo, limit)
+        return found.hits, [(each.repo, each.text) for each in found.notices]
     names = [field.name for field in fields(Hit)]
-    return [Hit(**{name: hit[name] for name in names}) for hit in found]
+    hits = [Hit(**{name: hit[name] for name in names}) for hit in answer["hits"]]
+    return hits, [(each["repo"], each["text"]) for each in answer.get("notices", [])]
 
 
 def _show(rank: int, hit: Hit) -> None:

@@ -16,6 +16,7 @@ import click
 from reposyncd import __version__
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of
+from reposyncd.cli.output import say
 from reposyncd.config import Config, config_path
 from reposyncd.errors import ReposyncError
 from reposyncd.text import printable
@@ -79,21 +80,21 @@ def install(ctx: click.Context, no_start: bool, force: bool, only_print: bool) -
     _write(path, text)
     _systemctl("daemon-reload")
     _systemctl("enable", "--quiet", UNIT)
-    click.echo(f"{printable(str(path))} is in place, and starts with your session")
+    say(f"{printable(str(path))} is in place, and starts with your session")
     if "Type=exec" in text:
-        click.echo(
+        say(
             "systemd-python is not installed, so systemd cannot see when the service is up, nor that it is alive; "
             "install systemd-python next to reposyncd and run this again; docs/install.md says how"
         )
     if no_start:
-        click.echo(f"start it with: systemctl --user start {UNIT}")
+        say(f"start it with: systemctl --user start {UNIT}")
     else:
         _systemctl("restart", UNIT)
-        click.echo("the service is running")
-    click.echo("  how it is      systemctl --user status reposyncd    or: reposyncd status")
-    click.echo("  what it says   journalctl --user -u reposyncd")
+        say("the service is running")
+    say("  how it is      systemctl --user status reposyncd    or: reposyncd status")
+    say("  what it says   journalctl --user -u reposyncd")
     if not _lingers():
-        click.echo("  it ends when you log out; to keep it: loginctl enable-linger")
+        say("  it ends when you log out; to keep it: loginctl enable-linger")
 
 
 @command.command("uninstall")
@@ -112,19 +113,17 @@ def uninstall(ctx: click.Context, purge: bool) -> None:
         path.unlink()
         _systemctl("daemon-reload")
         subprocess.run(["systemctl", "--user", "reset-failed", UNIT], capture_output=True, check=False)
-        click.echo(f"the service is stopped, and {printable(str(path))} is removed")
+        say(f"the service is stopped, and {printable(str(path))} is removed")
     else:
-        click.echo(f"there is no {printable(str(path))}; nothing was installed")
+        say(f"there is no {printable(str(path))}; nothing was installed")
     if purge:
         _check_alone(config)
         _purge(Path(config.state_dir))
-        click.echo(f"the index in {printable(config.state_dir)} is deleted")
+        say(f"the index in {printable(config.state_dir)} is deleted")
     elif os.path.isdir(config.state_dir):
-        click.echo(
-            f"the index stays in {printable(config.state_dir)}; delete it with: reposyncd service uninstall --purge"
-        )
+        say(f"the index stays in {printable(config.state_dir)}; delete it with: reposyncd service uninstall --purge")
     if os.path.exists(configuration := config_path(os.environ)):
-        click.echo(f"the configuration stays in {printable(configuration)}")
+        say(f"the configuration stays in {printable(configuration)}")
 
 
 def unit_text(environ: Mapping[str, str], *, state_dir: str | None, notifies: bool | None = None) -> str:

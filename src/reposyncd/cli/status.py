@@ -12,7 +12,8 @@ import click
 from reposyncd import __version__
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo, meant
-from reposyncd.cli.overview import Line, overview, troubles
+from reposyncd.cli.output import say
+from reposyncd.cli.overview import Line, fitted, overview, steady, troubles
 from reposyncd.errors import BusyError, DaemonLostError, DaemonNotRunningError
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ _PATIENCE_S = 5.0
 
 _REDRAW_S = 0.5
 """Between two looks of --watch."""
+
+_PROGRESS_S = 5.0
+"""Between two blocks of --watch on a pipe, while only the progress of an index changes."""
 
 _NOBODY = 3
 """Exit code of --check where no daemon runs: nothing is current that nobody keeps current."""
@@ -76,31 +80,61 @@ def _verdict(report: dict[str, Any], quiet: bool) -> int:
         reasons.insert(0, "the daemon is not running")
     is_well = report["daemon"]["running"] and report["store"]["healthy"] and not stale
     if not is_well and not quiet:
-        click.echo("\n".join(reasons))
+        say("\n".join(reasons))
     if not report["daemon"]["running"]:
         return _NOBODY
     return 0 if is_well else 1
 
 
 def _watch(config: Config, repo: str | None) -> None:
-    import shutil  # here, since it takes as long as the rest of the command
-
-    is_terminal = sys.stdout.isatty()
-    shown: list[Line] = []
+    if sys.stdout is None:  # nobody will ever read it
+        return
+    show = _redraw if sys.stdout.isatty() else _Log()
     try:
         while True:
-            lines = overview(_report(config, repo), time.time())
-            if is_terminal:
-                width, height = shutil.get_terminal_size()
-                click.echo(_CLEAR, nl=False)
-                _show([line._replace(text=line.text[:width]) for line in lines[: height - 1]])
-            elif lines != shown:
-                _show([line for line in lines if line not in shown])
-                sys.stdout.flush()
-            shown = lines
-            time.sleep(_REDRAW_S)
+            show(_report(config, repo))
+            if _is_unread(_REDRAW_S):
+                raise BrokenPipeError
     except KeyboardInterrupt:
         return
+
+
+def _redraw(report: dict[str, Any]) -> None:
+    """All of it, on a terminal that is cleared."""
+    import shutil  # here, since it takes as long as the rest of the command
+
+    width, height = shutil.get_terminal_size()
+    click.echo(_CLEAR, nl=False)
+    _show(fitted(overview(report, time.time()), width, height - 1))
+
+
+class _Log:
+    """All of it again when something has changed, for a pipe or a file. That time passes is no change, and a first
+    index that goes on is one now and then."""
+
+    def __init__(self) -> None:
+        self._state: object = None
+        self._progress: object = None
+        self._again = 0.0
+
+    def __call__(self, report: dict[str, Any]) -> None:
+        state, progress = steady(report)
+        now = time.monotonic()
+        if state == self._state and (progress == self._progress or now < self._again):
+            return
+        if self._state is not None:
+            click.echo()
+        _show(overview(report, time.time()))
+        self._state, self._progress, self._again = state, progress, now + _PROGRESS_S
+
+
+def _is_unread(timeout_s: float) -> bool:
+    """Whether nobody reads the output any more; waits for that, so that it ends even if nothing changes."""
+    import select
+
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # nothing but what is told unasked: POLLERR and POLLHUP, when the other end is closed
+    return bool(poll.poll(timeout_s * 1000))
 
 
 def _report(config: Config, repo: str | None) -> dict[str, Any]:

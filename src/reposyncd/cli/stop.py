@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-import click
+from reposyncd.cli.output import say
 
 
 class Stop:
@@ -30,4 +30,4 @@ class Stop:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        click.echo("\nstopping after the batch that is being stored; again to stop at once", err=True)
+        say("\nstopping after the batch that is being stored; again to stop at once", err=True)

@@ -10,6 +10,7 @@ import click
 
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of
+from reposyncd.cli.output import say
 from reposyncd.cli.progress import Reporter, progress_of
 from reposyncd.cli.stop import Stop
 from reposyncd.errors import DaemonNotRunningError, InterruptedSyncError
@@ -43,7 +44,7 @@ def command(ctx: click.Context, path: str, name: str | None, full: bool, as_json
     if as_json:
         import json
 
-        click.echo(json.dumps(result))
+        say(json.dumps(result))
     else:
         _summarise(result)
     if result["errors"]:
@@ -71,24 +72,24 @@ def _sync(config: Config, path: str, name: str | None, full: bool) -> dict[str, 
 def _summarise(result: dict[str, Any]) -> None:
     files, chunks, errors = result["files"], result["chunks"], result["errors"]
     took = _seconds(result["duration_s"])
-    click.echo(f"{result['repo']}: {files['total']:,} files, {chunks['total']:,} chunks are indexed ({took})")
+    say(f"{result['repo']}: {files['total']:,} files, {chunks['total']:,} chunks are indexed ({took})")
     if files["new"] or files["modified"] or files["deleted"] or chunks["relabelled"]:
-        click.echo(f"  files   {files['new']:,} new, {files['modified']:,} modified, {files['deleted']:,} deleted")
-        click.echo(
+        say(f"  files   {files['new']:,} new, {files['modified']:,} modified, {files['deleted']:,} deleted")
+        say(
             f"  chunks  {chunks['added']:,} added ({chunks['embedded']:,} embedded), {chunks['relabelled']:,} moved, "
             f"{chunks['deleted']:,} deleted"
         )
     else:
-        click.echo("  nothing changed")
+        say("  nothing changed")
     if files["skipped"]:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in files["skipped"].items())
-        click.echo(f"  skipped {reasons}")
+        say(f"  skipped {reasons}")
     if files.get("plain"):
-        click.echo(f"  plain   {files['plain']:,} cut as plain lines, not as code; see: reposyncd status")
+        say(f"  plain   {files['plain']:,} cut as plain lines, not as code; see: reposyncd status")
     for error in errors[:_ERRORS_SHOWN]:
-        click.echo(f"  not indexed: {printable(error['path'])}: {printable(error['error'])}", err=True)
+        say(f"  not indexed: {printable(error['path'])}: {printable(error['error'])}", err=True)
     if len(errors) > _ERRORS_SHOWN:
-        click.echo(f"  not indexed: {len(errors) - _ERRORS_SHOWN:,} more; see --json", err=True)
+        say(f"  not indexed: {len(errors) - _ERRORS_SHOWN:,} more; see --json", err=True)
 
 
 def _seconds(duration_s: float) -> str:

@@ -10,6 +10,7 @@ import click
 from reposyncd.assemble import Workspace
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo, meant
+from reposyncd.cli.output import say
 from reposyncd.cli.progress import Reporter, progress_of
 from reposyncd.cli.stop import Stop
 from reposyncd.errors import DaemonNotRunningError, InterruptedSyncError
@@ -49,7 +50,7 @@ def command(ctx: click.Context, repo: str | None, repair: bool, as_json: bool) -
     if as_json:
         import json
 
-        click.echo(json.dumps(found))
+        say(json.dumps(found))
     else:
         for each in found:
             _show(each)
@@ -71,18 +72,20 @@ def _ask(config: Config, repo: str | None, repair: bool) -> list[dict[str, Any]]
 
 def _show(found: dict[str, Any]) -> None:
     verdict = "all is right"
+    if found["errors"] and not found["records"]:
+        verdict = "it could not be"
     if found["counts"]:
         verdict = "repaired" if found["repaired"] else "something is wrong; mend it with: reposyncd verify --repair"
-    click.echo(
+    say(
         f"{found['repo']}: {found['records']:,} records, {found['files']:,} files, {found['vectors']:,} vectors "
         f"compared: {verdict}"
     )
     for kind, count in found["counts"].items():
-        click.echo(f"  {_MEANING[kind]}" if kind == "damaged" else f"  {count:,} {_MEANING[kind]}")
+        say(f"  {_MEANING[kind]}" if kind == "damaged" else f"  {count:,} {_MEANING[kind]}")
     for problem in found["problems"]:
         what = f" {problem['id']}" if problem["id"] else ""
-        click.echo(f"    {problem['kind']}{what} {printable(problem['path'])}".rstrip())
+        say(f"    {problem['kind']}{what} {printable(problem['path'])}".rstrip())
     if found["pending"]:
-        click.echo(f"  {found['pending']:,} files changed since the last sync")
+        say(f"  {found['pending']:,} files changed since the last sync")
     for error in found["errors"]:
-        click.echo(f"  not read: {printable(error['path'] or found['root'])}: {printable(error['error'])}", err=True)
+        say(f"  not read: {printable(error['path'] or found['root'])}: {printable(error['error'])}", err=True)

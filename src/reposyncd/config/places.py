@@ -14,6 +14,9 @@ SYSTEM_STATE = "/var/lib/reposyncd"
 SOCKET = "reposyncd.sock"
 """The daemon's socket, in its directory."""
 
+TOKEN = "api-token"  # noqa: S105 - the name of a file
+"""In the state directory, 0600: what a request over TCP has to know."""
+
 
 def config_path(environ: Mapping[str, str]) -> str:
     """Where the configuration file is looked for, absolute."""

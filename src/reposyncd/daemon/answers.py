@@ -13,6 +13,7 @@ from reposyncd.errors import (
     InterruptedSyncError,
     NotFoundError,
     OverloadedError,
+    RebuildingError,
     ReposyncError,
     RootMissingError,
     StoreError,
@@ -26,11 +27,15 @@ _STATUS: dict[type[ReposyncError], HTTPStatus] = {
     RootMissingError: HTTPStatus.NOT_FOUND,
     BusyError: HTTPStatus.CONFLICT,
     OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    RebuildingError: HTTPStatus.SERVICE_UNAVAILABLE,
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     InterruptedSyncError: HTTPStatus.SERVICE_UNAVAILABLE,
     DaemonNotRunningError: HTTPStatus.MISDIRECTED_REQUEST,
 }
 """Of the nearest base that is named."""
+
+REBUILD_S = 30
+"""After how many seconds to ask again for what is being rebuilt, which takes minutes."""
 
 
 class Answer(NamedTuple):
@@ -73,7 +78,8 @@ def refused(status: int, message: str) -> bytes:
 def failure(error: ReposyncError) -> Answer:
     """What work that has failed, or could not be asked for, is answered with."""
     status = next(_STATUS[each] for each in type(error).__mro__ if each in _STATUS)
-    return Answer(status, {"error": {"code": error.code, "message": str(error)}})
+    headers = {"Retry-After": str(REBUILD_S)} if isinstance(error, RebuildingError) else {}
+    return Answer(status, {"error": {"code": error.code, "message": str(error)}}, headers)
 
 
 def wrong_method(method: str, path: str, allowed: Iterable[str]) -> RefusedError:

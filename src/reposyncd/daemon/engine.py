@@ -314,23 +314,27 @@ class Engine(threading.Thread):
 
     def _lock(self, locked: ExitStack) -> bool:
         """Takes the state's lock. Waits without end for a sync or a verify that has it, and gives up for another
-        service, after `lock.timeout`. False: it was told to stop before."""
-        began, place, is_told = time.monotonic(), self.config.state_dir, False
+        service, after `lock.timeout`; says at once who has it, and for how long it waits. False: it was told to stop
+        before."""
+        began, place, look_s = time.monotonic(), self.config.state_dir, 0.0
         while not self._stopping:
             self.beat()
             try:
-                locked.enter_context(self.workspace.state_lock(LOCK_LOOK_S))
+                locked.enter_context(self.workspace.state_lock(look_s))
             except BusyError:
                 who = f"process {holder(os.path.join(place, STATE_LOCK)) or 'unknown'}"
-                self.waits_for_lock = f"{who} is writing to {place}"
-                self.on_change()
-                if time.monotonic() < began + self.config.lock.timeout:
-                    continue
+                limit_s = self.config.lock.timeout
                 if not self._follows and is_answered(self.config.socket):
-                    raise BusyError(f"another reposyncd daemon ({who}) keeps {place}; stop it first") from None
-                if not is_told:
-                    say(LOCKED, reason=self.waits_for_lock)
-                is_told = True
+                    if time.monotonic() >= began + limit_s:
+                        raise BusyError(f"another reposyncd daemon ({who}) keeps {place}; stop it first") from None
+                    waits = f"another reposyncd daemon ({who}) keeps {place}; it is waited for, {limit_s:g} s at most"
+                else:
+                    waits = f"{who} is writing to {place}; it is waited for until it is done"
+                if waits != self.waits_for_lock:
+                    say(LOCKED, reason=waits)
+                self.waits_for_lock = waits
+                self.on_change()
+                look_s = LOCK_LOOK_S
             else:
                 self.waits_for_lock = ""
                 return True
@@ -521,23 +525,9 @@ class Engine(threading.Thread):
         self.watching.drop(kept.repo.root)
 
     def drop_removed(self) -> bool:
-        """Deletes one collection of a removed repo, and forgets the repo with its last one. Whether there may be more.
-        Raises a StoreError."""
-        removed = self.catalog.removed()
-        if not removed:
-            return False
-        repo = removed[0]
-        generations = self.catalog.generations(repo)
-        self.workspace.move_seal()
-        if generations:
-            self.workspace.index.drop(generations[0].collection)
-        if len(generations) > 1:
-            self.catalog.forget(generations[0])
-        else:
-            self.catalog.forget_repo(repo)
-        self.workspace.seal()
-        self.dirty_store = True
-        return True
+        """Deletes one collection of a removed repo; see `Workspace.drop_removed`."""
+        self.dirty_store |= (there_was := self.workspace.drop_removed())
+        return there_was
 
 
 _OF_THE_INDEX = ("index", "embedding", "lock", "store", "limits")

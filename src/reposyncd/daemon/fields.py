@@ -121,9 +121,15 @@ def flag() -> Field:
 
 
 def text(longest: int, *, required: bool = False) -> Field:
-    """A query or a name, of at most so many characters."""
+    """A name, of at most so many characters."""
     what = "a string that is not empty, in valid Unicode and without NUL"
     return _string("^[^\\u0000]+$", longest, what, str.encode, required)
+
+
+def query(longest: int) -> Field:
+    """A text that is searched for, of at most so many characters: white space alone is near to nothing."""
+    what = "a string that is not blank, in valid Unicode and without NUL"
+    return _string("^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$", longest, what, str.encode, required=True)
 
 
 def path(*, required: bool = False) -> Field:

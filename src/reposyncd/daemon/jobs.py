@@ -17,6 +17,7 @@ from reposyncd.daemon.notices import NOT_TIDIED, say, say_unexpected
 from reposyncd.daemon.schedule import overdue
 from reposyncd.errors import (
     InterruptedSyncError,
+    RefusedRootError,
     ReposyncError,
     RootMissingError,
     StoreError,
@@ -127,6 +128,7 @@ class Jobs:
     def _sync(self, kept: Kept, scope: Scope) -> SyncResult:
         if not os.path.isdir(kept.repo.root):
             raise RootMissingError(f"{kept.repo.root} is not there; its index is kept")
+        self._engine.workspace.check_root(kept.repo)
         self._engine.workspace.move_seal()
         is_bulk = scope.is_whole
         self._number = None
@@ -269,7 +271,7 @@ class Jobs:
             else:
                 kept.failure, kept.ready, kept.behind = str(error), False, True
                 kept.whole_due = now + RETRY_S
-        if isinstance(error, RootMissingError) or kept.repo.paused:
+        if isinstance(error, RootMissingError | RefusedRootError) or kept.repo.paused:
             self._engine.watching.drop(kept.repo.root)
         if kept.sync and error is not None and not isinstance(error, InterruptedSyncError):
             kept.sync.end(error)
@@ -305,8 +307,9 @@ class Jobs:
             return Stored()
         [generation] = serving
         verdicts = tuple(self._engine.workspace.manifest(generation).verdicts())
-        usable = generation.fingerprint == self._engine.workspace.fingerprint
-        return Stored(generation.collection if usable else None, generation.files, generation.chunks, verdicts)
+        collection, embedder = self._engine.workspace.target(kept.repo, generation) or (None, "")
+        is_outdated = generation.fingerprint != self._engine.workspace.fingerprint
+        return Stored(collection, generation.files, generation.chunks, verdicts, embedder, is_outdated)
 
     def tidy(self) -> None:
         """A checkpoint, if one is due. Anything else is put before it."""

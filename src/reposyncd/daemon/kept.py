@@ -59,6 +59,10 @@ class Stored(NamedTuple):
     files: int = 0
     chunks: int = 0
     verdicts: tuple[Verdict, ...] = ()
+    embedder: str = ""
+    """that made the collection's vectors"""
+    is_outdated: bool = False
+    """whether another index is to take its place, since it is of another version or model"""
 
 
 @dataclass(eq=False)

@@ -61,7 +61,7 @@ LOCKED = Notice(
     "locked",
     "bfaf8f03739a4b3693e39198dd277b6d",
     logging.WARNING,
-    "it begins when another process is done: {reason}",
+    "the state is held: {reason}",
 )
 FAILED = Notice(
     "failed",

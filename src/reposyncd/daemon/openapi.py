@@ -112,7 +112,9 @@ SCHEMAS: dict[str, Schema] = {
                         "text": TEXT,
                     }
                 )
-            )
+            ),
+            "complete": FLAG,
+            "notices": listed(record({"repo": TEXT, "text": TEXT})),
         }
     ),
     "RepoStatus": record(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -21,11 +21,13 @@ from reposyncd.errors import (
     LethalOperationError,
     LethalTextError,
     NotFoundError,
+    RebuildingError,
     ReposyncError,
     StoreError,
     UsageError,
 )
-from reposyncd.search.query import search
+from reposyncd.model import Notice
+from reposyncd.search.query import Found, Target, left_out, outdated
 
 SETTLE_S = 10.0
 """How long the watches may take to see what was before a flush. Then the trees are looked at instead."""
@@ -120,27 +122,45 @@ class Requests:
         with self.engine.changed:
             self.engine.check_begun()
             kept = self._named(repo)
-            collections = [each.stored.collection for each in kept if each.stored.collection]
-        if not collections and any(each.stored.chunks for each in kept):
-            raise UsageError("the index is being built anew for another version or model; ask again when it is current")
-        if not collections:
-            raise UsageError("nothing is indexed yet; the first index is still to be made")
+            targets, notices = _searched(kept)
         workspace = self.engine.workspace
         try:
             try:
-                hits = search(workspace.index, collections, query, limit)
-            except (CorruptStoreError, LethalOperationError):
+                hits = workspace.nearest(query, targets, limit)
+            except LethalOperationError:
                 raise
-            except StoreError:  # the store was replaced meanwhile, or the index process by a reload
-                hits = search(workspace.index, collections, query, limit)
+            except StoreError as error:
+                # The store was replaced meanwhile, or the index process by a reload; or a rebuild has ended, and what
+                # is on record of it is not in memory yet.
+                serving = self._serving(kept)
+                if isinstance(error, CorruptStoreError) and serving == targets:
+                    raise
+                hits = workspace.nearest(query, serving, limit)
         except LethalTextError:  # the query's
             raise
         except (CorruptStoreError, LethalOperationError) as error:
             self.engine.distrust_store()
             raise CorruptStoreError(f"the index is damaged, and is being mended: {error}") from error
         work = Work(self.engine.progress)
-        work.done({"hits": [asdict(hit) for hit in hits]})
+        found = Found(hits, tuple(notices))
+        work.done(
+            {
+                "hits": [asdict(hit) for hit in found.hits],
+                "complete": found.is_complete,
+                "notices": [{"repo": each.repo, "text": each.text} for each in found.notices],
+            }
+        )
         return work
+
+    def _serving(self, kept: Sequence[Kept]) -> list[Target]:
+        """What can be searched of these repositories by now, read beside whatever the engine does."""
+        with Workspace(self._config, self._environ) as workspace:
+            return [
+                target
+                for each in kept
+                for generation in workspace.catalog.generations(each.repo)
+                if generation.state == "serving" and (target := workspace.target(each.repo, generation))
+            ]
 
     def _named(self, repo: str | None) -> list[Kept]:
         """Those meant by a name or a root; all for None. Under the engine's lock. Raises NotFoundError."""
@@ -171,3 +191,27 @@ class Requests:
         except RuntimeError:  # it was shut down
             work.fail(ReposyncError("the service is stopping"))
         return work
+
+
+def _searched(kept: Sequence[Kept]) -> tuple[list[Target], list[Notice]]:
+    """What is searched of these repositories, and what is to be said of it. Under the engine's lock. Raises UsageError
+    and RebuildingError if nothing can be searched."""
+    targets: list[Target] = []
+    notices: list[Notice] = []
+    refused: list[Notice] = []
+    for each in kept:
+        stored, name = each.stored, each.repo.name
+        progress = (each.progress.files_done, each.progress.files_total) if each.progress else None
+        if stored.collection:
+            targets.append(Target(stored.collection, stored.embedder))
+        if stored.is_outdated:
+            notices.append((outdated if stored.collection else left_out)(name, progress))
+        elif stored.chunks and not stored.collection:
+            refused.append(Notice(name, f"it is not searched: {each.failure}", is_left_out=True))
+    if not targets and notices:
+        raise RebuildingError("; ".join(f"{each.repo}: {each.text}" for each in notices))
+    if not targets and refused:
+        raise UsageError("; ".join(f"{each.repo}: {each.text}" for each in refused))
+    if not targets:
+        raise UsageError("nothing is indexed yet; the first index is still to be made")
+    return targets, notices + refused

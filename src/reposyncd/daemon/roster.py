@@ -21,6 +21,7 @@ from reposyncd.store.catalog import Repo
 from reposyncd.sync.repos import add, find, identity_of, moved, named, root_of
 from reposyncd.text import encodable
 from reposyncd.tree.discover import discover
+from reposyncd.tree.offlimits import OffLimits
 
 DAY_S = 86_400.0
 
@@ -46,7 +47,7 @@ class Roster:
     def kept(self, path: str, name: str | None) -> Kept:
         """The repository at `path`, kept from now on if it was not."""
         catalog = self._engine.catalog
-        root = root_of(path)
+        root = root_of(path, self._engine.config.state_dir)
         repo = find(catalog, root, name)
         if repo is None:
             before = {each.id: each for each in catalog.repos()}
@@ -134,13 +135,18 @@ class Discovery:
         """Looks, and keeps what is new."""
         settings = self._engine.config.discover
         self.due = time.monotonic() + settings.interval
+        off_limits = OffLimits.of(self._engine.config.state_dir)
+        # All of / may be looked through, though not be indexed.
+        looked = {root: off_limits.refusal(os.path.realpath(root)) for root in settings.roots if root != os.sep}
+        refused = {root: why for root, why in looked.items() if why}
         found = discover(
-            settings.roots,
+            [root for root in settings.roots if root not in refused],
             depth=settings.depth,
             excludes=settings.exclude,
             limit=settings.limit,
         )
-        problems = [encodable(f"{each.path}: {each.error}") for each in found.unreadable]
+        problems = [f"discover.roots: {why}" for why in refused.values()]
+        problems += [encodable(f"{each.path}: {each.error}") for each in found.unreadable]
         if found.truncated:
             problems.append(
                 f"there are more than {settings.limit:,} repositories, or too many directories, below discover.roots; "

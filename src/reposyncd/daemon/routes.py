@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from reposyncd.daemon.answers import Answer
-from reposyncd.daemon.fields import NAME_CHARS, QUERY_CHARS, Field, count, flag, path, seconds, text
+from reposyncd.daemon.fields import NAME_CHARS, QUERY_CHARS, Field, count, flag, path, query, seconds, text
 from reposyncd.daemon.ports import Service, Ticket
 from reposyncd.errors import NotFoundError, UsageError
 
@@ -121,7 +121,7 @@ ROUTES: dict[tuple[str, ...], dict[str, Route]] = {
         "POST": Route(
             "The chunks nearest to a query, best first",
             "Hits",
-            {"query": text(QUERY_CHARS, required=True), "limit": count(default=5), **_REPO},
+            {"query": query(QUERY_CHARS), "limit": count(default=5), **_REPO},
             lambda service, given: service.search(given["query"], given["repo"], given["limit"]),
         )
     },

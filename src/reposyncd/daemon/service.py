@@ -21,6 +21,7 @@ from reposyncd.daemon.supervise import Restart, Vital
 from reposyncd.daemon.tickets import Work
 from reposyncd.daemon.verifying import Verifying
 from reposyncd.errors import (
+    BusyError,
     ReposyncError,
     described,
 )
@@ -28,6 +29,12 @@ from reposyncd.ports import VectorIndex
 
 STOP_S = 30.0
 """How long the batches that are under way may take at the end, where nobody is in a hurry."""
+
+LEAVE_S = 5.0
+"""How long a service that lets go of the state may still listen at the socket: it promises to end within that."""
+
+LEAVE_LOOK_S = 0.05
+"""Between two looks at whether it has ended."""
 
 PING_S = 2.0
 """How long the API's thread may take to come by; it takes a millisecond."""
@@ -123,7 +130,14 @@ class Daemon(Requests):
         if self.error:
             raise self.error
         self.status()
-        self._api = self._answering()
+        until = time.monotonic() + LEAVE_S
+        while self._api is None:
+            try:
+                self._api = self._answering()
+            except BusyError:  # the state is ours, so who listens may be a service that is just ending
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(LEAVE_LOOK_S)
 
     def _answering(self) -> Api:
         api = Api(self, self._config.socket, state_dir=self._config.state_dir, on_death=self._on_api_death)

@@ -18,10 +18,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from reposyncd.config import ApiConfig, address_of
+from reposyncd.config.places import TOKEN
 from reposyncd.errors import BusyError, ReposyncError
-
-TOKEN = "api-token"  # noqa: S105 - the name of a file
-"""In the state directory, 0600: what a request over TCP has to know."""
 
 _TOKEN_BYTES = 32
 _BACKLOG = 128

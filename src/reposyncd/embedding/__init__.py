@@ -10,7 +10,7 @@ from reposyncd.errors import UsageError
 if TYPE_CHECKING:
     from reposyncd.embedding.base import Embedder
 
-__all__ = ["create", "identity_of"]
+__all__ = ["create", "identity_of", "name_of"]
 
 _IDENTITIES = {"static": static_identity, "hashing": hashing_identity}
 
@@ -20,6 +20,11 @@ def identity_of(name: str) -> str:
     if name not in _IDENTITIES:
         raise UsageError(f'there is no embedder "{name}"; there is: {", ".join(_IDENTITIES)}')
     return _IDENTITIES[name]()
+
+
+def name_of(identity: str) -> str | None:
+    """The embedder that has this identity, if it is one of these in these versions. Loads nothing."""
+    return next((name for name, identity_of in _IDENTITIES.items() if identity_of() == identity), None)
 
 
 def create(name: str) -> Embedder:

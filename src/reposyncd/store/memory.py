@@ -87,10 +87,10 @@ class MemoryIndex:
     def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
         return [tuple(float(x) for x in row) for row in self._embed(list(texts))] if texts else []
 
-    def query(self, collection: str, text: str, limit: int) -> list[Hit]:
-        wanted = [float(x) for x in self._embed([text])[0]]
+    def query(self, collection: str, wanted: str | Sequence[float], limit: int) -> list[Hit]:
+        vector = [float(x) for x in self._embed([wanted])[0]] if isinstance(wanted, str) else wanted
         scored = [
-            (sum(a * b for a, b in zip(wanted, record.vector, strict=True)), record)
+            (sum(a * b for a, b in zip(vector, record.vector, strict=True)), record)
             for record in self._get(collection).values()
         ]
         scored.sort(key=lambda pair: -pair[0])

@@ -159,8 +159,9 @@ class IndexProcess:
         found: list[tuple[float, ...]] = self._do("embed", list(texts))
         return found
 
-    def query(self, collection: str, text: str, limit: int) -> list[Hit]:
-        found: list[Hit] = self._submit("query", collection, text, limit).result()
+    def query(self, collection: str, wanted: str | Sequence[float], limit: int) -> list[Hit]:
+        asked = wanted if isinstance(wanted, str) else tuple(wanted)
+        found: list[Hit] = self._submit("query", collection, asked, limit).result()
         return found
 
     # Chroma's own work, on a directory of ours ----------------------------------------------------------

@@ -111,8 +111,8 @@ class Index:
             texts = list({chunk.text: None for chunk in batch.added if chunk.source is None})
             return collection, batch, *self._vectors_of(texts)
         if operation == "query":
-            collection, text, limit = arguments
-            return collection, self._embed([text])[0], limit
+            collection, wanted, limit = arguments
+            return collection, self._embed([wanted])[0] if isinstance(wanted, str) else wanted, limit
         if operation == "embed":
             [texts] = arguments
             return ([tuple(map(float, vector)) for vector in self._embed(texts)] if texts else [],)
@@ -161,7 +161,7 @@ class Index:
         return Applied(applied.embedded + took.embedded, applied.characters + took.characters)
 
     def delete(self, collection: str, ids: list[str]) -> None:
-        store = self.store  # which is opened under the lock: never while it is held
+        store = self.store  # opened before the lock is taken, which opening takes itself
         with self.locked():
             store.delete(collection, ids)
 
@@ -191,8 +191,10 @@ class Index:
     def embed(self, vectors: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
         return vectors
 
-    def query(self, collection: str, vector: Vectors, limit: int) -> list[Hit]:
-        return self.store.query(collection, vector, limit)
+    def query(self, collection: str, vector: Vectors | tuple[float, ...], limit: int) -> list[Hit]:
+        import numpy as np
+
+        return self.store.query(collection, np.asarray(vector, dtype=np.float32), limit)
 
     def survey(self) -> None:
         with self.locked():

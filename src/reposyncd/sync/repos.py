@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import os
 
-from reposyncd.errors import NotFoundError, OverlapError, RootMissingError, UsageError
+from reposyncd.errors import NotFoundError, OverlapError, RefusedRootError, RootMissingError, UsageError
 from reposyncd.model import RootIdentity, signed64
 from reposyncd.store.catalog import Catalog, Repo
 from reposyncd.text import is_utf8
+from reposyncd.tree.offlimits import OffLimits
 
 
-def root_of(path: str) -> str:
-    """The directory as an absolute path without symbolic links. Raises RootMissingError or UsageError."""
+def root_of(path: str, state_dir: str) -> str:
+    """The directory as an absolute path without symbolic links. Raises RootMissingError; UsageError; RefusedRootError
+    for one that is never to be indexed: `state_dir`, and what else is off limits."""
     root = os.path.realpath(path)
     if not os.path.isdir(root):
         what = "is not a directory" if os.path.lexists(path) else "does not exist"
         raise RootMissingError(f"{path} {what}")
     if not is_utf8(root):
         raise UsageError(f"{root!r}: the path is not valid UTF-8, so no record could name it")
+    if why := OffLimits.of(state_dir).refusal(root):
+        raise RefusedRootError(f"not indexed: {why}")
     return root
+
+
+def refusal(repo: Repo, off_limits: OffLimits) -> str | None:
+    """Why a repo that is on record is not indexed any more, and what to do; None if it is indexed."""
+    why = off_limits.refusal(repo.root)
+    return why and f"{why}. Remove this one with: reposyncd repo remove {repo.name}"
 
 
 def find(catalog: Catalog, root: str, name: str | None) -> Repo | None:

@@ -13,6 +13,8 @@ from reposyncd.store.history import History, Run
 from reposyncd.store.locks import CHROMA_LOCK, STATE_LOCK, holder
 from reposyncd.store.space import RESERVE_BYTES
 from reposyncd.store.state import MANIFEST, State
+from reposyncd.sync.repos import refusal
+from reposyncd.tree.offlimits import OffLimits
 
 _SECOND_NS = 1_000_000_000
 
@@ -73,7 +75,8 @@ def _repo(state: State, repo: Repo, incidents: list[Incident], writer: bool, now
     serving = [each for each in catalog.generations(repo) if each.state == "serving"]
     running = last if last is not None and last.outcome == "running" and writer else None
     rebuilt = [each for each in incidents if done is None or each.at_ns > (done.finished_ns or done.started_ns)]
-    what, reason = _state(repo, last, done, running, rebuilt)
+    refused = refusal(repo, OffLimits.of(state.path)) or ""
+    what, reason = ("failed", refused) if refused else _state(repo, last, done, running, rebuilt)
     verdicts = _verdicts(state, catalog, repo)
     return {
         "name": repo.name,

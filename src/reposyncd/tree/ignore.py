@@ -231,5 +231,5 @@ def _directories_above(prefix: str) -> list[str]:
     return ["".join(name + "/" for name in names[:depth]) for depth in range(len(names))]
 
 
-NOTHING = IgnoreRules.for_patterns(())
+NO_RULES = IgnoreRules.for_patterns(())
 """Ignores nothing."""

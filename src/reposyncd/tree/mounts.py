@@ -1,4 +1,4 @@
-"""File systems on which inotify does not see every change: those that others write to, too."""
+"""What the mount table says of file systems: where inotify does not see every change, and which the kernel makes up."""
 
 from __future__ import annotations
 
@@ -19,10 +19,23 @@ _SHARED = {
 """Type to who makes changes that give no event here. A type `fuse.x` counts as `fuse`. Not overlay: what is changed
 through it gives events; and not fuseblk, which is a local disk."""
 
+_PSEUDO = frozenset(
+    (
+        *("proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "bpf"),
+        *("configfs", "pstore", "efivarfs", "fusectl", "mqueue", "hugetlbfs", "binfmt_misc", "selinuxfs", "smackfs"),
+        *("apparmorfs", "nsfs", "pipefs", "sockfs", "rpc_pipefs", "nfsd", "resctrl", "binder", "functionfs", "xenfs"),
+        *("cpuset", "ipathfs", "spufs", "usbfs", "devfs"),
+    )
+)
+"""Types whose files are windows into the kernel: reading one may block, never end, or have an effect, and no two reads
+need to be the same. Not tmpfs and ramfs, which hold what somebody wrote."""
+
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class _Mount(NamedTuple):
+    device: int
+    """as `stat` has it, but for file systems that show another one, such as btrfs; none of the kernel's does"""
     place: str
     type: str
 
@@ -33,13 +46,7 @@ def blind_spot(root: str, mountinfo: str | None = None) -> str | None:
     The file systems of the root (absolute and real) itself and of the mounts below it count. `mountinfo` is the text
     of /proc/self/mountinfo (proc(5)), by default read from there; if that cannot be read nothing is known: None.
     """
-    if mountinfo is None:
-        try:
-            with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-                mountinfo = file.read()
-        except OSError:
-            return None
-    mounts = [mount for mount in map(_parsed, mountinfo.splitlines()) if mount]
+    mounts = _mounts(mountinfo)
     covering = [mount for mount in mounts if _is_within(root, mount.place)]
     # Of mounts on the same place the last one is what is seen.
     seen = {mount.place: mount.type for mount in mounts if _is_within(mount.place, root) and mount.place != root}
@@ -53,12 +60,32 @@ def blind_spot(root: str, mountinfo: str | None = None) -> str | None:
     return None
 
 
+def pseudo_devices(mountinfo: str | None = None) -> dict[int, str]:
+    """Device (as `stat` has it) to type of every mounted file system whose files the kernel makes up. `mountinfo` is as
+    for `blind_spot`; if it cannot be read nothing is known."""
+    return {mount.device: mount.type for mount in _mounts(mountinfo) if mount.type in _PSEUDO}
+
+
+def _mounts(mountinfo: str | None) -> list[_Mount]:
+    if mountinfo is None:
+        try:
+            with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+                mountinfo = file.read()
+        except OSError:
+            return []
+    return [mount for mount in map(_parsed, mountinfo.splitlines()) if mount]
+
+
 def _parsed(line: str) -> _Mount | None:
     before, separator, after = line.partition(" - ")
     fields = before.split(" ")
     if not separator or len(fields) < 5:
         return None
-    return _Mount(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]), after.split(" ")[0])
+    major, _, minor = fields[2].partition(":")
+    if not (major.isdecimal() and minor.isdecimal()):
+        return None
+    device = os.makedev(int(major), int(minor))
+    return _Mount(device, _ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]), after.split(" ")[0])
 
 
 def _is_within(path: str, top: str) -> bool:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import xxhash
 
-from reposyncd.errors import RootMissingError
+from reposyncd.errors import RefusedRootError, RootMissingError
 from reposyncd.model import (
     RACY_NS,
     WHOLE,
@@ -37,7 +37,8 @@ from reposyncd.model import (
 from reposyncd.text import encodable, is_utf8
 from reposyncd.tree.directory import OPEN_DIRECTORY, open_below
 from reposyncd.tree.gitdir import is_repository, is_worktree_of, read_small
-from reposyncd.tree.ignore import GITIGNORE, NOTHING, OWN_IGNORE, IgnoreRules
+from reposyncd.tree.ignore import GITIGNORE, NO_RULES, OWN_IGNORE, IgnoreRules
+from reposyncd.tree.offlimits import OffLimits
 from reposyncd.tree.secrets import secret_name
 
 _MOST_OPEN = 64
@@ -56,6 +57,9 @@ _MARSHAL_FORMAT = 2
 _RULE_FILES = (GITIGNORE, OWN_IGNORE, ".git")
 
 _NEVER_ENTERED = ("", ".", "..", ".git")
+
+NOTHING = OffLimits()
+"""Nothing is off limits."""
 
 _Entry = tuple[str, int, int, int, int, int]
 """name, size, mtime_ns, ctime_ns, inode, mode"""
@@ -96,9 +100,9 @@ def scan(
     *,
     now_ns: int,
     max_file_size: int,
-    allowed: IgnoreRules = NOTHING,
+    allowed: IgnoreRules = NO_RULES,
     worktrees: bool = False,
-    exclude_dirs: frozenset[str] = frozenset(),
+    off_limits: OffLimits = NOTHING,
     scope: Scope = WHOLE,
     witness: Witness | None = None,
 ) -> Snapshot:
@@ -108,13 +112,13 @@ def scan(
     `allowed` covers the files that may have names of secrets. `rules` are those from outside the root, and must have
     been made for this `allowed` and this `max_file_size` (bytes), on which the skips of known directories depend.
     Without `worktrees`, what is another work tree of a repository that it lies in is left out.
-    `now_ns` is the wall clock. `exclude_dirs` are absolute paths that are not entered. Raises RootMissingError if the
-    root is not a directory.
+    `now_ns` is the wall clock. What is `off_limits` is not entered, and not counted. Raises RootMissingError if the
+    root is not a directory, and RefusedRootError if it is off limits itself.
     """
     was_enabled = gc.isenabled()
     gc.disable()  # a million short-lived tuples, none of them in a cycle
     try:
-        return _Scan(root, known, now_ns - RACY_NS, max_file_size, allowed, worktrees, exclude_dirs, witness).run(
+        return _Scan(root, known, now_ns - RACY_NS, max_file_size, allowed, worktrees, off_limits, witness).run(
             rules, scope
         )
     finally:
@@ -151,7 +155,7 @@ class _Scan:
         max_file_size: int,
         allowed: IgnoreRules,
         worktrees: bool,
-        exclude_dirs: frozenset[str],
+        off_limits: OffLimits,
         witness: Witness | None,
     ) -> None:
         self._root = root
@@ -163,7 +167,7 @@ class _Scan:
         self._worktrees = worktrees
         prefix = os.path.join(root, "")
         self._prefix_bytes = len(os.fsencode(prefix))
-        self._never = {each.removeprefix(prefix) for each in exclude_dirs if each.startswith(prefix)}
+        self._off_limits = off_limits
         self._levels: list[_Level] = []
         self._reached: dict[str, IgnoreRules] = {}
         """the rules in the directories on the way to the scope"""
@@ -179,6 +183,9 @@ class _Scan:
         except OSError as error:
             raise RootMissingError(f"{self._root} cannot be listed: {error.strerror}") from error
         found = os.fstat(fd)
+        if self._off_limits.holds(found):  # listed as empty, all that is on record of it would be deleted
+            os.close(fd)
+            raise RefusedRootError(f"{self._root} is not to be indexed; remove it with: reposyncd repo remove")
         try:
             scope = scope.without_overlaps()
             for path in sorted(scope.trees):
@@ -226,7 +233,7 @@ class _Scan:
                 return
             outer = fd
             try:
-                if inner in self._never or name in _NEVER_ENTERED or not is_utf8(name) or rules.ignores(inner, True):
+                if name in _NEVER_ENTERED or not is_utf8(name) or rules.ignores(inner, True):
                     return
                 fd = os.open(name, OPEN_DIRECTORY, dir_fd=outer)
             except OSError as error:
@@ -235,13 +242,14 @@ class _Scan:
                 return
             finally:
                 os.close(outer)
+            if self._off_limits.holds(os.fstat(fd)):
+                os.close(fd)
+                return
             above = inner
         self._list(fd, path, rules)
 
     def _enter(self, level: _Level, name: str) -> None:
         path = f"{level.path}/{name}" if level.path else name
-        if path in self._never:
-            return
         try:
             if self._prefix_bytes + len(os.fsencode(path)) >= _PATH_MAX_BYTES:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
@@ -255,6 +263,9 @@ class _Scan:
             # Of one that is gone the signature of its parent will tell.
             if error.errno not in _GONE:
                 self._fail(path, error)
+            return
+        if self._off_limits.holds(os.fstat(fd)):
+            os.close(fd)
             return
         self._list(fd, path, level.rules)
 
@@ -280,6 +291,7 @@ class _Scan:
         directories: list[str] = []
         rule_files: list[str] = []
         add, complete = entries.append, True
+        token = self._off_limits.token and self._off_limits.token[1]
         with os.scandir(fd) as listing:
             for entry in listing:
                 name = entry.name
@@ -293,6 +305,8 @@ class _Scan:
                 except OSError as error:
                     complete = False
                     self._fail(f"{path}/{name}" if path else name, error)
+                    continue
+                if s.st_ino == token and self._off_limits.is_token(s):
                     continue
                 add((name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode))
                 if name[0] == "." and name in _RULE_FILES and (stat.S_ISREG(s.st_mode) or name == ".git"):

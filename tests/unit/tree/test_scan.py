@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.errors import RootMissingError
-from reposyncd.model import RACY_NS, DirectoryRow
+from reposyncd.errors import RefusedRootError, RootMissingError
+from reposyncd.model import RACY_NS, WHOLE, DirectoryRow, Scope
 from reposyncd.tree.ignore import IgnoreRules
+from reposyncd.tree.offlimits import OffLimits
 from reposyncd.tree.scan import Snapshot, scan
 from tests.support import LATER_NS, write
 
@@ -252,12 +253,38 @@ def test_a_directory_that_vanishes_during_the_scan_is_gone_and_no_error(tmp_path
 
 
 def test_our_own_directories_are_not_entered(tmp_path: Path) -> None:
-    write(tmp_path, {"state/manifest.db": "", "state-of-the-art/file": "", "d/state/file": ""})
-    rules, now = RULES, time.time_ns()
-    found = scan(
-        str(tmp_path), rules, {}, now_ns=now, max_file_size=100, exclude_dirs=frozenset({str(tmp_path / "state")})
-    )
+    write(tmp_path, {"state/manifest.db": "", "state/d/a": "", "state-of-the-art/file": "", "d/state/file": ""})
+    found = look_within(tmp_path, OffLimits.of(str(tmp_path / "state"), ""))
     assert files(found) == {"state-of-the-art/file", "d/state/file"}
+    below = Scope(trees=frozenset({"state/d"}), flat=frozenset({"state"}))
+    assert files(look_within(tmp_path, OffLimits.of(str(tmp_path / "state"), ""), below)) == set()
+
+
+def test_our_own_directory_is_known_by_what_it_is_and_not_by_its_name(tmp_path: Path) -> None:
+    write(tmp_path, {"tree/state/manifest.db": "", "tree/a": ""})
+    (tmp_path / "link").symlink_to(tmp_path / "tree" / "state")
+    assert files(look_within(tmp_path / "tree", OffLimits.of(str(tmp_path / "link"), ""))) == {"a"}
+
+
+def test_the_token_of_the_api_is_not_listed_wherever_it_is_linked(tmp_path: Path) -> None:
+    write(tmp_path, {"state/api-token": "a token\n", "tree/a": ""})
+    os.link(tmp_path / "state" / "api-token", tmp_path / "tree" / "notes.txt")
+    assert files(look_within(tmp_path / "tree", OffLimits.of(str(tmp_path / "state"), ""))) == {"a"}
+
+
+def test_a_file_system_of_the_kernels_below_the_root_is_not_entered(tmp_path: Path) -> None:
+    write(tmp_path, {"sys/kernel/file": "", "src/file": ""})
+    # Nobody but root can mount one here; so the file system that this is on is taken for one, below the root.
+    off_limits = OffLimits(pseudo={os.stat(tmp_path).st_dev: "sysfs"})
+    with pytest.raises(RefusedRootError):
+        look_within(tmp_path, off_limits)
+    found = look_within(Path("/"), OffLimits.of(str(tmp_path)), Scope(flat=frozenset({"proc", "proc/self", "sys"})))
+    assert files(found) == set()
+    assert not found.changed
+
+
+def look_within(root: Path, off_limits: OffLimits, scope: Scope = WHOLE) -> Snapshot:
+    return scan(str(root), RULES, {}, now_ns=time.time_ns(), max_file_size=100, off_limits=off_limits, scope=scope)
 
 
 def test_an_ignore_file_that_cannot_be_read_makes_its_directory_unreadable(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""A repository is removed where no service runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reposyncd.embedding import create
+from reposyncd.errors import BusyError, NotFoundError, TransientStoreError
+from reposyncd.store.locks import state_lock
+from reposyncd.store.memory import MemoryIndex
+from reposyncd.store.process import IndexProcess
+from tests.support import Lab, write
+
+PROGRAM = [sys.executable, "-m", "reposyncd"]
+
+
+def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = {
+        **os.environ,
+        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
+        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
+        "REPOSYNCD_LOCK__TIMEOUT": "0.2",
+    }
+    return subprocess.run([*PROGRAM, *arguments], env=environ, capture_output=True, text=True, cwd=tmp_path)
+
+
+def collections(tmp_path: Path) -> dict[str, dict[str, str]]:
+    state = tmp_path / "state"
+    process = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=300)
+    try:
+        return process.collections()
+    finally:
+        process.close()
+
+
+def test_its_index_is_dropped_and_the_rest_stays_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path, {"one/a.py": "print('one')\n", "two/b.py": "print('two')\n"})
+    run(tmp_path, "sync", "one")
+    run(tmp_path, "sync", "two")
+    out = run(tmp_path, "repo", "remove", "one")
+    assert (out.returncode, out.stderr) == (0, "")
+    assert out.stdout == f"one: {tmp_path / 'one'} is no longer kept\n"
+    assert [each["reposyncd_repo"] for each in collections(tmp_path).values()] == ["two"]
+    assert [repo["name"] for repo in json.loads(run(tmp_path, "repo", "list", "--json").stdout)] == ["two"]
+    assert "two" in run(tmp_path, "search", "print").stdout
+    assert "nothing changed" in run(tmp_path, "sync", "two").stdout
+    out = run(tmp_path, "repo", "remove", "./two", "--json")
+    assert json.loads(out.stdout) == {"name": "two", "root": str(tmp_path / "two")}
+    assert collections(tmp_path) == {}
+    assert (tmp_path / "one" / "a.py").read_text() == "print('one')\n"
+
+
+def test_one_that_is_only_noted_is_removed_too(tmp_path: Path) -> None:
+    write(tmp_path, {"one/a.py": "print('one')\n"})
+    run(tmp_path, "repo", "add", "one")
+    assert run(tmp_path, "repo", "remove", "one").returncode == 0
+    assert run(tmp_path, "repo", "list", "--json").stdout == "[]\n"
+    assert not (tmp_path / "state" / "chroma").exists()
+
+
+def test_one_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    out = run(tmp_path, "repo", "remove", "nobody")
+    assert (out.returncode, out.stdout) == (2, "")
+    assert "nothing is indexed yet" in out.stderr
+
+
+def test_while_somebody_else_writes_it_is_busy(tmp_path: Path) -> None:
+    write(tmp_path, {"one/a.py": "print('one')\n"})
+    run(tmp_path, "sync", "one")
+    with state_lock(str(tmp_path / "state"), 0):
+        out = run(tmp_path, "repo", "remove", "one")
+    assert out.returncode == BusyError.exit_code
+    assert f"process {os.getpid()}" in out.stderr
+    assert "one" in run(tmp_path, "repo", "list").stdout
+
+
+class Stuck(MemoryIndex):
+    """An index that drops nothing while it is stuck."""
+
+    is_stuck = True
+
+    def drop(self, collection: str) -> None:
+        if self.is_stuck:
+            raise TransientStoreError("the disk is full")
+        super().drop(collection)
+
+
+def test_what_could_not_be_dropped_is_dropped_by_the_next_sync(tmp_path: Path) -> None:
+    write(tmp_path, {"tree/a.py": "print('a')\n", "other/b.py": "print('b')\n"})
+    index = Stuck(create("hashing").embed)
+    lab = Lab(tmp_path / "tree", tmp_path / "state", index=index)
+    lab.sync()
+    with lab.workspace() as workspace:
+        removed, trouble = workspace.remove("lab")
+        assert (removed.name, trouble) == ("lab", "the disk is full")
+        assert workspace.catalog.repos() == []
+        with pytest.raises(NotFoundError):
+            workspace.remove("lab")
+    assert len(index.collections()) == 1
+    index.is_stuck = False
+    with lab.workspace() as workspace:
+        workspace.sync(str(tmp_path / "other"))
+        assert workspace.catalog.removed() == []
+    assert [each["reposyncd_repo"] for each in index.collections().values()] == ["other"]
