@@ -146,14 +146,15 @@ class Workspace:
     def _process(
         self, path: str, embedder: str, lock_timeout_s: float, log_name: str = "index-process.log"
     ) -> IndexProcess:
-        from reposyncd.store.checkpoint import REPLAY_S_PER_ROW, examine
+        from reposyncd.store.checkpoint import REPLAY_S_PER_ROW
+        from reposyncd.store.chroma_db import replayed_rows
         from reposyncd.store.process import IndexProcess, thread_limits
 
         def slack_s() -> float:
             """A log that is replayed, and waiting for the lock, take time of their own."""
             waiting_s = lock_timeout_s if lock_timeout_s < math.inf else 0.0
-            with suppress(sqlite3.Error, OSError, TypeError):  # a store that is damaged is found out by its probe
-                return waiting_s + examine(path).log_rows * REPLAY_S_PER_ROW
+            with suppress(sqlite3.Error, OSError):  # a store that is damaged is found out by its probe
+                return waiting_s + replayed_rows(path) * REPLAY_S_PER_ROW
             return waiting_s
 
         return IndexProcess(
@@ -211,13 +212,18 @@ class Workspace:
         from reposyncd.sync.adopt import adopt
 
         self._state.check()
-        if self.catalog.seal() is None and not self._state.place.is_empty():
+        if self.catalog.stamp() is None and not self._state.place.is_empty():
             adopt(self.catalog, self.index, self.fingerprint)
-            self.catalog.break_seal()
+            self.catalog.forget_stamp()
 
-    def seal(self) -> None:
-        """The store is known as it is now. The caller holds the state lock."""
-        self._state.seal()
+    @property
+    def is_store_known(self) -> bool:
+        """Whether nobody else has written to the store since the last stamp."""
+        return self._state.recognise() is not None
+
+    def stamp(self) -> None:
+        """Every record of the store is known as it is now. The caller holds the state lock."""
+        self._state.stamp()
 
     def runs(self, repo: Repo) -> list[Run]:
         """The repo's history, newest first."""
@@ -370,7 +376,7 @@ class Workspace:
     ) -> tuple[Verification, list[str]]:
         import random
 
-        from reposyncd.store import imprint
+        from reposyncd.store import checksums
         from reposyncd.sync.pipeline import recover
         from reposyncd.sync.verify import Verification, Verifier
 
@@ -383,7 +389,7 @@ class Workspace:
         self._state.place.ensure()
         if generation.collection not in self.index.collections():
             return Verification(repo.name, repo.root, counts={"damaged": 1}), []
-        imprint.check(self._state.place.link)
+        checksums.check(self._state.place.link)
         manifest = Manifest(self._state.db, generation)
         self.index.probe(generation.collection)
         recover(repo.name, generation.collection, manifest, self.index)
@@ -398,9 +404,7 @@ class Workspace:
             should_stop=should_stop,
             random=random.Random(),  # noqa: S311 - a sample, not a secret
         )
-        found = verifier.verify()
-        self.move_seal()
-        return found
+        return verifier.verify()
 
     def history(self, repo: str | None, limit: int) -> list[tuple[Repo, Run]]:
         """The last runs of a repo (or of all), newest first."""
@@ -426,9 +430,7 @@ class Workspace:
                 f"{', '.join(each.name for each in repos)}: indexed by another version or with another model; "
                 "build the index anew with: reposyncd sync " + repos[0].root
             )
-        hits = self._search(lambda: search(self.index, collections, query, limit), repos[0])
-        self.move_seal()
-        return hits
+        return self._search(lambda: search(self.index, collections, query, limit), repos[0])
 
     def _search(self, search: Callable[[], tuple[Hit, ...]], repo: Repo) -> tuple[Hit, ...]:
         """What the search finds; once more if it fails, since a checkpoint may have put another store in the place."""
@@ -442,16 +444,10 @@ class Workspace:
                 return search()
         except (CorruptStoreError, LethalOperationError) as error:
             with suppress(BusyError, StoreError), self.state_lock(0):
-                self._state.catalog.break_seal()  # the next sync looks for itself
+                self._state.catalog.forget_stamp()  # the next sync looks for itself
             raise CorruptStoreError(
                 f"the index is damaged ({error}); mend it with: reposyncd sync {repo.root}"
             ) from error
-
-    def move_seal(self) -> None:
-        """Opening the store changed its files and nothing in it: the next sync need not look for more."""
-        with suppress(StoreError):
-            if self.index.opened:
-                self._state.catalog.move_seal(*self.index.opened)
 
     def _if_current(self, repo: Repo) -> SyncResult | None:
         """The result of a sync that has nothing to do, found without a lock, a child or a write; else None."""
@@ -464,7 +460,7 @@ class Workspace:
         if not generation.checked or generation.fingerprint != self.fingerprint or manifest.intents():
             return None
         # While another sync writes, the store is as that one knows it, and not as the last one left it.
-        if holder(self._lock_path) is None and self._state.catalog.seal() != self._state.place.seal():
+        if holder(self._lock_path) is None and self._state.recognise() is None:
             return None
         known = manifest.directories()
         snapshot = self._scan(repo, known, WHOLE)

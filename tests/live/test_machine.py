@@ -32,7 +32,7 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._index, name)
-        if name in ("start", "close", "release", "life", "opened", "stalled_s"):
+        if name in ("start", "close", "release", "life", "stalled_s"):
             return operation
 
         def counted(*arguments: Any) -> Any:

@@ -196,7 +196,7 @@ class Engine(threading.Thread):
 
         def command() -> dict[str, Any]:
             with suppress(CorruptManifestError):  # the look at the tree meets it too, and mends it
-                self.catalog.break_seal()
+                self.catalog.forget_stamp()
             with self.changed:
                 for kept in self.kept.values():
                     if not kept.repo.paused:
@@ -517,11 +517,12 @@ class Engine(threading.Thread):
     def drop_removed(self) -> None:
         """Deletes the collections of removed repos, and forgets those. Raises a StoreError."""
         for repo in self.catalog.removed():
-            self.workspace.move_seal()
+            is_known = self.workspace.is_store_known
             for generation in self.catalog.generations(repo):
                 self.workspace.index.drop(generation.collection)
             self.catalog.forget_repo(repo)
-            self.workspace.seal()
+            if is_known:
+                self.workspace.stamp()
             self.dirty_store = True
 
 

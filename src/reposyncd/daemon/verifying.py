@@ -96,7 +96,6 @@ class Verifying:
         kept = engine.kept[name]
         if engine.watching.ensure():
             engine.look_everywhere()
-        engine.workspace.move_seal()
         try:
             found = engine.workspace.compare(
                 kept.repo, repair=request.repair, on_progress=self._on_progress, should_stop=self._should_stop
