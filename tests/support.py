@@ -17,6 +17,7 @@ from reposyncd.config import Config, load
 from reposyncd.embedding import create
 from reposyncd.model import Record, SyncResult
 from reposyncd.ports import Chunker, VectorIndex
+from reposyncd.store.catalog import Generation
 from reposyncd.store.memory import MemoryIndex
 from reposyncd.tree.read import classify
 
@@ -74,6 +75,8 @@ class Lab:
     chunker: Chunker | None = field(default_factory=lambda: InlineChunker(classify))
     """None: processes, as outside of tests"""
     variables: dict[str, str] = field(default_factory=dict)
+    name: str = "lab"
+    """of the repository; others may be in the same state directory"""
 
     def write(self, nodes: Nodes) -> None:
         write(self.root, nodes)
@@ -89,13 +92,17 @@ class Lab:
 
     def sync(self, *, full: bool = False, index: VectorIndex | None = None) -> SyncResult:
         with self.workspace(index) as workspace:
-            return workspace.sync(str(self.root), "lab", full=full)
+            return workspace.sync(str(self.root), self.name, full=full)
+
+    def generations(self, workspace: Workspace) -> list[Generation]:
+        """Of this repository, in an open workspace."""
+        [repo] = [each for each in workspace.catalog.repos() if each.root == str(self.root)]
+        return workspace.catalog.generations(repo)
 
     def records(self) -> dict[str, Record]:
         """The collection that serves."""
         with self.workspace() as workspace:
-            [repo] = workspace.catalog.repos()
-            [serving] = [g for g in workspace.catalog.generations(repo) if g.state == "serving"]
+            [serving] = [each for each in self.generations(workspace) if each.state == "serving"]
             return {record.id: record for record in self.index.records(serving.collection)}
 
     def paths(self) -> set[str]:
@@ -108,7 +115,9 @@ class Lab:
         return "".join(record.text for record in found)
 
     def assert_equals_an_index_built_from_scratch(self) -> None:
-        scratch = Lab(self.root, self.state.with_name(self.state.name + "-scratch"), variables=self.variables)
+        scratch = Lab(
+            self.root, self.state.with_name(self.state.name + "-scratch"), variables=self.variables, name=self.name
+        )
         shutil.rmtree(scratch.state, ignore_errors=True)
         scratch.sync()
         mine, theirs = self.records(), scratch.records()
@@ -117,10 +126,9 @@ class Lab:
             assert record._replace(vector=()) == theirs[id]._replace(vector=())
             np.testing.assert_allclose(record.vector, theirs[id].vector, atol=1e-6)
         with self.workspace() as workspace:
-            [repo] = workspace.catalog.repos()
-            [generation] = workspace.catalog.generations(repo)
+            [generation] = self.generations(workspace)
             rows = list(workspace.manifest(generation).all_chunks())
             assert {row.id for row in rows} == mine.keys()
-            assert {row.id: row.metadata("lab") for row in rows} == {i: r.metadata for i, r in mine.items()}
+            assert {row.id: row.metadata(self.name) for row in rows} == {i: r.metadata for i, r in mine.items()}
             assert generation.chunks == len(mine)
             assert not workspace.manifest(generation).intents()

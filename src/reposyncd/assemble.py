@@ -213,14 +213,15 @@ class Workspace:
         log_name: str = "index-process.log",
         more_slack_s: float = 0.0,
     ) -> IndexProcess:
-        from reposyncd.store.checkpoint import REPLAY_S_PER_ROW, examine
+        from reposyncd.store.checkpoint import REPLAY_S_PER_ROW
+        from reposyncd.store.chroma_db import replayed_rows
         from reposyncd.store.process import IndexProcess, thread_limits
 
         def slack_s() -> float:
             """A log that is replayed, and waiting for the lock, take time of their own."""
             waiting_s = more_slack_s + (lock_timeout_s if lock_timeout_s < math.inf else 0.0)
             with suppress(sqlite3.Error, OSError, TypeError):  # a store that is damaged is found out by its probe
-                return waiting_s + examine(path).log_rows * REPLAY_S_PER_ROW
+                return waiting_s + replayed_rows(path) * REPLAY_S_PER_ROW
             return waiting_s
 
         return IndexProcess(
@@ -286,13 +287,18 @@ class Workspace:
         from reposyncd.sync.adopt import adopt
 
         self._state.check()
-        if self.catalog.seal() is None and not self._state.place.is_empty():
+        if self.catalog.stamp() is None and not self._state.place.is_empty():
             adopt(self.catalog, self.index, self.fingerprint)
-            self.catalog.break_seal()
+            self.catalog.forget_stamp()
 
-    def seal(self) -> None:
-        """The store is known as it is now. The caller holds the state lock."""
-        self._state.seal()
+    @property
+    def is_store_known(self) -> bool:
+        """Whether nobody else has written to the store since the last stamp."""
+        return self._state.recognise() is not None
+
+    def stamp(self) -> None:
+        """Every record of the store is known as it is now. The caller holds the state lock."""
+        self._state.stamp()
 
     def remove(self, repo: str) -> tuple[Repo, str]:
         """Keeps a repo (its name or root) no longer, and drops its index. Returns the repo, and why its collection
@@ -319,9 +325,7 @@ class Workspace:
             return False
         repo = removed[0]
         generations = self.catalog.generations(repo)
-        self.move_seal()
-        # What somebody else has written since is for the next sync to find.
-        is_known = self.catalog.seal() == self._state.place.seal()
+        is_known = self.is_store_known  # what somebody else has written since is for the next sync to find
         if generations:
             self.index.drop(generations[0].collection)
         if len(generations) > 1:
@@ -329,7 +333,7 @@ class Workspace:
         else:
             self.catalog.forget_repo(repo)
         if is_known:
-            self.seal()
+            self.stamp()
         return True
 
     def runs(self, repo: Repo) -> list[Run]:
@@ -531,7 +535,7 @@ class Workspace:
         """None: it is another generation, or another manifest, that is to be compared by now."""
         import random
 
-        from reposyncd.store import imprint
+        from reposyncd.store import checksums
         from reposyncd.sync.pipeline import recover
         from reposyncd.sync.verify import Verification, Verifier
 
@@ -546,7 +550,7 @@ class Workspace:
         self._state.place.ensure()
         if generation.collection not in self.index.collections():
             return Verification(repo.name, repo.root, counts={"damaged": 1})
-        imprint.check(self._state.place.link)
+        checksums.check(self._state.place.link)
         yield
         manifest = Manifest(db, generation)
         self.index.probe(generation.collection)
@@ -570,7 +574,6 @@ class Workspace:
             if self._state.db is not db or serving is None or serving.id != generation.id:
                 return None
             recover(repo.name, generation.collection, manifest, self.index)  # what a sync meanwhile left half done
-        self.move_seal()
         if repair and found.bad:
             self.catalog.set_checked(generation, False)
             self.index.delete(generation.collection, sorted(found.bad)).result()
@@ -595,9 +598,7 @@ class Workspace:
             targets, notices = self._targets(repos)
             return Found(self.nearest(query, targets, limit), tuple(notices))
 
-        found = self._search(look, repos[0])
-        self.move_seal()
-        return found
+        return self._search(look, repos[0])
 
     def _targets(self, repos: Sequence[Repo]) -> tuple[list[Target], list[Notice]]:
         """What can be searched, and what is to be said of it. Raises RebuildingError and UsageError if nothing can."""
@@ -638,9 +639,9 @@ class Workspace:
         """What a search of the repo asks, if this is what serves: its collection with the embedder that made it, which
         may be the one of before. None if that is not installed any more, if the records are of another form, or if the
         repo is not to be indexed."""
-        records, _, rest = generation.fingerprint.partition("; ")
-        embedder = name_of(rest.rpartition("; ")[2])
-        if records != _RECORDS or embedder is None or refusal(repo, OffLimits.of(self._config.state_dir)):
+        embedder = name_of(generation.fingerprint.rpartition("; ")[2])
+        is_of_this_form = generation.fingerprint.startswith(f"{_RECORDS} ")
+        if not is_of_this_form or embedder is None or refusal(repo, OffLimits.of(self._config.state_dir)):
             return None
         return Target(generation.collection, embedder)
 
@@ -667,16 +668,10 @@ class Workspace:
             raise
         except (CorruptStoreError, LethalOperationError) as error:
             with suppress(BusyError, StoreError), self.state_lock(0):
-                self._state.catalog.break_seal()  # the next sync looks for itself
+                self._state.catalog.forget_stamp()  # the next sync looks for itself
             raise CorruptStoreError(
                 f"the index is damaged ({error}); mend it with: reposyncd sync {repo.root}"
             ) from error
-
-    def move_seal(self) -> None:
-        """Opening the store changed its files and nothing in it: the next sync need not look for more."""
-        with suppress(StoreError):
-            if self.index.opened:
-                self._state.catalog.move_seal(*self.index.opened)
 
     def _if_current(self, repo: Repo) -> SyncResult | None:
         """The result of a sync that has nothing to do, found without a lock, a child or a write; else None."""
@@ -689,7 +684,7 @@ class Workspace:
         if not generation.checked or generation.fingerprint != self.fingerprint or manifest.intents():
             return None
         # While another sync writes, the store is as that one knows it, and not as the last one left it.
-        if holder(self._lock_path) is None and self._state.catalog.seal() != self._state.place.seal():
+        if holder(self._lock_path) is None and self._state.recognise() is None:
             return None
         known = manifest.directories()
         snapshot = self._scan(repo, known, WHOLE)

@@ -29,9 +29,6 @@ class VectorIndex(Protocol):
     `errors.StoreError`: transient (the same call may succeed later), permanent, corrupt.
     """
 
-    opened: tuple[str, str] | None
-    """The store's seals before and after it was opened, if opening it changes its files."""
-
     on_wait: Callable[[Waiting | None], None]
     """Called now and then by the thread that waits for an operation other than a query, with what keeps the store
     from going on, if something does. What it raises, the wait raises."""

@@ -32,7 +32,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> StoreLab:
 
 @pytest.fixture
 def lab(sound: StoreLab, tmp_path: Path) -> StoreLab:
-    """The same, to be damaged; the seal knows these copies of the files, as if they had never been others."""
+    """The same, to be damaged; the stamp knows these copies of the files, as if they had never been others."""
     copy = StoreLab(sound.root, tmp_path / "state")
     shutil.copytree(sound.state, copy.state, symlinks=True)
     assert copy.mend().chunks.added == 0

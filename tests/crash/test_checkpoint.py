@@ -26,7 +26,7 @@ from reposyncd.store.checkpoint import (
 )
 from reposyncd.store.process import IndexProcess
 from tests.crash.faults import PROJECT, StoreLab, many_files
-from tests.support import Lab
+from tests.support import Lab, write
 
 STEPS = ("copy", "persist", "vacuum", "probe", "sync", "swap")
 
@@ -112,16 +112,16 @@ def test_between_two_checkpoints_chroma_persists_nothing(lab: StoreLab, always: 
         workspace.sync(str(tmp_path / "empty"))  # a collection without records beside it
     lab.write(many_files(40))
     lab.sync()
-    before = seal_of_segments(lab)
+    before = stats_of_segments(lab)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 1 << 60)
         lab.write(many_files(60))
         lab.sync()
     assert log_rows(lab) >= 20
-    assert seal_of_segments(lab) == before
+    assert stats_of_segments(lab) == before
 
 
-def seal_of_segments(lab: Lab) -> dict[str, tuple[int, int]]:
+def stats_of_segments(lab: Lab) -> dict[str, tuple[int, int]]:
     """Of the vector indexes that are persisted."""
     return {
         path.name: (path.stat().st_size, path.stat().st_mtime_ns)
@@ -271,4 +271,27 @@ def test_a_collection_that_was_dropped_since_is_not_taken_for_damage(
     os.utime(lab.state / "chroma" / "chroma.sqlite3")
     result = lab.sync()
     assert result.chunks.embedded == result.chunks.added == 0
+    assert not (lab.state / "quarantine").exists()
+
+
+def test_after_a_checkpoint_a_repository_of_one_chunk_is_sound_and_reading_the_store_costs_nothing(
+    lab: StoreLab, always: None, tmp_path: Path
+) -> None:
+    """Chroma persists no index of one record, and writes its files anew whenever it opens them."""
+    write(tmp_path / "one", {"a.py": "print('a')\n"})
+    with lab.workspace() as workspace:
+        workspace.sync(str(tmp_path / "one"), "one")
+        workspace.sync(str(lab.root), "lab")
+    place = os.path.realpath(lab.state / "chroma")
+    with lab.workspace() as workspace:
+        assert {hit.path for hit in workspace.search("print a", "one", 1).hits} == {"a.py"}
+        assert not any(found.counts for found in workspace.verify())
+    with lab.workspace() as workspace:
+        for root in (lab.root, tmp_path / "one"):
+            assert workspace.sync(str(root)).is_empty
+        assert workspace._index is None  # nobody has even asked for the store
+    lab.write({"new.py": "print('new')\n"})
+    with lab.workspace() as workspace:
+        assert workspace.sync(str(lab.root)).chunks.embedded == 1
+    assert os.path.realpath(lab.state / "chroma") == place  # one row is too few for a checkpoint
     assert not (lab.state / "quarantine").exists()

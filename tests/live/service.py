@@ -63,9 +63,12 @@ class Live(Lab):
         return result_of(self.daemon.flush(None))
 
     def status(self) -> dict[str, Any]:
-        """Of the one repository."""
+        """Of this repository."""
+        return self.status_of(self.name)
+
+    def status_of(self, name: str) -> dict[str, Any]:
         assert self.daemon
-        [repo] = self.daemon.status()["repos"]
+        [repo] = [each for each in self.daemon.status()["repos"] if each["name"] == name]
         found: dict[str, Any] = repo
         return found
 

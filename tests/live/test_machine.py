@@ -15,6 +15,7 @@ from reposyncd.daemon import jobs as jobs_module
 from tests.edits import Edits
 from tests.live.service import Live, live, result_of, until
 from tests.property.test_sync import Crash
+from tests.support import Lab, write
 
 
 class Mortal:
@@ -32,7 +33,7 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._index, name)
-        if name in ("start", "close", "release", "life", "opened", "stalled_s"):
+        if name in ("start", "close", "release", "life", "stalled_s"):
             return operation
 
         def counted(*arguments: Any) -> Any:
@@ -55,8 +56,18 @@ class Machine(Edits):
         self.index = Mortal(self.lab.index)
         self.lab.index = self.index
         self.paused = False
+        self.small = {
+            name: Lab(
+                (self.place / name).resolve(), self.lab.state, self.index, variables=self.lab.variables, name=name
+            )
+            for name in ("none", "one", "two")
+        }
+        """other repositories of the same service"""
         daemon = self.lab.start()
         result_of(daemon.add(str(self.lab.root), "lab"))
+        for chunks, (name, lab) in enumerate(self.small.items()):
+            write(lab.root, {"always.bin": b"\0"} | {f"{number}.txt": f"small {number}\n" for number in range(chunks)})
+            result_of(daemon.add(str(lab.root), name))
 
     def teardown(self) -> None:
         self.lab.stop()
@@ -105,6 +116,13 @@ class Machine(Edits):
         watches._on_hint = hint
         engine.lost("the queue was full")
 
+    @rule(name=st.sampled_from(["none", "one", "two"]), texts=st.lists(st.sampled_from(["one\n", "2\n"]), max_size=3))
+    def edit_another_one(self, name: str, texts: list[str]) -> None:
+        """A small repository has these chunks."""
+        for path in self.small[name].root.glob("*.txt"):
+            path.unlink()
+        self.small[name].write({f"{number}.txt": text for number, text in enumerate(texts)})
+
     @rule()
     def pause(self) -> None:
         assert self.lab.daemon
@@ -132,6 +150,7 @@ class Machine(Edits):
     @rule()
     def check(self) -> None:
         self.lab.assert_current()
+        self.the_small_ones_are_true()
 
     @precondition(lambda self: not self.paused)
     @rule()
@@ -142,6 +161,12 @@ class Machine(Edits):
         assert self.lab.daemon.engine.watching.settle(5)
         self.lab.until_current()
         self.lab.assert_equals_an_index_built_from_scratch()
+        until(lambda: all(self.lab.status_of(name)["state"] == "current" for name in self.small), "all are current")
+        self.the_small_ones_are_true()
+
+    def the_small_ones_are_true(self) -> None:
+        for lab in self.small.values():
+            lab.assert_equals_an_index_built_from_scratch()
 
 
 Machine.TestCase.settings = settings(

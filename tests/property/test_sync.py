@@ -88,6 +88,16 @@ class Machine(Edits):
         (self.place / "tree" / "always.txt").write_text("this stays\n")
         self.lab = Lab(self.place / "tree", self.place / "state")
         self.synced = False
+        self.is_whole = False
+        """whether nothing was cut off since the last sync, so that the next one has to embed only what is new"""
+        self.small = {
+            name: Lab(self.place / name, self.lab.state, self.lab.index, name=name) for name in ("none", "one", "two")
+        }
+        """other repositories in the same state directory"""
+        for chunks, lab in enumerate(self.small.values()):
+            lab.root.mkdir()
+            # As above; without a chunk.
+            lab.write({"always.bin": b"\0"} | {f"{number}.txt": f"small {number}\n" for number in range(chunks)})
 
     def teardown(self) -> None:
         shutil.rmtree(self.place)
@@ -97,27 +107,55 @@ class Machine(Edits):
 
     @rule(full=st.booleans())
     def sync(self, full: bool) -> None:
-        self.lab.sync(full=full)
-        self.synced = True
+        before = self._texts(self.lab)
+        embedded = self.lab.sync(full=full).chunks.embedded
+        if self.is_whole:
+            assert embedded == len(self._texts(self.lab) - before)
+        self.synced = self.is_whole = True
+
+    def _texts(self, lab: Lab) -> set[str]:
+        """Of all the records that any generation of the repository has."""
+        assert isinstance(lab.index, MemoryIndex)
+        with lab.workspace() as workspace, suppress(ValueError):
+            collections = [each.collection for each in lab.generations(workspace)]
+            return {record.text for name in collections for record in lab.index._collections.get(name, {}).values()}
+        return set()
+
+    @rule(name=st.sampled_from(["none", "one", "two"]), texts=st.lists(st.sampled_from(["one\n", "2\n"]), max_size=3))
+    def sync_another_one(self, name: str, texts: list[str]) -> None:
+        """A small repository has these chunks."""
+        lab = self.small[name]
+        for path in lab.root.glob("*.txt"):
+            path.unlink()
+        lab.write({f"{number}.txt": text for number, text in enumerate(texts)})
+        before = self._texts(lab)
+        embedded = lab.sync().chunks.embedded
+        if self.is_whole:
+            assert embedded == len(self._texts(lab) - before)
+        lab.assert_equals_an_index_built_from_scratch()
 
     @rule(files=st.integers(0, 6), full=st.booleans())
     def sync_and_stop(self, files: int, full: bool) -> None:
+        self.is_whole = False
         asked = iter(range(files))
         with self.lab.workspace() as workspace, suppress(InterruptedSyncError):
             workspace.sync(str(self.lab.root), "lab", full=full, should_stop=lambda: next(asked, None) is None)
 
     @rule(step=st.integers(0, 40), full=st.booleans())
     def sync_and_die_in_the_manifest(self, step: int, full: bool) -> None:
+        self.is_whole = False
         with crash_at(step):
             self.lab.sync(full=full)
 
     @rule(step=st.integers(0, 16), full=st.booleans())
     def sync_and_die_in_the_index(self, step: int, full: bool) -> None:
+        self.is_whole = False
         with crash_at(1 << 30):
             self.lab.sync(full=full, index=DyingIndex(self.lab.index, step))
 
     @rule()
     def lose_the_manifest(self) -> None:
+        self.is_whole = False
         for path in self.lab.state.glob("manifest.db*"):
             path.unlink()
 

@@ -196,7 +196,7 @@ class Engine(threading.Thread):
 
         def command() -> dict[str, Any]:
             with suppress(CorruptManifestError):  # the look at the tree meets it too, and mends it
-                self.catalog.break_seal()
+                self.catalog.forget_stamp()
             with self.changed:
                 for kept in self.kept.values():
                     if not kept.repo.paused:

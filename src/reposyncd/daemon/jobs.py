@@ -129,7 +129,6 @@ class Jobs:
         if not os.path.isdir(kept.repo.root):
             raise RootMissingError(f"{kept.repo.root} is not there; its index is kept")
         self._engine.workspace.check_root(kept.repo)
-        self._engine.workspace.move_seal()
         is_bulk = scope.is_whole
         self._number = None
         self._began = self._ready = time.monotonic()
@@ -320,12 +319,12 @@ class Jobs:
             on_progress=self._on_tidying,
             should_stop=self._anything_due,
         )
-        self._engine.workspace.move_seal()
         self._engine.allowed_s = TIDY_S
         self._untidied = ""
         try:
-            if upkeep.tidy(upkeep.on_progress):
-                self._engine.workspace.seal()
+            is_known = self._engine.workspace.is_store_known
+            if upkeep.tidy(upkeep.on_progress) and is_known:
+                self._engine.workspace.stamp()
         except (StoreError, OSError) as error:
             self._untidied = f"the store could not be tidied: {error}"
         finally:

@@ -120,7 +120,6 @@ class Verifying:
             return True
         if engine.watching.ensure():
             engine.look_everywhere()
-        engine.workspace.move_seal()
         until = time.monotonic() + SLICE_S
         while (found := comparison.step()) is None:
             if time.monotonic() >= until:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from reposyncd.errors import UsageError
 from reposyncd.model import RootIdentity, Skip
 from reposyncd.store.database import Database
+from reposyncd.store.stamp import Stamp
 
 _COLLECTION_SLUG = 48
 """Characters of a repo's name that go into its collection's: Chroma allows 512, people read fewer."""
@@ -218,22 +219,17 @@ class Catalog:
                 (repo.id, collection, fingerprint, state),
             )
 
-    def seal(self) -> str | None:
-        """What the store's files looked like when every record was known; None until the first time."""
+    def stamp(self) -> Stamp | None:
+        """The store's stamp when every record was known; None until the first time."""
         row = self._db.row("SELECT seal FROM store")
-        return None if row is None else str(row[0])
+        return None if row is None else Stamp.parse(str(row[0]))
 
-    def set_seal(self, seal: str) -> None:
-        """The store's files look like this, and are known."""
+    def set_stamp(self, stamp: Stamp) -> None:
+        """The store has this stamp, and every record in it is known."""
         with self._db.transaction():
-            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, ?)", (seal,))
+            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, ?)", (str(stamp),))
 
-    def move_seal(self, before: str, after: str) -> None:
-        """Opening the store has changed its files, and nothing in it."""
-        with self._db.transaction():
-            self._db.run("UPDATE store SET seal = ? WHERE seal = ?", (after, before))
-
-    def break_seal(self) -> None:
+    def forget_stamp(self) -> None:
         """Somebody else may have written to the store: of every collection the ids are to be compared."""
         with self._db.transaction():
             self._db.run("UPDATE generation SET checked = 0")

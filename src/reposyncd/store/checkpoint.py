@@ -17,13 +17,15 @@ from typing import Protocol
 from urllib.parse import quote
 
 from reposyncd.errors import CorruptStoreError, StoreError
-from reposyncd.store import imprint
+from reposyncd.store import checksums
+from reposyncd.store.chroma_db import change_counter, replayed_rows
 from reposyncd.store.locks import CHROMA_LOCK, DATABASE, chroma_lock, wait_for_database
 from reposyncd.store.place import Place, sync_directory
 from reposyncd.store.space import require
+from reposyncd.store.stamp import PERSISTED
 
 LOG_ROWS = 2000
-"""Rows of Chroma's log that are worth a checkpoint: replaying them takes most of a second at each start."""
+"""Rows to be replayed that are worth a checkpoint: that takes most of a second at each start."""
 
 LOG_SHARE = 20
 """In a large store a checkpoint copies much, so it waits until the log has a row for this many chunks."""
@@ -49,7 +51,7 @@ class Condition:
     """A store, seen from outside."""
 
     log_rows: int
-    """rows that are replayed when it is opened"""
+    """as `chroma_db.replayed_rows` counts them"""
     size: int
     """bytes of all files"""
 
@@ -79,13 +81,11 @@ class Persister(Protocol):
 
 
 def examine(path: str) -> Condition:
-    """What state the store at `path` is in. Reads its database, so never in a process that has it open in Chroma."""
-    with _database(path, "ro") as db:
-        [first, last] = db.execute("SELECT min(seq_id), max(seq_id) FROM embeddings_queue").fetchone()
+    """What state the store at `path` is in. Never in a process that has it open in Chroma; see `chroma_db`."""
     size = sum(
         os.lstat(os.path.join(directory, name)).st_size for directory, _, names in os.walk(path) for name in names
     )
-    return Condition(0 if first is None else last - first, size)
+    return Condition(replayed_rows(path), size)
 
 
 def is_due(condition: Condition, live: int) -> bool:
@@ -113,7 +113,7 @@ def elements(path: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, segment, collection in rows:
         lengths = os.path.join(path, segment, "length.bin")  # four bytes for each vector
-        persisted = os.path.exists(os.path.join(path, segment, "index_metadata.pickle"))
+        persisted = os.path.exists(os.path.join(path, segment, PERSISTED))
         found[name] = (os.path.getsize(lengths) // 4 if persisted else 0) + by_collection.get(collection, 0)
     return found
 
@@ -153,7 +153,7 @@ class Checkpoint:
         require(os.path.dirname(self._original), 2 * size, "tidying the store")
         self._copy = self._place.new()
         with self._alone():
-            self._version = _version(self._original)
+            self._version = change_counter(self._original)
             shutil.copytree(
                 self._original, self._copy, dirs_exist_ok=True, ignore=lambda directory, names: {CHROMA_LOCK}
             )
@@ -187,7 +187,7 @@ class Checkpoint:
             if entry.name not in segments:
                 shutil.rmtree(entry.path)
         ours = [entry.name for entry in directories if segments.get(entry.name) in self._live]
-        imprint.write(self._copy, ours)
+        checksums.write(self._copy, ours)
 
     def probe(self) -> None:
         """A fresh process finds in the copy what the manifest says. Raises CorruptStoreError if not."""
@@ -214,7 +214,7 @@ class Checkpoint:
     def swap(self) -> None:
         """The copy serves, and the original is removed. Raises StoreError if somebody wrote to the original."""
         with self._alone():
-            if _version(self._original) != self._version:
+            if change_counter(self._original) != self._version:
                 raise StoreError("another program has written to the store meanwhile; it is tidied another time")
             self._release()
             self._place.serve(self._copy)
@@ -228,15 +228,9 @@ class Checkpoint:
             yield
 
 
-def _version(path: str) -> bytes:
-    """SQLite's count of the changes to a database (sqlite.org/fileformat.html, section 1.3.7)."""
-    with open(_path(path), "rb") as file:
-        return file.read(28)[24:]
-
-
-def _database(path: str, mode: str = "rw") -> closing[sqlite3.Connection]:
-    """The database of the store at `path`, which is there; "ro" writes nothing, not even what a crash left to do."""
-    return closing(sqlite3.connect(f"file:{quote(_path(path))}?mode={mode}", uri=True, isolation_level=None))
+def _database(path: str) -> closing[sqlite3.Connection]:
+    """The database of a copy at `path`, which nobody else knows."""
+    return closing(sqlite3.connect(f"file:{quote(_path(path))}?mode=rw", uri=True, isolation_level=None))
 
 
 def _path(path: str) -> str:

@@ -19,6 +19,7 @@ from reposyncd.errors import (
 )
 from reposyncd.model import Hit, Record
 from reposyncd.ports import label
+from reposyncd.store.chroma_db import FEWEST_PERSISTED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +30,6 @@ _SYNC_THRESHOLD = 10_000_000
 """Writes between two persists of the vector index. Chroma persists in place, and dies of a crash in the middle;
 at this size it never does so by itself, and every acknowledged write is in SQLite."""
 
-_AT_ONCE = 2
-"""The same while a copy is persisted: the lowest that Chroma takes."""
 
 _CONFIGURATION: Any = {"hnsw": {"space": "cosine", "sync_threshold": _SYNC_THRESHOLD}}
 
@@ -239,7 +238,7 @@ class ChromaStore:
                 self._rewrite(name)
             for collection in self._all():
                 # Read when a client opens the collection, not before.
-                collection.modify(configuration={"hnsw": {"sync_threshold": _AT_ONCE}})
+                collection.modify(configuration={"hnsw": {"sync_threshold": FEWEST_PERSISTED}})
             self._client.close()
             self._client = _open(self._path)
             for collection in self._all():

@@ -21,7 +21,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from reposyncd.errors import CorruptStoreError, TransientStoreError, UnreadableStoreError
-from reposyncd.store import imprint
+from reposyncd.store import checksums
 from reposyncd.store.locks import CHROMA_LOCK, DATABASE
 from reposyncd.store.place import translated
 from reposyncd.store.space import require
@@ -79,7 +79,7 @@ def survey(path: str) -> None:
         _try_to_write(path)
     for name in _files(path):
         _read(name)
-    imprint.check(path)
+    checksums.check(path)
     _check_database(os.path.join(path, DATABASE))
 
 

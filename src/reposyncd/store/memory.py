@@ -23,7 +23,6 @@ class MemoryIndex:
     def __init__(self, embed: Callable[[list[str]], np.ndarray[Any, np.dtype[np.float32]]]) -> None:
         self._embed = embed
         self._collections: dict[str, dict[str, Record]] = {}
-        self.opened: tuple[str, str] | None = None
         self.life = 1
         self.on_wait: Callable[[Waiting | None], None] = lambda waiting: None  # never called: nothing waits
         self._metadata: dict[str, dict[str, str]] = {}

@@ -1,4 +1,4 @@
-"""Where the vector store is: which directory serves, what it looks like from outside, how another takes its place.
+"""Where the vector store is: which directory serves, and how another takes its place.
 
 `<state>/chroma` is a link to the directory that serves, `<state>/store-XXXXXXXX`. Setting the link is the one step
 that changes which: a crash finds the old one or the new one. Any other `store-*` is a leftover. The caller of what
@@ -13,10 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import xxhash
-
 from reposyncd.errors import TransientStoreError
-from reposyncd.store.locks import CHROMA_LOCK
 
 LINK = "chroma"
 _PREFIX = "store-"
@@ -47,11 +44,6 @@ class Place:
         """Whether no store has ever been written there, or nothing is left of it."""
         current = self.current()
         return current is None or not os.path.exists(os.path.join(current, "chroma.sqlite3"))
-
-    def seal(self) -> str:
-        """What the store's files look like now, as `seal` has it; "" without a store."""
-        current = self.current()
-        return "" if current is None else seal(current)
 
     def ensure(self) -> None:
         """Makes an empty store if there is none, and removes what a crash left of others."""
@@ -111,23 +103,6 @@ class Place:
         there = os.path.isdir(path)
         shutil.rmtree(path, ignore_errors=True)
         return there
-
-
-def seal(path: str) -> str:
-    """What the files of the store at `path` look like: while it is the same, nobody has written to any of them.
-
-    32 hex digits of the names, sizes, times and inodes of all files, told without opening one.
-    """
-    lines = [os.path.basename(path)]
-    for directory, names, files in os.walk(path):
-        names.sort()
-        for name in sorted(files):
-            if name == CHROMA_LOCK:
-                continue
-            with suppress(FileNotFoundError):
-                stat = os.lstat(os.path.join(directory, name))
-                lines.append(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}")
-    return xxhash.xxh3_128_hexdigest("\0\0".join(lines).encode(errors="surrogateescape"))
 
 
 def quarantined(state_dir: str, name: str) -> str:

@@ -118,8 +118,6 @@ class IndexProcess:
         self._on_death = on_death
         self._looked = 0.0
         """when the thread that receives last came by, monotonic"""
-        self.opened: tuple[str, str] | None = None
-        """the store's seals before and after it was opened"""
         self.on_wait: Callable[[Waiting | None], None] = lambda waiting: None
 
     # VectorIndex ----------------------------------------------------------------------------------------
@@ -312,10 +310,7 @@ class IndexProcess:
             except Exception:
                 break  # its end, or an answer that cannot be read: either way it is replaced, and asked again
             if number is None:
-                if succeeded == "waiting":
-                    self._waiting = value
-                else:
-                    self.opened = value
+                self._waiting = value
                 continue
             with self._lock:
                 self._waiting = None

@@ -32,7 +32,7 @@ import xxhash
 
 from reposyncd.errors import StoreError
 from reposyncd.life import inherited
-from reposyncd.store import imprint
+from reposyncd.store import checksums
 from reposyncd.store.inspection import READ_S_PER_BYTE, size
 from reposyncd.store.locks import DATABASE
 
@@ -337,10 +337,10 @@ class _Source:
         return self.collections is None or collection in self.collections
 
     def _is_as_written(self) -> bool:
-        if not os.path.exists(os.path.join(self.path, imprint.IMPRINT)):
+        if not os.path.exists(os.path.join(self.path, checksums.CHECKSUMS)):
             return False
         try:
-            imprint.check(self.path)
+            checksums.check(self.path)
         except StoreError:
             return False
         return True

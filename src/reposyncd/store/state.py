@@ -10,6 +10,7 @@ from reposyncd.store.catalog import Catalog, Incident
 from reposyncd.store.database import Database, set_aside
 from reposyncd.store.history import History
 from reposyncd.store.place import Place, quarantined
+from reposyncd.store.stamp import Stamp, recognise, take
 
 MANIFEST = "manifest.db"
 
@@ -54,11 +55,17 @@ class State:
             self.db.check()
         self._checked = True
 
-    def seal(self) -> None:
-        """The store is known as it is now. The caller holds the state lock."""
-        seal = self.place.seal()
-        if self.catalog.seal() != seal:
-            self.catalog.set_seal(seal)
+    def stamp(self) -> None:
+        """Every record of the store is known as it is now. The caller holds the state lock."""
+        if current := self.place.current():
+            stamp = take(current)
+            if stamp != self.catalog.stamp():
+                self.catalog.set_stamp(stamp)
+
+    def recognise(self) -> Stamp | None:
+        """The store's stamp, if it has one on record and nobody has written to it since. Writes nothing."""
+        recorded, current = self.catalog.stamp(), self.place.current()
+        return recognise(recorded, current) if recorded and current else None
 
     def renew_manifest(self, error: CorruptManifestError, now_ns: int) -> None:
         """Moves a manifest that is damaged to the quarantine and begins another. One that turns out to be sound stays.

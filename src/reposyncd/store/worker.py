@@ -3,7 +3,7 @@
 Started by `process.IndexProcess`, through `reposyncd.child`, as a fresh interpreter, never a fork: a forked Chroma
 client hangs. Requests are (number, operation, arguments), replies (number, value or error), both pickled by
 `multiprocessing.connection` over a socket that only the parent has; a reply whose number is None is
-news: ("waiting", Waiting) or ("opened", (seal before, seal after)). The process leaves when that socket closes.
+news: ("waiting", Waiting). The process leaves when that socket closes.
 
 Requests pass two threads in order: one prepares (has the texts embedded, by a process of its own), one stores.
 """
@@ -32,7 +32,6 @@ from reposyncd.errors import (
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
 from reposyncd.store.inspection import survey
 from reposyncd.store.locks import DATABASE, NO_LOCK, chroma_lock, wait_for_database
-from reposyncd.store.place import seal
 from reposyncd.store.salvage import Salvage
 
 if TYPE_CHECKING:
@@ -80,9 +79,7 @@ class Index:
             if not os.path.isdir(self._dir):  # not made: the one that serves is another by now
                 raise TransientStoreError(f"{self._dir} is gone")
             with self.locked():
-                before = seal(self._dir)
                 self._store = ChromaStore(self._dir)  # which writes a row that says so
-                self._tell("opened", (before, seal(self._dir)))
         return self._store
 
     @contextmanager

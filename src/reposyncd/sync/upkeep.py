@@ -20,7 +20,7 @@ from reposyncd.errors import (
 )
 from reposyncd.model import WHOLE, Progress, Scope, SyncResult, Waiting
 from reposyncd.ports import VectorIndex
-from reposyncd.store import imprint, salvage
+from reposyncd.store import checksums, salvage
 from reposyncd.store.catalog import Repo
 from reposyncd.store.checkpoint import Checkpoint, Persister, examine, is_due
 from reposyncd.store.history import History
@@ -104,7 +104,7 @@ class Upkeep:
             pass
         except (StoreError, OSError, sqlite3.Error) as error:
             if isinstance(error, CorruptStoreError):
-                state.catalog.break_seal()  # the original was sound a moment ago; the next sync looks more closely
+                state.catalog.forget_stamp()  # the original was sound a moment ago; the next sync looks more closely
             on_progress(Progress("checkpoint", trouble=f"the store could not be tidied: {error}"))
         state.place.clean()
         return True
@@ -191,14 +191,14 @@ class Sync:
             if upkeep.tidies:
                 upkeep.tidy(self._tell)
         except InterruptedSyncError:
-            state.seal()
+            state.stamp()
             raise
         except (StoreError, WholeTreeNeededError):
             raise
         except ReposyncError:  # a root that is missing is worth a row in the history
             self._begin(repo)
             raise
-        state.seal()
+        state.stamp()
         self._doubt.progress()
         if not state.catalog.unchecked():  # all repos are stored again, if ever the store was lost
             salvage.discard(state.path)
@@ -295,13 +295,14 @@ class Sync:
         """Is it as the last sync left it? If not, or to be sure, its index files are read; and all records are
         compared. If the manifest is new, its repos are learnt from the store."""
         catalog, place = self._state.catalog, self._state.place
-        seal = catalog.seal()
-        sealed = seal is not None and seal == place.seal()
-        if sealed and self._trusts:
+        recorded, recognised = catalog.stamp(), self._state.recognise()
+        if recognised and self._trusts:
+            if recognised != recorded:  # somebody has read from it; the next look is at the files alone again
+                catalog.set_stamp(recognised)
             return
         if current := place.current():
-            imprint.check(current)
-        if seal is None:
+            checksums.check(current)
+        if recorded is None:
             adopt(catalog, self._upkeep.index, self._upkeep.context(self._tell).fingerprint)
-        if not sealed:
-            catalog.break_seal()
+        if not recognised:
+            catalog.forget_stamp()

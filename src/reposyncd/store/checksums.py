@@ -1,18 +1,24 @@
-"""What Chroma's index files were when a checkpoint wrote them. Nobody writes to them between two checkpoints, and
-Chroma takes whatever is in them for true: a file that is cut short or garbled gives wrong answers, or a crash."""
+"""The checksums of Chroma's index files, as a checkpoint wrote them. Nobody writes to those between two checkpoints,
+and Chroma takes whatever is in them for true: a file that is cut short or garbled gives wrong answers, or a crash.
+
+Only segments that were persisted have checksums: the files of the others are written anew by whoever opens them.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterable
 
 import xxhash
 
 from reposyncd.errors import CorruptStoreError
+from reposyncd.store.chroma_db import persisted_segments
 from reposyncd.store.place import translated
+from reposyncd.store.stamp import PERSISTED
 
-IMPRINT = ".reposyncd.json"
+CHECKSUMS = ".reposyncd.json"
 """Beside Chroma's files, so that it is copied, moved and swapped with them."""
 
 _BLOCK = 1 << 20
@@ -20,9 +26,10 @@ _BLOCK = 1 << 20
 
 
 def write(path: str, segments: Iterable[str]) -> None:
-    """Records the content of these segment directories of the store at `path`."""
-    digests = {segment: _digest(os.path.join(path, segment)) for segment in sorted(segments)}
-    with open(os.path.join(path, IMPRINT), "w", encoding="ascii") as file:
+    """Records the content of those of these segments of the store at `path` that were persisted."""
+    persisted = persisted_segments(path).intersection(segments)
+    digests = {segment: _digest(os.path.join(path, segment)) for segment in sorted(persisted)}
+    with open(os.path.join(path, CHECKSUMS), "w", encoding="ascii") as file:
         json.dump(digests, file)
 
 
@@ -32,18 +39,28 @@ def check(path: str) -> None:
     Reads them all: about a second for each gigabyte. TransientStoreError if they cannot be read.
     """
     try:
-        with open(os.path.join(path, IMPRINT), encoding="ascii") as file:
+        with open(os.path.join(path, CHECKSUMS), encoding="ascii") as file:
             digests = json.load(file)
         items = sorted(digests.items())
     except FileNotFoundError:
         return  # there has been no checkpoint
     except (ValueError, AttributeError) as error:
-        raise CorruptStoreError(f"{path}/{IMPRINT} is damaged: {error}") from error
+        raise CorruptStoreError(f"{path}/{CHECKSUMS} is damaged: {error}") from error
     for segment, expected in items:
         with translated(path):
             found = _digest(os.path.join(path, segment))
-        if found != expected:
+        if found != expected and _was_persisted(path, segment):
             raise CorruptStoreError(f"index files in {path}/{segment} are not what was written there")
+
+
+def _was_persisted(path: str, segment: str) -> bool:
+    """Whether Chroma takes the files for true. Checksums of others were once recorded too."""
+    if os.path.exists(os.path.join(path, segment, PERSISTED)):
+        return True
+    try:
+        return segment in persisted_segments(path)
+    except (sqlite3.Error, OSError):  # damaged or locked: no evidence against the index files; the probe looks at them
+        return False
 
 
 def _digest(directory: str) -> str:

@@ -1,0 +1,131 @@
+"""Chroma's database, read from outside of Chroma, by a process that never has it open in Chroma.
+
+Whoever closes a file lets go of every lock that the process has on it, those of other threads and of SQLite included
+(sqlite.org/howtocorrupt.html, section 2.2). So a process takes one look at a time, and the index process none.
+Every function raises sqlite3.Error for a database that is damaged, or was locked for longer than `_BUSY_S`, and
+OSError for one that is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import xxhash
+
+from reposyncd.store.locks import DATABASE
+
+FEWEST_PERSISTED = 2
+"""Rows of a collection's log from which on Chroma can be made to persist its vectors: its least `sync_threshold`."""
+
+_BUSY_S = 1.0
+"""How long a transaction of somebody else is waited for. Chroma's commits take milliseconds."""
+
+_HEADER_SIZE = 28
+"""Bytes of the header up to the end of the change counter (sqlite.org/fileformat.html, section 1.3)."""
+
+_CHANGES = slice(24, 28)
+"""Where the header has the change counter, big-endian."""
+
+_WRITE_VERSION, _ROLLBACK_JOURNAL = 18, b"\x01"
+"""Where the header has the kind of journal, and the one with which the change counter counts every transaction."""
+
+_REPLAYED = """
+    SELECT count(*) AS rows
+    FROM embeddings_queue
+    JOIN segments ON segments.scope = 'VECTOR' AND segments.collection = substr(embeddings_queue.topic, -36)
+    LEFT JOIN max_seq_id ON max_seq_id.segment_id = segments.id
+    WHERE embeddings_queue.seq_id > coalesce(max_seq_id.seq_id, 0)
+    GROUP BY segments.id
+"""
+"""Of each collection the rows of the log that are not in its index files. The last that is stays in the log."""
+
+_IDENTITY = (
+    "SELECT id, name FROM collections ORDER BY id",
+    "SELECT id, scope, collection FROM segments ORDER BY id",
+    "SELECT segment_id, seq_id FROM max_seq_id ORDER BY segment_id",
+    "SELECT seq_id, created_at, operation, topic, id FROM embeddings_queue ORDER BY seq_id DESC LIMIT 1",
+)
+"""What two stores that have the same number of writes behind them hardly have in common. A few rows each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """How far the writes to a database have come. Equal, but for `changes`: nobody has written in between."""
+
+    changes: int
+    """SQLite's count of transactions"""
+    identity: str
+    """32 hex digits; opening the store in Chroma and reading from it leave them as they are"""
+
+
+def replayed_rows(path: str) -> int:
+    """How many rows of the log of the store at `path` are replayed when it is opened, and that a checkpoint would
+    write into the index files. (A collection's single row is replayed each time: Chroma cannot persist it.)"""
+    with _reading(path) as (db, _):
+        return sum(rows for (rows,) in db.execute(_REPLAYED) if rows >= FEWEST_PERSISTED)
+
+
+def persisted_segments(path: str) -> frozenset[str]:
+    """The vector segments of the store at `path` that Chroma has persisted.
+
+    It goes by `max_seq_id`, as Chroma does. The index files of the others hold nothing, and are written anew by
+    whoever opens them.
+    """
+    with _reading(path) as (db, _):
+        rows = db.execute(
+            "SELECT segments.id FROM segments JOIN max_seq_id ON max_seq_id.segment_id = segments.id"
+            " WHERE segments.scope = 'VECTOR' AND max_seq_id.seq_id > 0"
+        ).fetchall()
+    return frozenset(id for (id,) in rows)
+
+
+def writes(path: str) -> Writes:
+    """How far the writes to the store at `path` have come.
+
+    Every transaction of whatever program moves SQLite's change counter by one. Opening the store in Chroma is one
+    transaction, which adds one row to `acquire_write`. So the difference is the number of all others.
+    """
+    if _header(path)[_WRITE_VERSION : _WRITE_VERSION + 1] != _ROLLBACK_JOURNAL:  # before SQLite makes files for it
+        raise sqlite3.NotSupportedError(f"{path}: with a write-ahead log not every transaction is counted")
+    with _reading(path) as (db, header):
+        changes = int.from_bytes(header[_CHANGES], "big")
+        [openings] = db.execute("SELECT coalesce(max(id), 0) FROM acquire_write").fetchone()
+        told = repr([changes - openings, *(db.execute(query).fetchall() for query in _IDENTITY)])
+    return Writes(changes, xxhash.xxh3_128_hexdigest(told.encode(errors="surrogateescape")))
+
+
+def change_counter(path: str) -> bytes:
+    """SQLite's count of the transactions of the database, while the caller sees to it that there are none."""
+    return _header(path)[_CHANGES]
+
+
+def _header(path: str) -> bytes:
+    with _one_look, open(os.path.join(path, DATABASE), "rb") as file:
+        return file.read(_HEADER_SIZE)
+
+
+_one_look = threading.Lock()
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[tuple[sqlite3.Connection, bytes]]:
+    """A transaction that reads, and the header as it is in that transaction. Writes nothing, not even what a crash
+    left to do: that is an error."""
+    database = os.path.join(path, DATABASE)
+    with (
+        _one_look,
+        open(database, "rb") as file,  # closed last, since that ends the transaction's lock
+        closing(
+            sqlite3.connect(f"file:{quote(database)}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_S)
+        ) as db,
+    ):
+        db.execute("BEGIN")
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # from here on nobody writes to the file
+        header = os.pread(file.fileno(), _HEADER_SIZE, 0)
+        yield db, header
