@@ -100,7 +100,7 @@ def test_the_other_repositories_are_searched_all_the_same(lab: StoreLab, tmp_pat
     out = run(lab, "search", "sail the ship", "--json")
     assert out.returncode == 0
     assert [hit["path"] for hit in json.loads(out.stdout)] == ["sea.py"]
-    assert "reposyncd: lab: it is not searched: its index is being rebuilt with another model" in out.stderr
+    assert "reposyncd: lab: it is not searched: its index is still to be rebuilt with another model" in out.stderr
 
 
 def test_over_http_busy_is_503_and_says_when_to_ask_again() -> None:

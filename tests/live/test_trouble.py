@@ -23,9 +23,8 @@ from reposyncd.daemon.log import Log, logging_to, writer
 from reposyncd.daemon.notices import EVENTS_LOST, say
 from reposyncd.daemon.systemd import Notifier
 from reposyncd.daemon.watching import Watching
-from reposyncd.errors import OverloadedError, UsageError
+from reposyncd.errors import OverloadedError
 from reposyncd.store.locks import state_lock
-from reposyncd.sync.reconcile import Reconciler
 from reposyncd.tree import read
 from reposyncd.tree.inotify import Inotify
 from tests.crash.faults import StoreLab, end
@@ -207,32 +206,6 @@ def test_status_and_tickets_are_answered_while_the_engine_hangs_with_its_lock(la
             may_go_on.set()
             thread.join()
         until(lambda: daemon.has_ended, "it has heard that it is to stop")
-
-
-# Another model ------------------------------------------------------------------------------------------
-
-
-def test_what_another_model_has_embedded_is_not_searched_with_a_new_one(
-    lab: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bring, may_go_on = Reconciler._bring_up_to_date, threading.Event()
-
-    def slow(self: Reconciler, *arguments: Any) -> Any:
-        assert may_go_on.wait(HANGS_S)
-        return bring(self, *arguments)
-
-    with lab.running() as daemon:
-        assert result_of(daemon.search("one", None, 1))["hits"]
-        monkeypatch.setattr(Reconciler, "_bring_up_to_date", slow)
-        lab.variables["REPOSYNCD_EMBEDDING__MODEL"] = "static"
-        try:
-            result_of(daemon.reconfigure(lab.config()))
-            with pytest.raises(UsageError, match="built anew"):
-                result_of(daemon.search("one", None, 1))
-        finally:
-            may_go_on.set()
-        lab.flush()
-        assert result_of(daemon.search("one", None, 1))["hits"]
 
 
 # The process --------------------------------------------------------------------------------------------

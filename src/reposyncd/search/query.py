@@ -52,11 +52,10 @@ def search(
 
 def outdated(repo: str, progress: tuple[int, int] | None) -> Notice:
     """Of a repo that is searched as it was before another version or model came. `progress` is (files, of how many) of
-    its rebuild, if that is known."""
+    its rebuild, if that is under way."""
     return Notice(
         repo,
-        f"the index of before is searched, and has no changes since; it is being rebuilt with another version or model"
-        f"{_so_far(progress)}",
+        f"the index of before is searched, without changes since; it {_so_far(progress, 'another version or model')}",
         is_left_out=False,
     )
 
@@ -65,10 +64,13 @@ def left_out(repo: str, progress: tuple[int, int] | None) -> Notice:
     """Of a repo that cannot be searched until it is rebuilt, since the model of before is not installed any more."""
     return Notice(
         repo,
-        f"it is not searched: its index is being rebuilt with another model{_so_far(progress)}; ask again later",
+        f"it is not searched: its index {_so_far(progress, 'another model')}; ask again later",
         is_left_out=True,
     )
 
 
-def _so_far(progress: tuple[int, int] | None) -> str:
-    return f", {progress[0]:,} of {progress[1]:,} files" if progress and progress[1] else ""
+def _so_far(progress: tuple[int, int] | None, what: str) -> str:
+    if progress is None:
+        return f"is still to be rebuilt with {what}"
+    files = f", {progress[0]:,} of {progress[1]:,} files" if progress[1] else ""
+    return f"is being rebuilt with {what}{files}"
