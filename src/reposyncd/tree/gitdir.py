@@ -101,9 +101,10 @@ def repository_of(top: str) -> str | None:
     own, common = own_dir(top), common_dir(top)
     if own is None or common is None or (own == common and _is_bare(common)):
         return None
-    if "\0" in common:  # nonsense, out of somebody's .git
+    try:
+        return os.path.realpath(common)
+    except ValueError:  # as in read_small
         return None
-    return os.path.realpath(common)
 
 
 def is_worktree_of(top: str, repositories: Container[str]) -> bool:

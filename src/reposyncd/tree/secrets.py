@@ -259,8 +259,13 @@ def _is_token(secret: bytes) -> bool:
 
 
 def _is_a_row(text: bytes) -> bool:
-    """Whether most of the characters are in the order of the alphabet, forwards or backwards."""
+    """Whether most of the first characters are in the order of the alphabet, forwards or backwards."""
+    text = text[:_LONGEST_ROW]
     return sum(abs(b - a) == 1 for a, b in pairwise(text)) * 2 > len(text)
+
+
+_LONGEST_ROW = 256
+"""Characters: longer than nearly all tokens, and looked at in a few microseconds."""
 
 
 _LEAST_DISTINCT_IN_KEY = 12
@@ -272,26 +277,30 @@ def _is_key(secret: bytes) -> bool:
     return len(set(secret)) >= _LEAST_DISTINCT_IN_KEY and not _is_a_row(secret)
 
 
-_PASSWORD_WORDS = re.compile(
+def _is_encoded_key(secret: bytes) -> bool:
+    """Whether there is a key, in base64, between the lines that it stands between."""
+    return _is_key(secret) and not re.search(_base64_of(b"-----END"), secret)
+
+
+_PASSWORD_WORDS = (
     rb"(?:pass(?:word|wd|phrase|w)?|pwd?|pw|secret|token|api|key|auth|cred(?:ential)?s?|user(?:name)?|usr|login|name|admin"
     rb"|root|test(?:ing|er)?|foo|bar|baz|qux|spam|eggs|example|sample|dummy|fake|mock|demo|guest|default|change|me|let|in"
     rb"|my|your|the|some|any|this|is|a|an|to|new|old|db|database|postgres(?:ql)?|mysql|maria|redis|mongo(?:db)?|rabbit(?:mq)?"
     rb"|amqp|ftp|git(?:hub|lab)?|oauth|basic|bearer|x|abc(?:def?)?|xyz|qwerty|asdf|hunter|placeholder|redacted|removed|masked"
     rb"|hidden|null|none|nil|empty|undefined|todo|super|very|strong|safe|secure|private|docker|service|account|host|port|url"
     rb"|uri|value|string|here|word|wrong|bad|good|right|correct|incorrect|invalid|valid|not|no|real|with|and|or|for|of"
-    rb"|special|char(?:acter)?s?|encoded|hello|world|alice|bob|open|sesame|proxy|server|client|local|remote|one|two|three|deadbeef|[^a-z])+"
+    rb"|special|char(?:acter)?s?|encoded|hello|world|alice|bob|open|sesame|proxy|server|client|local|remote|one|two|three|aws|id|access|deadbeef|[^a-z])+"
 )
-"""What passwords consist of where none is meant."""
+"""What passwords consist of where none is meant; for re2, since many of the words are made of others."""
 
 _LEET = bytes.maketrans(b"013457@$", b"oleastas")
 
-_PLACEHOLDER_HOSTS = re.compile(
-    rb"(?:my|your|some|the)?(?:host|hostname|server|proxy|domain|site|address|url|ip|[a-z])\d*"
+_PLACEHOLDER_HOSTS = (
+    rb"(?i)(?:my|your|some|the)?(?:host|hostname|server|proxy|domain|site|address|url|ip|[a-z])\d*"
     rb"|(?:.*\.)?(?:example|foo|bar|baz|foobar|acme|(?:my|your|some)?(?:domain|host|company|corp|site)|test|testing|fake|dummy"
     rb"|somewhere|[a-z])\d*(?:\.[a-z]{2,7}){1,2}"
     rb"|(?:.*\.)?(?:example|test|invalid|localhost|localdomain)"
-    rb"|127\..*|0\.0\.0\.0|1\.2\.3\.4|192\.0\.2\..*|198\.51\.100\..*|203\.0\.113\..*|\[",
-    re.IGNORECASE,
+    rb"|127\..*|0\.0\.0\.0|1\.2\.3\.4|192\.0\.2\..*|198\.51\.100\..*|203\.0\.113\..*|\["
 )
 """Hosts that nobody has (RFC 2606, RFC 5737), that are this machine, or that are called by what they are."""
 
@@ -303,12 +312,13 @@ _VARIABLE = re.compile(rb"\$[A-Za-z_{(]|%(?:[sdv]|\(|[A-Za-z_]+%)|[{}()\[\]<>*]|
 
 def _is_password(user: bytes, secret: bytes, host: bytes) -> bool:
     """Whether a URL has a password that is meant, for a host that is meant."""
-    if secret == user or _PLACEHOLDER_HOSTS.fullmatch(host):
+    if secret == user or _compiled(_PLACEHOLDER_HOSTS).fullmatch(host):
         return False
     if _VARIABLE.search(user) or _VARIABLE.search(secret) or _WORDS.search(secret) or _is_a_row(secret):
         return False
     plain = _ESCAPE.sub(b"-", secret).lower()
-    return not any(_PASSWORD_WORDS.fullmatch(form) for form in (plain, plain.translate(_LEET)))
+    words = _compiled(_PASSWORD_WORDS)
+    return not any(words.fullmatch(form) for form in (plain, plain.translate(_LEET)))
 
 
 def _is_account(secret: bytes) -> bool:
@@ -360,7 +370,7 @@ RULES: tuple[Rule, ...] = (
         b"(?:" + _base64_of(b"PRIVATE KEY-----") + b"|" + _base64_of(b"PRIVATE KEY BLOCK-----") + b")"
         rb"([0-9A-Za-z+/]{24})",
         "a key in PEM, in base64 once more",
-        _is_key,
+        _is_encoded_key,
     ),
     Rule(
         "private-key-putty",

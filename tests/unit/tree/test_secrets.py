@@ -135,6 +135,15 @@ def test_a_private_key_in_base64_is_found_wherever_it_begins(kind: str, before: 
     assert secret_content(b"client-key-data: " + base64.b64encode(pem.encode())) == "private-key-base64"
 
 
+def test_the_lines_around_a_key_are_no_key_in_base64_either() -> None:
+    assert secret_content(b"tls.key: " + base64.b64encode(f"{BEGIN}\n{END}".encode())) is None
+
+
+def test_a_password_of_many_words_is_told_from_others_in_the_time_that_it_takes_to_read_it() -> None:
+    assert secret_content(b"x://u:" + b"username" * 1000 + b"@db") is None
+    assert secret_content(b"x://u:" + b"username" * 1000 + b"q@db") == "url-password"
+
+
 def test_a_certificate_in_base64_is_none() -> None:
     pem = "\n".join([BEGIN.replace("RSA PRIVATE KEY", "CERTIFICATE"), *BODY])
     assert secret_content(b"certificate-authority-data: " + base64.b64encode(pem.encode())) is None
@@ -249,6 +258,7 @@ def test_code_about_secrets_is_not_one(text: str) -> None:
         "https://me:********@registry.nimbus.io/",
         "https://me:REDACTED@registry.nimbus.io/",
         "https://me:my-secret-password@registry.nimbus.io/",
+        "dynamodb://aws_access_key_id:aws_secret_access_key@region:8000/table",
         "https://me:p4ssw0rd@registry.nimbus.io/",
         "https://admin:s3cr3t!@registry.nimbus.io/",
         "ftp://joe:" + some(12) + "@ftp.example.com/",
