@@ -263,7 +263,8 @@ class ChunkingPool:
             return False
         at_work = [child.task.is_slow for child in self._children if child.task]
         lacks_slow = at_work.count(True) < self._slow_at_most and any(each.not_before <= now for each in self._put_off)
-        return lacks_slow or bool(self._waiting and False not in at_work)
+        # Where all take long, the next file is not to wait for a process that begins.
+        return lacks_slow or (False not in at_work and bool(self._waiting or at_work))
 
     def _kill(self, child: _Child, sentence: Callable[[], None]) -> None:
         if child.sentence is None and not child.is_gone:
