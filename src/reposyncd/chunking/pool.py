@@ -184,8 +184,8 @@ class ChunkingPool:
                 self._kill(child, lambda: None)
             self._fail_all(TransientStoreError("the chunking processes were closed"))
             self._changed.notify_all()
-            while self._children:  # they are dead already; this is until they are buried
-                self._changed.wait()
+            # They are dead already, unless the disk that they read from hangs; this is until they are buried.
+            self._changed.wait_for(lambda: not self._children, LEAVE_S)
 
     @property
     def pids(self) -> list[int]:
