@@ -256,7 +256,8 @@ def test_a_second_signal_ends_it_at_once(program: StoreLab) -> None:
     with daemon(program) as (client, process):
         client.request("POST", "/v1/repos", {"path": str(program.root), "name": "lab"})
         client.request("POST", "/v1/flush", {})
-        [child] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        of_it = ["pgrep", "-P", str(process.pid), "-f", "reposyncd.child store"]
+        [child] = subprocess.run(of_it, capture_output=True, text=True).stdout.split()
         os.kill(int(child), signal.SIGSTOP)  # so that the batch under way takes for ever
         program.write({"d1/f1.txt": "a change\n"})
         until(lambda: client.request("GET", "/v1/status")["daemon"]["state"] == "syncing", "a batch is under way")

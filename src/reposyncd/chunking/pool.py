@@ -184,8 +184,8 @@ class ChunkingPool:
                 self._kill(child, lambda: None)
             self._fail_all(TransientStoreError("the chunking processes were closed"))
             self._changed.notify_all()
-            while self._children:  # they are dead already; this is until they are buried
-                self._changed.wait()
+            # They are dead already, unless the disk that they read from hangs; this is until they are buried.
+            self._changed.wait_for(lambda: not self._children, LEAVE_S)
 
     @property
     def pids(self) -> list[int]:
@@ -264,7 +264,8 @@ class ChunkingPool:
             return False
         at_work = [child.task.is_slow for child in self._children if child.task]
         lacks_slow = at_work.count(True) < self._slow_at_most and any(each.not_before <= now for each in self._put_off)
-        return lacks_slow or bool(self._waiting and False not in at_work)
+        # Where all take long, the next file is not to wait for a process that begins.
+        return lacks_slow or (False not in at_work and bool(self._waiting or at_work))
 
     def _kill(self, child: _Child, sentence: Callable[[], None]) -> None:
         if child.sentence is None and not child.is_gone:

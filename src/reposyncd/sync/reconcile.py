@@ -5,6 +5,7 @@ What to do is decided from the disk and the manifest alone; nothing is assumed o
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,14 +32,18 @@ READ_AHEAD_FILES = 32
 READ_AHEAD_BYTES = 4 << 20
 """Their size, past which no more is read: they are in memory."""
 
+STALLED_BYTES = 16 << 20
+"""Of files that take long to be cut, and are waited for while others are read."""
+
 LOOK_S = 0.1
 """Between two looks at whether to stop."""
 
-STALL_S = 0.1
+STALL_S = 0.3
 """After so long without a file that was cut, what can be committed is."""
 
-BULK_STALL_S = 0.3
-"""Likewise in a look at the whole tree, where nobody waits for one file, and a small batch costs."""
+COMMIT_S = 0.1
+"""What is planned is committed after so long, though more is being cut, and after twice that the next time: somebody
+may wait for the first file, and nobody for a small batch of the others. Not in a look at the whole tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,9 @@ class _UnderWay(NamedTuple):
     """bytes"""
 
 
-def _has_room(under_way: Sequence[_UnderWay]) -> bool:
+def _has_room(under_way: Sequence[_UnderWay], stalled: Sequence[_UnderWay]) -> bool:
+    if sum(each.size for each in stalled) > STALLED_BYTES:
+        return False
     return len(under_way) < READ_AHEAD_FILES and sum(each.size for each in under_way) < READ_AHEAD_BYTES
 
 
@@ -117,9 +124,10 @@ class Reconciler:
         *,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
-        stall_s: float = STALL_S,
+        commit_s: float = COMMIT_S,
     ) -> None:
-        self._stall_s = stall_s
+        self._commit_s = commit_s
+        self._commit_due = math.inf
         self._manifest = manifest
         self._pipeline = pipeline
         self._examiner = examiner
@@ -182,10 +190,14 @@ class Reconciler:
         long keeps no other waiting."""
         waiting = deque((file, 1) for file in dirty)
         under_way: list[_UnderWay] = []
+        stalled: list[_UnderWay] = []
         waited_s = 0.0
-        while waiting or under_way:
+        while waiting or under_way or stalled:
             self._stop_if_asked()
-            if waiting and _has_room(under_way):
+            if time.monotonic() >= self._commit_due:
+                self._pipeline.drain()
+                self._commit_s, self._commit_due = 2 * self._commit_s, math.inf
+            if waiting and _has_room(under_way, stalled):
                 file, reads = waiting.popleft()
                 try:
                     read = self._read(file, is_last=reads == _READS_OF_UNSTABLE)
@@ -193,10 +205,13 @@ class Reconciler:
                     waiting.append((file, reads + 1))
                 else:
                     under_way += [read] if read else []
-            elif not any(each.read.cut.done() for each in under_way):
-                waited_s = self._wait(under_way, waited_s)
-            for each in [each for each in under_way if each.read.cut.done()]:
-                under_way.remove(each)
+            elif not any(each.read.cut.done() for each in [*under_way, *stalled]):
+                waited_s = self._wait([*stalled, *under_way], waited_s)
+                if waited_s > STALL_S:
+                    stalled += under_way
+                    under_way = []
+            for each in [each for each in [*under_way, *stalled] if each.read.cut.done()]:
+                (under_way if each in under_way else stalled).remove(each)
                 self._plan(each)
                 waited_s = 0.0
 
@@ -206,7 +221,8 @@ class Reconciler:
         began = time.monotonic()
         wait([each.read.cut for each in under_way], LOOK_S, FIRST_COMPLETED)
         waited_s += time.monotonic() - began
-        if waited_s > self._stall_s:
+        if waited_s > STALL_S:
+            self._commit_due = math.inf
             self._pipeline.drain()
             self._on_progress(replace(self.progress(), cutting=under_way[0].file.path))
         return waited_s
@@ -251,6 +267,7 @@ class Reconciler:
         self._advance()
 
     def _accept(self, directory: _Directory, file: Dirty, found: FilePlan | Touched) -> None:
+        self._commit_due = min(self._commit_due, time.monotonic() + self._commit_s)
         directory.skips[file.path] = found.row.skip
         if found.row.stat != file.stat:
             directory.complete = False

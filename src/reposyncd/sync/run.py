@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -21,11 +22,14 @@ from reposyncd.store.manifest import Manifest, RunProgress
 from reposyncd.sync.compare import gone_directories, is_current, skips_of
 from reposyncd.sync.examine import Examiner
 from reposyncd.sync.pipeline import Pipeline, Totals, compare, recover
-from reposyncd.sync.reconcile import BULK_STALL_S, STALL_S, Outcome, Reconciler
+from reposyncd.sync.reconcile import COMMIT_S, Dirty, Outcome, Reconciler
 from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot
 
 NANOSECONDS = 1_000_000_000
+
+SAVED_NS = 10 * NANOSECONDS
+"""What was changed within this time may have been saved by somebody who waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +208,11 @@ class _Run:
                 examiner,
                 on_progress=lambda progress: context.on_progress(self._since_the_beginning(progress)),
                 should_stop=context.should_stop,
-                stall_s=BULK_STALL_S if scope.is_whole else STALL_S,
+                commit_s=math.inf if scope.is_whole else COMMIT_S,
             )
             self._progress = lambda: self._since_the_beginning(reconciler.progress())
             dirty = reconciler.find_dirty(snapshot, known)
-            if not scope.is_whole:  # what was saved last is what somebody waits for
-                dirty.sort(key=lambda file: -file.stat.mtime_ns)
+            put_first(dirty, context.now_ns())
             if self._run is not None:
                 self._history.expect(self._run, self._before[0] + reconciler.total)
             try:
@@ -273,6 +276,11 @@ class _Run:
             duration_s=0.0,
             errors=tuple(outcome.errors),
         )
+
+
+def put_first(dirty: list[Dirty], now_ns: int) -> None:
+    """What was saved last is what somebody waits for. Of the others the order stays, directory by directory."""
+    dirty.sort(key=lambda file: min(0, now_ns - SAVED_NS - file.stat.mtime_ns))
 
 
 def plain_files(manifest: Manifest) -> int:
