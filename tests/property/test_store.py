@@ -135,8 +135,9 @@ class StoreMachine(RuleBasedStateMachine):
                 if found["ids"]:
                     collection.query(query_embeddings=found["embeddings"], n_results=1)
 
-    @rule(which=st.integers(0, 4), how=st.sampled_from(["label", "delete", "add"]))
-    def write_by_another_program(self, which: int, how: str) -> None:
+    @rule(which=st.integers(0, 4), how=st.sampled_from(["label", "delete", "add"]), reads=st.booleans())
+    def write_by_another_program(self, which: int, how: str, reads: bool) -> None:
+        """It is noticed, though the program may have the last word with a read."""
         with self.foreign() as collections:
             collection = collections[which % len(collections)]
             got = collection.get(include=["documents", "embeddings"])
@@ -153,6 +154,9 @@ class StoreMachine(RuleBasedStateMachine):
             self.outstanding[collection.name] = self.outstanding.get(collection.name, 0) + 1
         self.suspect = set(self.labs)
         self.index.release()  # whose vectors are those from before
+        if reads:
+            self.read_by_another_program()
+        self.sync(name, full=False)
 
     @rule()
     def close_and_open_again(self) -> None:

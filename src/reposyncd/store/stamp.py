@@ -76,9 +76,9 @@ def take(path: str) -> Stamp:
 
 def recognise(recorded: Stamp, path: str) -> Stamp | None:
     """The stamp of the store at `path` as it is now, if nobody has written to it since the recorded one was taken."""
-    if recorded.files == of_files(path):
+    if recorded.content and recorded.files == of_files(path):
         return recorded
-    now = take(path)
+    now = take(path)  # also where the recorded one has the first look alone, so that the next one has both
     return now if recorded.is_unwritten(now) else None
 
 

@@ -178,6 +178,16 @@ def test_a_stamp_is_what_was_made_of_its_text() -> None:
     assert Stamp.parse("a b c d e") == Stamp("a b c d e")
 
 
+def test_a_stamp_of_the_files_alone_is_made_whole_when_the_store_is_recognised(store: Path) -> None:
+    """All that the version before this one recorded."""
+    whole = recognise(Stamp(of_files(str(store))), str(store))
+    assert whole
+    assert whole.content
+    read(store)
+    assert recognise(whole, str(store))
+    assert recognise(Stamp(whole.files), str(store)) is None
+
+
 def test_the_files_alone_tell_of_every_change(tmp_path: Path) -> None:
     (tmp_path / "segment").mkdir()
     (tmp_path / "segment" / "length.bin").write_bytes(b"x")
