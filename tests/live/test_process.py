@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,10 @@ def test_the_watchdog_is_fed_until_one_thread_hangs(
     if os.geteuid() != 0:
         pytest.skip("only root may trace a process that is not its child")
     lab.variables |= {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "2000000"}
-    with daemon(lab) as (client, process):
+    process, client = lab.start("daemon", "--log-format", "json"), Client(lab.variables["REPOSYNCD_SOCKET"])
+    with ExitStack() as ending:
+        ending.callback(end, process)
+        systemd.wait_for("READY=1")  # nobody has asked anything by now, which begins threads
         threads = sorted(map(int, os.listdir(f"/proc/{process.pid}/task")))
         client.request("POST", "/v1/sync", {"path": str(lab.root), "name": "lab"})
         if part == "the index process":
