@@ -334,7 +334,12 @@ def test_a_second_signal_ends_it_at_once(program: StoreLab) -> None:
         [child] = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
         os.kill(int(child), signal.SIGSTOP)  # so that the batch under way takes for ever
         program.write({"d1/f1.txt": "a change\n"})
-        until(lambda: client.request("GET", "/v1/status")["daemon"]["state"] == "syncing", "a batch is under way")
+
+        def files() -> int:  # and not the second look at what was before, which finds none
+            [repo] = client.request("GET", "/v1/status")["repos"]
+            return int((repo["progress"] or {}).get("total", 0))
+
+        until(files, "a batch is under way")
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGHUP)  # which is none
         said = ""
