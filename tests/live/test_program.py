@@ -129,6 +129,7 @@ def test_a_service_starts_when_the_store_is_damaged_and_the_manifest_is_lost(lab
 
 def test_a_service_that_is_killed_in_a_first_index_goes_on_from_there(lab: StoreLab) -> None:
     lab.write({f"many/{number}.txt": f"file {number} of many\n" for number in range(4000)})
+    lab.variables["REPOSYNCD_LIMITS__RATE"] = "300"  # so that it is not over before anybody looks
     with daemon(lab) as (client, process):
         client.request("POST", "/v1/repos", {"path": str(lab.root), "name": "lab"})
         until(lambda: (status(client)["progress"] or {}).get("chunks", 0) > 500, "some of it is stored")
@@ -136,6 +137,7 @@ def test_a_service_that_is_killed_in_a_first_index_goes_on_from_there(lab: Store
         process.wait()
     stored = len(lab.committed())
     assert 500 < stored < 4200
+    del lab.variables["REPOSYNCD_LIMITS__RATE"]
     with daemon(lab) as (client, _):
         client.request("POST", "/v1/flush", {})
         [run, *_] = [status(client)["last_sync"]]

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from reposyncd.daemon.log import Log, logging_to, writer
 from reposyncd.daemon.notices import EVENTS_LOST, say
 from reposyncd.daemon.systemd import Notifier
 from reposyncd.daemon.watching import Watching
-from reposyncd.errors import OverloadedError
+from reposyncd.errors import DaemonNotRunningError, OverloadedError, ReposyncError
 from reposyncd.store.locks import state_lock
 from reposyncd.tree import read
 from reposyncd.tree.inotify import Inotify
@@ -141,11 +143,17 @@ def test_while_a_new_engine_opens_the_state_nothing_is_called_current(
         try:
             assert lab.status()["state"] == "pending"
             assert daemon.status()["daemon"]["state"] == "the engine is starting"
-            for work in (daemon.flush(None), daemon.flush("lab"), daemon.search("one", None, 1)):
-                with pytest.raises(OverloadedError, match="ask again"):
-                    result_of(work)
+            with pytest.raises(OverloadedError, match="ask again"):
+                result_of(daemon.search("one", None, 1))
+            lab.write({"a.py": "one = 11\n"})
+            flush = daemon.flush("lab")
+            until(lambda: flush.progress()["pending"], "it is told what is waited for")
+            assert flush.progress()["pending"] == [{"repo": "lab", "paths": [], "why": "the engine is starting"}]
+            assert not flush.wait(0)
         finally:
             may_begin.set()
+        assert result_of(flush)["repos"] == ["lab"]
+        assert lab.text_of("a.py") == "one = 11\n"
         until(lambda: lab.status()["state"] == "current", "it has begun")
         lab.assert_current()
 
@@ -162,11 +170,51 @@ def test_an_engine_that_follows_a_dead_one_waits_for_who_has_taken_the_state_mea
             daemon.mend(time.monotonic())
             daemon.mend(time.monotonic() + 60)
             until(lambda: daemon.waits_for_lock, "it waits")
+            status = lab.status()  # though nobody asked while the one of before lived
+            assert (status["state"], status["chunks"]) == ("pending", 1)
+            assert daemon.waits_for_lock in status["reason"]
             lab.write({"a.py": "one = 11\n"})
-        until(lambda: not daemon.waits_for_lock, "it does not wait any more")
         until(lambda: lab.status()["state"] == "current", "it has begun")
         assert not daemon.has_ended
         lab.assert_current()
+
+
+def test_a_service_that_waits_for_the_state_tells_what_is_on_record_and_that_it_begins(lab: Live) -> None:
+    with lab.running():
+        pass
+    client = Client(lab.config().socket, lab.config().state_dir)
+    with ExitStack() as holding, ThreadPoolExecutor() as threads:
+        holding.enter_context(state_lock(str(lab.state), 0))
+        starting = threads.submit(lab.start)
+        try:
+            until(lambda: answers(client), "it answers")
+            until(lambda: lab.daemon and lab.daemon.waits_for_lock, "it waits for the state")
+            why = f"process {os.getpid()} is writing to {lab.state}"
+            report = client.request("GET", "/v1/status")
+            assert report["daemon"]["starting"]
+            assert why in report["daemon"]["state"]
+            [repo] = client.request("GET", "/v1/repos")["repos"]
+            assert (repo["name"], repo["state"], repo["files"]) == ("lab", "pending", 2)
+            assert why in repo["reason"]
+            with pytest.raises(ReposyncError, match=f"starting; {why}"):
+                client.request("GET", "/v1/health")
+            with pytest.raises(DaemonNotRunningError, match=why):  # who asks can do without it
+                client.request("POST", "/v1/search", {"query": "one"})
+            lab.write({"b/c.py": "two = 22\n"})
+            told: list[dict[str, Any]] = []
+            flushed = threads.submit(client.request, "POST", "/v1/flush", {}, told.append)
+            until(lambda: told and told[-1]["pending"], "who waits is told")
+            assert [each["repo"] for each in told[-1]["pending"]] == ["lab"]
+            assert why in told[-1]["trouble"]
+            holding.close()
+            assert flushed.result(HANGS_S)["repos"] == ["lab"]
+            assert lab.text_of("b/c.py") == "two = 22\n"
+            assert not client.request("GET", "/v1/status")["daemon"]["starting"]
+            assert client.request("GET", "/v1/health")["healthy"]
+        finally:
+            holding.close()
+            starting.result(HANGS_S)
+            lab.stop()
 
 
 def kill(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +308,12 @@ def test_a_second_signal_ends_it_at_once(program: StoreLab) -> None:
         [child] = subprocess.run(of_it, capture_output=True, text=True).stdout.split()
         os.kill(int(child), signal.SIGSTOP)  # so that the batch under way takes for ever
         program.write({"d1/f1.txt": "a change\n"})
-        until(lambda: client.request("GET", "/v1/status")["daemon"]["state"] == "syncing", "a batch is under way")
+
+        def files() -> int:  # and not the second look at what was before, which finds none
+            [repo] = client.request("GET", "/v1/status")["repos"]
+            return int((repo["progress"] or {}).get("total", 0))
+
+        until(files, "a batch is under way")
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGHUP)  # which is none
         said = ""

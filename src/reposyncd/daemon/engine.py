@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
@@ -27,6 +27,7 @@ from reposyncd.daemon.watching import Watching
 from reposyncd.errors import (
     BusyError,
     CorruptManifestError,
+    DaemonNotRunningError,
     InterruptedSyncError,
     OverloadedError,
     ReposyncError,
@@ -62,8 +63,9 @@ class Engine(threading.Thread):
 
     `ask`, `hint`, `lost`, `stop` and what is read under `changed` are for any thread; everything else is the engine
     thread's. `on_end` is called once, with what ended it, or None after `stop`; `on_change` when a job begins or ends;
-    `on_death`, from any thread, with what has died and why, when it can do without and has it started again. One that
-    `follows` an engine that has died does not take the API, which is there already, for another service's.
+    `on_death`, from any thread, with what has died and why, when it can do without and has it started again.
+    `has_api` says whether the API that answers is our own, and not another service's. `recorded` names the repositories
+    on record, while it begins.
     """
 
     def __init__(
@@ -75,7 +77,8 @@ class Engine(threading.Thread):
         on_end: Callable[[BaseException | None], None],
         on_change: Callable[[], None] = lambda: None,
         on_death: Callable[[str, str], None],
-        follows: bool = False,
+        has_api: Callable[[], bool] = lambda: False,
+        recorded: Callable[[], Iterable[str]] = lambda: (),
         index: VectorIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         stall_s: float = STALL_S,
@@ -89,7 +92,8 @@ class Engine(threading.Thread):
         self._on_end = on_end
         self.on_change = on_change
         self._on_death = on_death
-        self._follows = follows
+        self._has_api = has_api
+        self._recorded = recorded
         self._stall_s = stall_s
         self._expected = time.monotonic() + stall_s
         """when it comes by, at the latest, if all is well"""
@@ -183,8 +187,17 @@ class Engine(threading.Thread):
     def check_begun(self) -> None:
         """Raises ReposyncError if it is not known by now which repositories there are. Under the lock."""
         self.check_alive()
-        if not self.has_begun:
-            raise OverloadedError("the engine is starting; ask again in some seconds")
+        if self.has_begun:
+            return
+        if self.waits_for_lock:
+            raise DaemonNotRunningError(self.beginning)  # who asks can do without it
+        raise OverloadedError(f"{self.beginning}; ask again in some seconds")
+
+    @property
+    def beginning(self) -> str:
+        """What to say of an engine that does not know by now which repositories there are."""
+        waits = self.waits_for_lock
+        return "the engine is starting" + (f"; {waits}" if waits else "")
 
     def _refusal(self) -> ReposyncError:
         if self._told:
@@ -269,6 +282,9 @@ class Engine(threading.Thread):
 
     def progress(self) -> dict[str, Any]:
         """What is still to do, as JSON; what was, if the engine hangs."""
+        if not self.has_begun:
+            pending = [{"repo": name, "paths": [], "why": self.beginning} for name in self._recorded()]
+            return {"pending": pending, **asdict(Progress("scan", trouble=self.waits_for_lock))}
         with self.lock_in_time() as is_locked:
             if is_locked:
                 self._last_progress = self._progress()
@@ -324,7 +340,7 @@ class Engine(threading.Thread):
             except BusyError:
                 who = f"process {holder(os.path.join(place, STATE_LOCK)) or 'unknown'}"
                 limit_s = self.config.lock.timeout
-                if not self._follows and is_answered(self.config.socket):
+                if not self._has_api() and is_answered(self.config.socket):
                     if time.monotonic() >= began + limit_s:
                         raise BusyError(f"another reposyncd daemon ({who}) keeps {place}; stop it first") from None
                     waits = f"another reposyncd daemon ({who}) keeps {place}; it is waited for, {limit_s:g} s at most"

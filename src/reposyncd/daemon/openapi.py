@@ -168,12 +168,13 @@ SCHEMAS: dict[str, Schema] = {
                     "pid": nullable(COUNT),
                     "uptime_s": nullable(NUMBER),
                     "state": TEXT,
+                    "starting": FLAG,
                     "watches": COUNT,
                     "events_lost": COUNT,
                     "waits_for": nullable(TEXT),
                     "problems": listed(TEXT),
                 },
-                optional=("watches", "events_lost", "waits_for", "problems"),
+                optional=("starting", "watches", "events_lost", "waits_for", "problems"),
             ),
             "store": record(
                 {

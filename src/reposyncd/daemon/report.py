@@ -9,9 +9,9 @@ from typing import Any
 
 from reposyncd import __version__
 from reposyncd.daemon.engine import Engine
-from reposyncd.daemon.kept import Kept, estimate
+from reposyncd.daemon.kept import Coverage, Kept, estimate
 from reposyncd.store.locks import CHROMA_LOCK, holder
-from reposyncd.sync.status import disk_trouble, incidents_of, verdicts_of
+from reposyncd.sync.status import disk_trouble, incidents_of, status, verdicts_of
 
 
 def report(engine: Engine, started: float) -> dict[str, Any]:
@@ -33,6 +33,7 @@ def report(engine: Engine, started: float) -> dict[str, Any]:
             "pid": os.getpid(),
             "uptime_s": time.monotonic() - started,
             "state": activity or ("syncing" if syncing else "idle"),
+            "starting": False,
             "watches": engine.watching.total(),
             "events_lost": lost,
             "waits_for": bulk_waits,
@@ -47,6 +48,45 @@ def report(engine: Engine, started: float) -> dict[str, Any]:
         "incidents": incidents_of(incidents),
         "writer": os.getpid(),
         "repos": repos,
+    }
+
+
+def recorded(state_dir: str, now_ns: int, started: float) -> dict[str, Any]:
+    """The same from the manifest alone, while an engine begins. It takes no lock and changes nothing; nobody of this
+    process may be making the manifest anew meanwhile. `now_ns` is the wall clock. Raises ReposyncError if there is no
+    state directory to be had."""
+    found = status(state_dir, now_ns, __version__)
+    found["daemon"] = {
+        "running": True,
+        "pid": os.getpid(),
+        "uptime_s": time.monotonic() - started,
+        "state": "",
+        "starting": True,
+        "watches": 0,
+        "events_lost": 0,
+        "waits_for": "",
+    }
+    nobody = {"held": False, "holder": None, "waits": 0, "wait_s_max": 0.0}
+    found["store"]["lock"] = {**nobody, **found["store"].get("lock", {})}
+    found.setdefault("writer", None)
+    nothing: dict[str, Any] = {"pending": 0, "lag_s": 0.0, "watch": Coverage()._asdict()}
+    found["repos"] = [{**each, **nothing} for each in found["repos"]]
+    return found
+
+
+def beginning(found: dict[str, Any], why: str) -> dict[str, Any]:
+    """What was `recorded`, of an engine that is beginning: nothing is called current by it, and nothing at work but
+    what another process does."""
+    known = {"paused", "missing", "degraded", "failed"}
+    if found["writer"] != os.getpid():
+        known.add("syncing")
+    return {
+        **found,
+        "daemon": {**found["daemon"], "state": why},
+        "repos": [
+            each if each["state"] in known else {**each, "state": "pending", "reason": why, "progress": None}
+            for each in found["repos"]
+        ],
     }
 
 

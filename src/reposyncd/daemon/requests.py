@@ -87,7 +87,10 @@ class Requests:
         return self._verifying.ask(repo, repair)
 
     def runs(self, repo: str | None, limit: int) -> dict[str, Any]:
-        """The history, read beside whatever the engine does."""
+        """The history, read beside whatever the engine does. At its start it may be making the manifest anew."""
+        if not self.engine.has_begun:
+            with self.engine.changed:
+                self.engine.check_begun()
         with Workspace(self._config, self._environ) as workspace:
             if repo is None and not workspace.catalog.repos():
                 return {"runs": []}
@@ -98,7 +101,19 @@ class Requests:
         return self._asking(lambda: self._flush(repo))
 
     def _flush(self, repo: str | None) -> Work:
-        settled = self.engine.watching.settle(SETTLE_S)
+        engine = self.engine
+        if engine.has_begun:
+            return self._begun_flush(repo, engine.watching.settle(SETTLE_S))
+        work = Work(engine.progress)
+
+        def begin() -> dict[str, Any]:
+            work.end_as(self._begun_flush(repo, False))
+            return {}
+
+        engine.ask(begin).hand_on_failure(work)
+        return work
+
+    def _begun_flush(self, repo: str | None, settled: bool) -> Work:
         with self.engine.changed:
             self.engine.check_begun()
             kept = self._named(repo)

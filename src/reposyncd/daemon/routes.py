@@ -66,6 +66,8 @@ def _health(service: Service, given: Mapping[str, Any]) -> Answer:
     ]
     if not status["store"]["healthy"]:
         reasons.insert(0, status["store"].get("reason") or "the store is not healthy")
+    if status["daemon"].get("starting"):
+        reasons.insert(0, status["daemon"]["state"])
     if not reasons:
         return Answer(HTTPStatus.OK, {"healthy": True, "reasons": []})
     error = {"code": "unhealthy", "message": "; ".join(reasons)}

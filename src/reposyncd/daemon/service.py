@@ -6,13 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from reposyncd.config import Config
 from reposyncd.daemon.api import Api
 from reposyncd.daemon.engine import PATIENCE_S, STALL_S, Engine
 from reposyncd.daemon.notices import DIED, say
-from reposyncd.daemon.report import report
+from reposyncd.daemon.report import beginning, recorded, report
 from reposyncd.daemon.requests import Requests
 from reposyncd.daemon.roster import Discovery, Missing, Roots, Roster
 from reposyncd.daemon.server import GRACE_S
@@ -20,11 +21,7 @@ from reposyncd.daemon.summary import summary
 from reposyncd.daemon.supervise import Restart, Vital
 from reposyncd.daemon.tickets import Work
 from reposyncd.daemon.verifying import Verifying
-from reposyncd.errors import (
-    BusyError,
-    ReposyncError,
-    described,
-)
+from reposyncd.errors import BusyError, ReposyncError, described
 from reposyncd.ports import VectorIndex
 
 STOP_S = 30.0
@@ -85,6 +82,8 @@ class Daemon(Requests):
         self._assemble()
         self._reported: dict[str, Any] = {}
         """the last report"""
+        self._recorded: dict[str, Any] = {}
+        """what is on record, while an engine begins"""
 
     def _assemble(self) -> None:
         """An engine, with its errands."""
@@ -97,7 +96,8 @@ class Daemon(Requests):
             on_end=self._on_end,
             on_change=self._on_change,
             on_death=self._tell_death,
-            follows=self._api is not None,
+            has_api=lambda: self._api is not None,
+            recorded=lambda: [str(each["name"]) for each in self.status()["repos"]],
             index=self._index,
             now_ns=self._now_ns,
             stall_s=self._stall_s,
@@ -114,22 +114,26 @@ class Daemon(Requests):
         """Returns when the repositories are known and the API answers. Raises what keeps it from starting: BusyError,
         if another process writes to the state."""
         self.begin()
-        self._ready.wait()
         try:
+            self._ready.wait()
             self.serve()
         except BaseException:
             self.stop()
             raise
 
     def begin(self) -> None:
-        """Starts the engine; `is_ready` when the repositories are known, or `has_ended`."""
+        """Starts the engine; `is_ready` when the repositories are known, or `has_ended`. Answers meanwhile what can be
+        said before, unless another service answers there: that one may be about to end. Raises ReposyncError if there
+        is no state directory to be had, and what else keeps the API from answering."""
+        self._look_at_record()
+        with suppress(BusyError):
+            self._api = self._answering()
         self.engine.start()
 
     def serve(self) -> None:
         """Answers from now on. Raises what ended the engine, if it has ended, and what keeps the API from answering."""
         if self.error:
             raise self.error
-        self.status()
         until = time.monotonic() + LEAVE_S
         while self._api is None:
             try:
@@ -138,6 +142,10 @@ class Daemon(Requests):
                 if time.monotonic() >= until:
                     raise
                 time.sleep(LEAVE_LOOK_S)
+
+    def _look_at_record(self) -> None:
+        """What there is to say until an engine that does not run yet has begun."""
+        self._recorded = recorded(self._config.state_dir, self._now_ns(), self._started)
 
     def _answering(self) -> Api:
         api = Api(self, self._config.socket, state_dir=self._config.state_dir, on_death=self._on_api_death)
@@ -168,6 +176,8 @@ class Daemon(Requests):
 
     def _start_engine_again(self) -> None:
         self.error = None
+        with suppress(ReposyncError):  # the engine meets it too, and is tried again
+            self._look_at_record()
         self._assemble()
         self.engine.start()
 
@@ -292,16 +302,22 @@ class Daemon(Requests):
         problems += [*self._troubles, *self._discovery.problems]
         if self.engine.untidied:
             problems.append(self.engine.untidied)
-        if self.engine.has_begun:
-            with self.engine.lock_in_time(PATIENCE_S if self._reported else -1) as is_locked:
-                if is_locked:
-                    self._reported = report(self.engine, self._started)
-        found = {**self._reported, "daemon": {**self._reported["daemon"], "problems": problems}}
+        found = self._begun() if self.engine.has_begun else self._beginning()
+        found = {**found, "daemon": {**found["daemon"], "problems": problems}}
         if "the engine" in stalled:
             found["daemon"]["state"] = "the engine makes no progress"
-        elif not self.engine.has_begun:
-            found["daemon"]["state"] = "the engine is starting"
-            found["repos"] = [
-                {**each, "state": "pending", "reason": "the engine is starting"} for each in found["repos"]
-            ]
         return found
+
+    def _begun(self) -> dict[str, Any]:
+        with self.engine.lock_in_time(PATIENCE_S if self._reported else -1) as is_locked:
+            if is_locked:
+                self._reported = report(self.engine, self._started)
+        return self._reported
+
+    def _beginning(self) -> dict[str, Any]:
+        """What is on record. Once the engine has the state it may make the manifest anew, and nobody else may look."""
+        why = self.engine.beginning
+        if self.engine.waits_for_lock:
+            with suppress(ReposyncError):
+                self._look_at_record()
+        return beginning(self._recorded, why)
