@@ -2,9 +2,10 @@
 
     python -m benchmarks.poison [--saves 20] [--files N]
 
-The files are those of `tests.corpus`. First a sync of them, as a whole process. Then a service indexes them for the first
-time, and while it does, one small file beside them is saved again and again, and searched for until it is found. The
-yardstick is the same save when the service is idle. Times have the settle time in them.
+The files are those of `tests.corpus`. They are put into a repository that a service keeps, and while it indexes them,
+one small file beside them is saved again and again, and searched for until it is found. The yardstick is the same save
+when the service is idle. Times have the settle time in them. Then they are synced anew, by a command, which is timed as
+a whole process.
 """
 
 from __future__ import annotations
@@ -58,9 +59,8 @@ def main() -> None:
             after = [_save(daemon, root, f"zq{number}after") for number in range(arguments.saves)]
             plain = sum(each["is_indexed"] for each in daemon.repo()["verdicts"])
         sync = run(reposyncd("--state-dir", str(Path(place) / "alone"), "sync", str(root)))
-    print(
-        f"first sync of {arguments.files} files that stall, crash and raise: {sync.wall_s:.1f} s; {plain} cut as plain lines"
-    )
+    print(f"first sync of {arguments.files} files that stall, crash and raise: {sync.wall_s:.1f} s")
+    print(f"{plain} of them are cut as plain lines")
     print(f"save until found, median and most: {median(during):.2f} s, {max(during):.2f} s while they are indexed")
     print(f"{median(after):.2f} s, {max(after):.2f} s when idle; ratio {median(during) / median(after):.2f}")
     print(f"the corpus was {'still' if pending else 'no longer'} being indexed after the last of those saves")
