@@ -59,7 +59,8 @@ def test_json_is_the_documented_result_and_nothing_else(tmp_path: Path, tree: Pa
     result = json.loads(run(tmp_path, "sync", str(tree), "--name", "mine", "--json").stdout)
     assert result.keys() == {"repo", "root", "files", "chunks", "bytes_read", "duration_s", "errors"}
     assert result["repo"] == "mine"
-    assert result["files"] == {"total": 3, "new": 3, "modified": 0, "deleted": 0, "unchanged": 0, "skipped": {}}
+    counts = {"total": 3, "new": 3, "modified": 0, "deleted": 0, "unchanged": 0, "plain": 0}
+    assert result["files"] == counts | {"skipped": {}}
     assert result["chunks"] == {"total": 3, "added": 3, "relabelled": 0, "deleted": 0, "embedded": 3}
     [hit] = json.loads(run(tmp_path, "search", "door", "-n", "1", "--json").stdout)
     assert hit["path"] == "door.py"

@@ -62,7 +62,7 @@ def test_the_index_of_before_answers_with_the_model_that_made_it(lab: StoreLab) 
 def test_where_only_the_chunker_is_another_one_no_other_model_is_started(lab: StoreLab) -> None:
     lab.sync()
     with lab.workspace() as workspace:
-        old = workspace.fingerprint.replace("tree=", "tree=0.")
+        old = workspace.fingerprint.replace("charset_normalizer=", "charset_normalizer=0.")
         workspace._state.db.run("UPDATE generation SET fingerprint = ?", (old,))
         found = workspace.search("unlock the door", None, 1)
         assert [hit.path for hit in found.hits] == ["door.py"]
