@@ -118,8 +118,7 @@ class Life:
         """Lets the child leave, and kills it if it has not after so long."""
         self._outgoing.put(None)
         # Not close: the thread that receives is waiting on it, and buries the child when it sees the end.
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._hang_up()
         try:
             self._process.wait(leave_s)
         except subprocess.TimeoutExpired:
@@ -137,8 +136,7 @@ class Life:
             self._process.wait(leave_s)
         self._kill()
         self._outgoing.put(None)
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # a send that waits for room fails
+        self._hang_up()  # a send that waits for room fails
         self._sender.join()
         self._connection.close()
         self._socket.close()
@@ -210,10 +208,15 @@ class Life:
             while message := self._outgoing.get():
                 self._connection.send(message)
         except OSError:
-            return  # it died; the thread that receives sees that too, and acts
+            self._hang_up()  # it died, or a send failed, and its answer would be waited for until its deadline
         except BaseException:
-            self._socket.shutdown(socket.SHUT_RDWR)  # what cannot be sent would be waited for for ever
+            self._hang_up()  # what cannot be sent would be waited for for ever
             raise
+
+    def _hang_up(self) -> None:
+        """The thread that receives sees an end, and acts."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _kill(self) -> None:
         # While the child is not waited for, its number is its own.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shutil
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,25 @@ def test_a_killed_child_is_replaced_and_what_it_left_is_done_again(process: Inde
         outcome.result()
     assert process.pid != pid
     assert len(process.ids("c-1")) == 1200
+
+
+def test_a_request_that_could_not_be_sent_is_sent_to_another_child(
+    process: IndexProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: the child that did not get it will never answer."""
+    pid, send = process.pid, Connection.send
+    failed: list[Any] = []
+
+    def fail_once(self: Connection, message: Any) -> None:
+        if not failed:
+            failed.append(message)
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+        send(self, message)
+
+    monkeypatch.setattr(Connection, "send", fail_once)
+    process._deadline_s = 3600  # nobody waits for that here
+    assert process.apply("c-1", batch(1)).result().embedded == 300
+    assert failed and process.pid != pid
 
 
 def test_a_child_that_does_not_answer_within_its_deadline_is_replaced(tmp_path: Path) -> None:
