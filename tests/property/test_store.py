@@ -124,7 +124,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def search(self) -> None:
         with self.workspace() as workspace:
-            assert workspace.search("text number", None, 5)
+            assert workspace.search("text number", None, 5).hits
 
     @rule()
     def read_by_another_program(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 from reposyncd.errors import (
@@ -61,6 +62,9 @@ _DAMAGE_SIGNS = (
     "Error finding id",
 )
 """What it says of a store that is damaged; anything else may be what is left of an error of the disk."""
+
+_METADATA = frozenset(each.name for each in fields(Hit)) - {"text", "score"}
+"""What every record of ours says of itself."""
 
 _PHRASES = (
     "database is locked",
@@ -262,19 +266,19 @@ class ChromaStore:
         new.modify(name=name)
 
     def query(self, name: str, vector: np.ndarray[Any, np.dtype[np.float32]], limit: int) -> list[Hit]:
-        """The `limit` records nearest to the vector (dimension,), best first."""
+        """The `limit` records nearest to the vector (dimension,), best first; of these, those that are ours."""
         with _translated():
             got: Any = self._collection(name).query(
                 query_embeddings=vector[None, :],
                 n_results=limit,
                 include=["documents", "metadatas", "distances"],
             )
+        found = zip(got["documents"][0], got["metadatas"][0], got["distances"][0], strict=True)
         return [
             # Rounding can take the distance of equal vectors below 0.
-            Hit(text=text, score=min(1.0, 1.0 - distance), **metadata)
-            for text, metadata, distance in zip(
-                got["documents"][0], got["metadatas"][0], got["distances"][0], strict=True
-            )
+            Hit(text=text, score=min(1.0, 1.0 - distance), **{name: metadata[name] for name in _METADATA})
+            for text, metadata, distance in found
+            if text is not None and (metadata or {}).keys() >= _METADATA  # else another program has put it there
         ]
 
     def _collection(self, name: str) -> Collection:

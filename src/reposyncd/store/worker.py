@@ -251,7 +251,7 @@ def portable(operation: str, error: BaseException) -> ReposyncError:
     if isinstance(error, ReposyncError):
         return type(error)(*error.args)
     kind = StoreError if isinstance(error, Exception) else CorruptStoreError
-    if isinstance(error, OSError | MemoryError):
+    if isinstance(error, OSError | MemoryError | ImportError):  # a library, too, is read from a disk that may fail
         kind = TransientStoreError
     return kind(f"{operation} failed in the index process, whose log says more: {described(error)}")
 

@@ -7,6 +7,7 @@ import pytest
 from chromadb.errors import InternalError, InvalidArgumentError
 
 from reposyncd.errors import CorruptStoreError, PermanentStoreError, StoreError, TransientStoreError
+from reposyncd.model import ChunkRow
 from reposyncd.store.chroma import ChromaStore, _translated
 
 
@@ -34,6 +35,17 @@ def test_chromas_errors_become_ours(tmp_path: Path) -> None:
     store.upsert("c-1", ["1"], ["text"], np.ones((1, 4), np.float32), [{"a": 1}])
     with pytest.raises(PermanentStoreError, match="refuses"):
         store.upsert("c-1", ["2"], ["text"], np.ones((1, 5), np.float32), [{"a": 1}])
+
+
+def test_a_record_that_another_program_has_put_there_is_no_hit_and_stops_no_search(tmp_path: Path) -> None:
+    store = ChromaStore(str(tmp_path))
+    store.open("c-1", {"a": "b"})
+    vectors = np.eye(3, 4, dtype=np.float32)
+    ours = ChunkRow("0" * 32, "a.py", 1, 2, "", "python", "0" * 32).metadata("r") | {"note": "of somebody else"}
+    store.upsert("c-1", ["1", "2"], ["ours", "theirs"], vectors[:2], [ours, {"a": 1}])
+    [collection] = store._client.list_collections()
+    collection.add(ids=["3"], embeddings=vectors[2:])  # no text, no metadata
+    assert [hit.text for hit in store.query("c-1", vectors[1], 3)] == ["ours"]
 
 
 @pytest.mark.parametrize(

@@ -398,3 +398,10 @@ def test_what_a_file_holds_is_in_the_log_of_the_index_process_and_in_no_error(
 def test_of_an_error_that_nobody_foresaw_only_what_names_no_content_is_told(error: Exception, told: str) -> None:
     with pytest.raises(StoreError, match=f"^apply failed in the index process, whose log says more: {told}"):
         raise portable("apply", error)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), MemoryError(), ImportError("cannot read file data")]
+)
+def test_what_a_machine_in_trouble_makes_python_raise_may_pass(error: Exception) -> None:
+    assert type(portable("apply", error)) is TransientStoreError
