@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import fnmatch
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -174,9 +174,17 @@ def secret_content(data: bytes) -> str | None:
     # A set may run out of memory, and finds nothing then; a pattern goes on, slowly.
     for at in _which().Match(data) or range(len(RULES)):
         rule = RULES[at]
-        if any(rule.is_real(*match.groups()) for match in _compiled(rule.pattern).finditer(data)):
+        if any(rule.is_real(*match.groups()) for match in _matches(_compiled(rule.pattern), data)):
             return rule.name
     return None
+
+
+def _matches(pattern: re2.Pattern[bytes], data: bytes) -> Iterator[re2.Match[bytes]]:
+    """As `finditer`, but the character that ends one match may be the one that the next begins behind."""
+    match = pattern.search(data)
+    while match:
+        yield match
+        match = pattern.search(data, match.end() - 1)
 
 
 @cache

@@ -278,6 +278,13 @@ def test_a_placeholder_does_not_hide_the_secret_behind_it() -> None:
     assert secret_content(text.encode()) == "github-token"
 
 
+@pytest.mark.parametrize("between", ["\n", ",", " ", "'", ", "])
+def test_a_placeholder_does_not_hide_the_secret_beside_it(between: str) -> None:
+    placeholder = "AK" + "IA" + "IOSFODNN7EXAMPLE"
+    assert secret_content(f"{placeholder}{between}{placeholder}".encode()) is None
+    assert secret_content(f"{placeholder}{between}{'AK' + 'IA'}{some(16, UPPER)}".encode()) == "aws-key"
+
+
 def test_every_rule_has_a_name_and_says_what_it_protects() -> None:
     for rule in RULES:
         assert rule.name and rule.why
