@@ -93,6 +93,10 @@ def test_the_worktrees_of_a_bare_repository_are_no_copies_of_anything(tmp_path: 
     lab = Lab(tmp_path / "tree", tmp_path / "state")
     lab.sync()
     assert lab.paths() == {".gitignore", "one/a.py"}
+    git(tmp_path / "tree/one", "sparse-checkout", "set", "--no-cone", "/*")  # which moves core.bare to another file
+    assert (tmp_path / "tree/.bare/config.worktree").exists()
+    lab.sync()
+    assert lab.paths() == {".gitignore", "one/a.py"}
 
 
 def test_a_worktree_that_is_left_out_can_be_indexed_on_its_own(lab: Lab) -> None:

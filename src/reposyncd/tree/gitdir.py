@@ -115,7 +115,9 @@ def is_worktree_of(top: str, repositories: Container[str]) -> bool:
 
 
 def _is_bare(git: str) -> bool:
-    values = list(_values(read_small(os.path.join(git, "config")) or b"", b"core", b"bare"))
+    # In the second since somebody has given one of the worktrees a configuration of its own (git-worktree(1)).
+    files = [read_small(os.path.join(git, name)) for name in ("config", "config.worktree")]
+    values = [value for content in files for value in _values(content or b"", b"core", b"bare")]
     return bool(values) and values[-1].lower() in (b"true", b"yes", b"on", b"1")
 
 
