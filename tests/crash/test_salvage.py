@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.store.salvage import SALVAGE, salvage
+from reposyncd.store.salvage import SALVAGE, salvage, take_out
 from tests.crash.faults import PROJECT, StoreLab, functions, many_files
 from tests.crash.test_broken_store import delete, empty, garble, segment, store, truncate, zero
 from tests.crash.test_passing_trouble import needs_strace
@@ -73,6 +73,49 @@ def test_what_is_sound_in_a_damaged_store_is_not_embedded_again(
     assert result.chunks.embedded <= lost * wanted + 2 * SAMPLED
     assert f"of its {wanted} vectors could be kept" in incident(lab)
     assert not (lab.state / SALVAGE).exists()
+
+
+def test_an_index_that_says_it_is_endless_is_read_to_its_end(lab: StoreLab) -> None:
+    header = segment(lab) / "header.bin"
+    content = header.read_bytes()
+    header.write_bytes(content[:20] + (1 << 60).to_bytes(8, "little") + content[28:])
+    wanted = len(lab.committed())
+    assert lab.mend().chunks.embedded <= 2 * SAMPLED
+    assert f"of its {wanted} vectors could be kept" in incident(lab)
+
+
+def test_the_vectors_of_one_embedder_are_not_kept_beside_those_of_another(lab: StoreLab, tmp_path: Path) -> None:
+    with lab.workspace() as workspace:
+        fingerprint = workspace.fingerprint
+    target, manifest = str(tmp_path / "target.db"), lab.state / "manifest.db"
+    first = take_out(str(store(lab)), str(manifest), fingerprint, target)
+    assert take_out(str(store(lab)), str(manifest), fingerprint, target) == first
+    with sqlite3.connect(manifest) as db:
+        db.execute("UPDATE generation SET fingerprint = 'another'")
+        db.execute("DELETE FROM chunk WHERE file % 2")
+    db.close()
+    second = take_out(str(store(lab)), str(manifest), "another", target)
+    assert 0 < second.kept < first.kept
+    with sqlite3.connect(target) as db:
+        assert db.execute("SELECT count(*) FROM vector").fetchone() == (second.kept,)
+    db.close()
+
+
+def test_the_index_files_are_compared_with_their_checksums_once(
+    lab: StoreLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many collections they belong to."""
+    other = StoreLab(tmp_path / "other", lab.state, name="other")
+    other.write(many_files(5))
+    monkeypatch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 0)
+    with other.workspace() as workspace:
+        workspace.sync(str(other.root), "other")
+        fingerprint = workspace.fingerprint
+    assert len(list(store(lab).glob("*/index_metadata.pickle"))) == 2
+    compared: list[str] = []
+    monkeypatch.setattr("reposyncd.store.checksums.check", compared.append)
+    take_out(str(store(lab)), str(lab.state / "manifest.db"), fingerprint, str(tmp_path / "target.db"))
+    assert compared == [str(store(lab))]
 
 
 def test_a_pickle_that_calls_something_is_not_obeyed(lab: StoreLab, tmp_path: Path) -> None:

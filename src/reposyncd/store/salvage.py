@@ -139,7 +139,7 @@ def main(store: str, manifest: str, fingerprint: str, target: str) -> None:
 
 
 def take_out(store: str, manifest: str, fingerprint: str, target: str) -> Salvaged:
-    """Writes what is sound into `target`, beside what is there already."""
+    """Writes what is sound into `target`, beside what is there already of the same fingerprint."""
     with closing(_open_target(target, manifest, fingerprint)) as db:
         shelf = _Shelf(db)
         with closing(_connect(os.path.join(store, DATABASE), "ro")) as chroma:
@@ -152,7 +152,11 @@ def take_out(store: str, manifest: str, fingerprint: str, target: str) -> Salvag
 
 def _open_target(target: str, manifest: str, fingerprint: str) -> sqlite3.Connection:
     db = _connect(target, "rwc")
+    made_by = xxhash.xxh32_intdigest(fingerprint.encode()) >> 1
     try:
+        [before] = db.execute("PRAGMA user_version").fetchone()
+        if before != made_by:  # another embedder's vectors: a few of a source are compared, and must speak for all
+            db.execute("DROP TABLE IF EXISTS vector")
         db.execute(
             "CREATE TABLE IF NOT EXISTS vector (digest BLOB PRIMARY KEY, vector BLOB, source TEXT) WITHOUT ROWID"
         )
@@ -161,6 +165,7 @@ def _open_target(target: str, manifest: str, fingerprint: str) -> sqlite3.Connec
         os.unlink(target)
         db = _connect(target, "rwc")
         db.execute("CREATE TABLE vector (digest BLOB PRIMARY KEY, vector BLOB, source TEXT) WITHOUT ROWID")
+    db.execute(f"PRAGMA user_version = {made_by}")
     db.execute("ATTACH ? AS manifest", (f"file:{quote(manifest)}?mode=ro",))
     db.execute("CREATE TEMP TABLE wanted (id BLOB PRIMARY KEY, digest BLOB) WITHOUT ROWID")
     db.execute(
@@ -287,18 +292,19 @@ class _Source:
 
     def from_segments(self) -> Iterator[_Found]:
         """What the index files hold."""
+        is_as_written = self._is_as_written()
         for segment, texts in self._segments().items():
             with suppress(OSError, ValueError, MemoryError, struct.error, pickle.UnpicklingError):
-                yield from self._from_segment(segment, texts)
+                yield from self._from_segment(segment, texts, is_as_written)
 
-    def _from_segment(self, segment: str, texts: str | None) -> Iterator[_Found]:
+    def _from_segment(self, segment: str, texts: str | None, is_as_written: bool) -> Iterator[_Found]:
         directory = os.path.join(self.path, segment)
         form = _Form.read(os.path.join(directory, "header.bin"))
         ids = _ids(os.path.join(directory, "index_metadata.pickle"))
-        is_as_written = self._is_as_written()
         with open(os.path.join(directory, "data_level0.bin"), "rb") as file:
             for _ in range(0, form.elements, _SLICE):
-                block = file.read(form.size * _SLICE)
+                if not (block := file.read(form.size * _SLICE)):
+                    break  # the header says more than there is
                 found = {ids[label]: vector for label, vector in form.read_block(block) if label in ids}
                 known = self._texts(texts, list(found))
                 for id, vector in found.items():
