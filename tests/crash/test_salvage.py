@@ -84,6 +84,18 @@ def test_an_index_that_says_it_is_endless_is_read_to_its_end(lab: StoreLab) -> N
     assert f"of its {wanted} vectors could be kept" in incident(lab)
 
 
+def test_a_log_that_says_it_is_endless_keeps_nobody_from_the_index_files(lab: StoreLab) -> None:
+    with sqlite3.connect(store(lab) / "chroma.sqlite3") as db:
+        db.execute(
+            "UPDATE embeddings_queue SET seq_id = 1 << 60 WHERE seq_id = (SELECT max(seq_id) FROM embeddings_queue)"
+        )
+    db.close()
+    wanted = len(lab.committed())
+    with lab.workspace() as workspace:
+        arguments = (str(store(lab)), str(lab.state / "manifest.db"), workspace.fingerprint)
+    assert salvage(str(lab.state), *arguments, lambda: None) == f"{wanted - 1} of its {wanted} vectors could be kept"
+
+
 def test_the_vectors_of_one_embedder_are_not_kept_beside_those_of_another(lab: StoreLab, tmp_path: Path) -> None:
     with lab.workspace() as workspace:
         fingerprint = workspace.fingerprint

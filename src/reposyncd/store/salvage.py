@@ -56,6 +56,9 @@ _TELL_S = 0.5
 _SLICE = 500
 """Records that are looked at together."""
 
+_LEAST_ROW_BYTES = 100
+"""Of a row of Chroma's log: less than its vector takes. The log has no gaps but for a few numbers."""
+
 _MEMORY_BYTES = 4 << 30
 """Address space of the child: a garbled file must not make it take all there is."""
 
@@ -278,7 +281,8 @@ class _Source:
             [first, last] = self.db.execute("SELECT min(seq_id), max(seq_id) FROM embeddings_queue").fetchone()
         except sqlite3.DatabaseError:
             return
-        for start in range(first or 0, (last or -1) + 1, _SLICE):
+        most = os.path.getsize(os.path.join(self.path, DATABASE)) // _LEAST_ROW_BYTES  # for a number may be garbled
+        for start in range(first or 0, min(last or -1, (first or 0) + most) + 1, _SLICE):
             with suppress(sqlite3.DatabaseError):
                 rows = self.db.execute(
                     "SELECT id, vector, metadata, topic FROM embeddings_queue WHERE seq_id >= ? AND seq_id < ?"
