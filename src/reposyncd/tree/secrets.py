@@ -345,8 +345,12 @@ _BEFORE = rb"(?:^|[^0-9A-Za-z]|\\[abfnrtv]|%[0-9A-Fa-f]{2})"
 
 _END = rb"(?:[^0-9A-Za-z]|$)"
 
-_NOISE = rb"""(?:\\[nrt]|&#(?:10|13|x[AaDd]);|[bru]["']|[\s"'`+,\\#*/;:|.!%()\[\]{}<>=-])*"""
-"""What the lines of a key are put together or set off with: quotes, comment signs, diff marks, escaped line ends."""
+_NOISE = (
+    rb"(?:\\[nrt]|&#(?:10|13|x[AaDd]);|&nbsp;|<br ?/?>|\xc2\xa0|\xe2\x80\x8b|\xef\xbf\xbd|[0-9]{1,5}[\s:|]"
+    rb"""|[bru]["']|[\s"'`+,\\#*/;:|.!%()\[\]{}<>=-])*"""
+)
+"""What the lines of a key are put together or set off with: quotes, comment signs, diff marks, escaped line ends, line
+numbers, spaces that are none of ASCII's, and what could not be decoded."""
 
 _HEADERS = rb"(?:[A-Za-z][0-9A-Za-z-]*: ?[^\n\\\"']*" + _NOISE + rb")*"
 """Of RFC 1421 and OpenPGP."""

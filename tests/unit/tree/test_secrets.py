@@ -120,6 +120,11 @@ KEYS = {
     "with an id": "\n".join([BEGIN, "keyID: AWX2:I27X", "", *BODY]),
     "openpgp": "\n".join([BEGIN.replace("RSA PRIVATE KEY", "PGP PRIVATE KEY BLOCK"), "Version: GnuPG v2", "", *BODY]),
     "one line": " ".join([BEGIN, *BODY]),
+    "numbered": "\n".join(f"{number:3} {line}" for number, line in enumerate([BEGIN, *BODY])),
+    "html": "<br>\n".join([BEGIN, *BODY]),
+    "off a page": "\n\u00a0\u00a0".join([BEGIN, *BODY]),
+    "what nobody sees": "\u200b\n".join([BEGIN, *BODY]),
+    "not decoded": BEGIN + "\n\ufffd" + BODY[0],
 }
 
 
