@@ -40,6 +40,13 @@ def until(condition: Callable[[], object], what: str, hangs_s: float = HANGS_S) 
         time.sleep(0.01)
 
 
+def open_to_others(path: Path) -> None:
+    """Pytest keeps its directories, of which there may be several, to the user who runs it."""
+    for each in (path, *path.parents):
+        if each.stat().st_mode & 0o077 == 0:
+            each.chmod(0o755)
+
+
 def write(root: Path, nodes: Nodes) -> None:
     """Makes, changes and deletes files below the root, and their directories as needed."""
     for name, content in nodes.items():

@@ -175,7 +175,12 @@ def test_a_fault_of_the_disk_that_outlasts_a_sync_is_an_error_and_nothing_is_giv
 @needs_strace
 @pytest.mark.parametrize(
     ("calls", "error", "when"),
-    [("fsync,fdatasync", "EIO", "3"), ("pwrite64", "EIO", "40"), ("write", "ENOSPC", "30"), ("pread64", "EIO", "60")],
+    [
+        ("fsync,fdatasync", "EIO", "3"),
+        ("pwrite64", "ENOSPC", "30"),
+        ("pwrite64", "EIO", "40"),
+        ("pread64", "EIO", "60"),
+    ],
 )
 def test_a_fault_of_the_disk_in_a_checkpoint_costs_nothing(lab: StoreLab, calls: str, error: str, when: str) -> None:
     lab.sync()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.service import Live, live, many, until
+from tests.support import open_to_others
 
 NOBODY = 65534
 
@@ -166,8 +168,8 @@ def as_somebody_else(tmp_path: Path) -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    for path in (tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(0o755)
+    open_to_others(tmp_path)
+    codecs.lookup("ascii")  # imported when it is first needed, which somebody else may not be able to do
     for path in (tmp_path, *tmp_path.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
     os.seteuid(NOBODY)

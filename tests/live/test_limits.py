@@ -74,6 +74,11 @@ def answers(client: Client) -> bool:
     return True
 
 
+def has_begun(client: Client) -> bool:
+    """Whether it answers, and knows more than what is on record."""
+    return answers(client) and not client.request("GET", "/v1/status")["daemon"]["starting"]
+
+
 def status(client: Client) -> dict[str, Any]:
     [repo] = client.request("GET", "/v1/status")["repos"]
     found: dict[str, Any] = repo

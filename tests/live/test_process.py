@@ -25,7 +25,7 @@ from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
 from tests.crash.faults import StoreLab, end, hung
 from tests.live.service import HANGS_S, Live, live, many, result_of, until
-from tests.live.test_limits import answers
+from tests.live.test_limits import answers, has_begun
 from tests.support import memory_index
 
 
@@ -96,7 +96,7 @@ def daemon(lab: StoreLab, *arguments: str) -> Iterator[tuple[Client, subprocess.
     process = lab.start("daemon", "--log-format", "json", *arguments)
     client = Client(lab.variables["REPOSYNCD_SOCKET"])
     try:
-        until(lambda: answers(client) or process.poll() is not None, "it answers")
+        until(lambda: has_begun(client) or process.poll() is not None, "it has begun")
         yield client, process
     finally:
         end(process)

@@ -16,7 +16,7 @@ import pytest
 from reposyncd.client import Client
 from tests.crash.faults import StoreLab, end
 from tests.live.service import until
-from tests.live.test_limits import answers, has, status, words
+from tests.live.test_limits import has, has_begun, status, words
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def daemon(lab: StoreLab) -> Iterator[tuple[Client, subprocess.Popen[str]]]:
     process = lab.start("daemon")
     client = Client(lab.variables["REPOSYNCD_SOCKET"])
     try:
-        until(lambda: answers(client) or process.poll() is not None, "it answers")
+        until(lambda: has_begun(client) or process.poll() is not None, "it has begun")
         yield client, process
         process.terminate()
         assert process.wait(60) in (0, -signal.SIGKILL), process.stderr and process.stderr.read()

@@ -98,7 +98,7 @@ def test_the_watchdog_ends_one_in_which_a_thread_hangs_and_the_next_one_goes_on(
     pid = service.pid()
     before = timeouts()
     outside = machine.outside(pid)
-    _, engine, *_ = sorted(map(int, os.listdir(f"/proc/{outside}/task")))  # the first that the main one starts
+    _, _, engine, *_ = sorted(map(int, os.listdir(f"/proc/{outside}/task")))  # the main one starts the API, then this
     with hung(engine, "restart_syscall,futex"):
         machine.write("alice", "src/app/new.py", "def added_meanwhile():\n    return 1\n")
         until(lambda: timeouts() > before, "systemd has had enough")

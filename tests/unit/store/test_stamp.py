@@ -148,17 +148,17 @@ def test_what_a_crash_left_of_a_transaction_is_not_undone_and_not_recognised(sto
 def test_a_database_that_is_locked_cannot_be_told_and_is_not_waited_for_long(store: Path) -> None:
     before = take(str(store))
     read(store)
-    holder = sqlite3.connect(store / "chroma.sqlite3", isolation_level=None)
-    try:
-        holder.execute("BEGIN EXCLUSIVE")
-        script = (
-            "import sys; from reposyncd.store.stamp import Stamp, recognise, take\n"
-            "print(recognise(Stamp.parse(sys.argv[2]), sys.argv[1]), take(sys.argv[1]).content)"
-        )
-        arguments = [sys.executable, "-c", script, str(store), str(before)]
-        assert subprocess.run(arguments, capture_output=True, text=True).stdout == "None \n"
-    finally:
-        holder.close()
+    # By another process: a lock of this one would end as soon as Chroma closes the file, whenever that is.
+    locks = (
+        "import sqlite3, sys; database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "database.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); sys.stdin.read()"
+    )
+    holder = [sys.executable, "-c", locks, str(store / "chroma.sqlite3")]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "locked\n"
+        assert recognise(before, str(store)) is None
+        assert take(str(store)).content == ""
+        process.communicate("")
     assert recognise(before, str(store))
 
 

@@ -16,7 +16,7 @@ from reposyncd.model import RACY_NS, WHOLE, DirectoryRow, Scope
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.offlimits import OffLimits
 from reposyncd.tree.scan import Snapshot, scan
-from tests.support import LATER_NS, write
+from tests.support import LATER_NS, open_to_others, write
 
 RULES = IgnoreRules.for_root("/nonexistent", (), {})
 NOBODY = 65534
@@ -30,9 +30,7 @@ def as_somebody_else(tmp_path: Path, what: Callable[[], Snapshot]) -> Snapshot:
     """Root may list anything; so where the tests run as root, they look as nobody."""
     if os.geteuid() != 0:
         return what()
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_mode & 0o077 == 0:  # pytest's own, of which there may be several
-            path.chmod(0o755)
+    open_to_others(tmp_path)
     os.seteuid(NOBODY)
     try:
         return what()
