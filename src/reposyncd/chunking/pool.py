@@ -206,6 +206,8 @@ class ChunkingPool:
         return bool(self._waiting or self._put_off or any(child.task or not child.is_ready for child in self._children))
 
     def _queue(self, task: _Task, *, first: bool = False) -> None:
+        if task.future.done():  # all have failed, while its process was dying
+            return
         lane = self._put_off if task.is_slow else self._waiting
         if first:
             lane.appendleft(task)
@@ -290,7 +292,8 @@ class ChunkingPool:
             elif child.cpu_s - child.cpu_before_s > task.trial.limit_s:
                 self._kill(child, partial(self._took_too_long, task))
             elif child.still_s > HANG_S:
-                self._kill(child, partial(self._killed_its_process, task, f"made no progress for {HANG_S:.0f} s"))
+                blame = self._lost_its_process if child.life.is_held() else self._killed_its_process
+                self._kill(child, partial(blame, task, f"made no progress for {HANG_S:.0f} s"))
             elif not task.is_slow and now - child.since > SLICE_S:
                 self._make_way(child, task)
 
@@ -308,6 +311,9 @@ class ChunkingPool:
     def _killed_its_process(self, task: _Task, how: str) -> None:
         self._conclude(task, task.trial.killed_its_process(how))
 
+    def _lost_its_process(self, task: _Task, how: str) -> None:
+        self._conclude(task, task.trial.lost_its_process(how))
+
     def _is_known_slow(self, task: _Task) -> None:
         task.is_slow = True
         self._known_slow[task.key] = None
@@ -316,6 +322,8 @@ class ChunkingPool:
 
     def _conclude(self, task: _Task, found: Cut | ReposyncError | None) -> None:
         """What has become of a task; None: it is to be cut again."""
+        if task.future.done():  # all have failed, while its process was dying
+            return
         if found is None:
             self._is_known_slow(task)
             task.not_before = time.monotonic() + task.trial.wait_s
@@ -482,4 +490,4 @@ class ChunkingPool:
         elif task is not None and child.life.died_of in _FAULTS:
             self._killed_its_process(task, how)
         elif task is not None:
-            self._conclude(task, task.trial.lost_its_process(how))
+            self._lost_its_process(task, how)

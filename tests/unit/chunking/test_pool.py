@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from reposyncd.chunking import verdict
 from reposyncd.chunking.chunker import chunk_plainly, chunk_text
 from reposyncd.chunking.pool import ChunkingPool
 from reposyncd.errors import TransientStoreError, UncutError
+from reposyncd.life import Life
 from reposyncd.model import Cut
 from tests.corpus import CORPUS, folded
 from tests.support import HANGS_S, until
@@ -28,6 +29,10 @@ MEMORY_BYTES = 1 << 30
 CODE = "def f():\n    return 1\n"
 STALLS = folded("<li><p><td><font>", 1_000_000)
 """As .html: for minutes."""
+
+
+UNNAMED = signal.SIGRTMIN + 6
+"""A real-time signal, for which Python has no name."""
 
 
 class Asked:
@@ -116,6 +121,48 @@ def test_a_process_that_hangs_is_killed_and_one_hang_is_no_verdict(
     assert future.result(HANGS_S) == Cut(chunk_text("a.c", text))
 
 
+def test_a_process_that_is_stopped_by_somebody_is_held_against_no_file(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "HANG_S", 0.5)
+    text = CORPUS["crash/strings.c"][:200_000]
+    cut = asked.begin("a.c", text)
+    stopped: set[int] = set()
+    for number in (1, 2):
+        until(lambda: cut.done() or asked.pool.busy.keys() - stopped, "it is being cut")
+        pid = asked.who_cuts("a.c")
+        os.kill(pid, signal.SIGSTOP)
+        stopped.add(pid)
+        until(lambda: asked.pool.pids and not stopped & set(asked.pool.pids), "it was killed")
+        assert len(stopped) == number
+    assert cut.result(HANGS_S).verdict is None
+
+
+def test_a_process_that_cannot_be_started_while_another_is_being_killed_costs_no_later_file(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill = asked.pool._kill
+
+    def fail(*arguments: object, **named: object) -> Life:
+        monkeypatch.setattr(pools, "Life", Life)
+        raise TransientStoreError("there are no descriptors left")
+
+    def sentence(child: pools._Child, what: Callable[[], None]) -> None:
+        kill(child, what)
+        monkeypatch.setattr(asked.pool, "_kill", kill)
+        monkeypatch.setattr(pools, "Life", fail)
+
+    def begin_all() -> list[Future[Cut]]:
+        return [*(asked.begin(f"{number}.html", STALLS) for number in range(3)), asked.begin("a.py", CODE)]
+
+    monkeypatch.setattr(asked.pool, "_kill", sentence)
+    first = begin_all()
+    assert [type(each.exception(HANGS_S)) for each in first] == [TransientStoreError] * 4
+    asked.pool.release()
+    for _ in range(2):
+        assert all(each.result(HANGS_S).chunks for each in begin_all())
+
+
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
 def test_a_file_whose_process_is_killed_once_is_cut_as_ever(asked: Asked, sent: signal.Signals) -> None:
     text = "int x;\n" * 100_000
@@ -123,6 +170,14 @@ def test_a_file_whose_process_is_killed_once_is_cut_as_ever(asked: Asked, sent: 
     os.kill(asked.who_cuts("a.c"), sent)
     assert future.result(HANGS_S) == Cut(chunk_text("a.c", text))
     assert [death.split(" (")[0] for death in asked.deaths] == [f"died of {sent.name}"]
+
+
+def test_so_is_one_whose_process_dies_of_a_signal_without_a_name(asked: Asked) -> None:
+    text = "int x;\n" * 100_000
+    future = asked.begin("a.c", text)
+    os.kill(asked.who_cuts("a.c"), UNNAMED)
+    assert future.result(HANGS_S) == Cut(chunk_text("a.c", text))
+    assert asked.deaths == [f"died of signal {UNNAMED}"]
 
 
 def test_a_file_whose_process_somebody_kills_every_time_is_left_for_later_without_a_verdict(
