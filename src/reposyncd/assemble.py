@@ -16,6 +16,7 @@ from reposyncd import tree
 from reposyncd.embedding import name_of
 from reposyncd.errors import (
     BusyError,
+    ChunkerLostError,
     CorruptStoreError,
     InterruptedSyncError,
     LethalOperationError,
@@ -174,7 +175,7 @@ class Workspace:
         with self._index_lock:
             if self._chunker is None:
                 if self._closed:
-                    raise TransientStoreError("the chunking processes were closed")
+                    raise ChunkerLostError("the chunking processes were closed")
                 from reposyncd.chunking.pool import SLOW_AT_MOST, ChunkingPool
 
                 threads = self._config.limits.threads

@@ -21,7 +21,7 @@ from functools import partial
 
 from reposyncd.chunking.verdict import Trial
 from reposyncd.chunking.worker import Answer, File
-from reposyncd.errors import ReposyncError, TransientStoreError, UncutError
+from reposyncd.errors import ChunkerLostError, ReposyncError, TransientStoreError, UncutError
 from reposyncd.life import LEAVE_S, Life
 from reposyncd.model import Cut
 
@@ -146,7 +146,7 @@ class ChunkingPool:
         key = (path, digest, allow_secrets)
         with self._changed:
             if self._closed:
-                raise TransientStoreError("the chunking processes were closed")
+                raise ChunkerLostError("the chunking processes were closed")
             task = self._tasks.get(key)
             if task is None:
                 self._number += 1
@@ -182,7 +182,7 @@ class ChunkingPool:
             self._closed = True
             for child in self._children:
                 self._kill(child, lambda: None)
-            self._fail_all(TransientStoreError("the chunking processes were closed"))
+            self._fail_all(ChunkerLostError("the chunking processes were closed"))
             self._changed.notify_all()
             # They are dead already, unless the disk that they read from hangs; this is until they are buried.
             self._changed.wait_for(lambda: not self._children, LEAVE_S)
@@ -224,7 +224,7 @@ class ChunkingPool:
             try:
                 thread.start()
             except RuntimeError as error:
-                self._fail_all(trouble := TransientStoreError(f"the chunking process could not be started: {error}"))
+                self._fail_all(trouble := ChunkerLostError(f"the chunking process could not be started: {error}"))
                 raise trouble from error
             self._attendant = thread
             self._looked = time.monotonic()
@@ -354,7 +354,7 @@ class ChunkingPool:
         del self._tasks[task.key]
         self._kept_bytes -= task.trial.size
 
-    def _fail_all(self, trouble: TransientStoreError) -> None:
+    def _fail_all(self, trouble: ChunkerLostError) -> None:
         tasks = [task for task in self._tasks.values() if not task.future.done()]
         self._waiting.clear()
         self._put_off.clear()
@@ -372,7 +372,7 @@ class ChunkingPool:
         self._start_after = time.monotonic() + 0.1 * 2**self._failed_starts
         if self._failed_starts >= STARTS_AT_MOST:
             self._failed_starts = 0
-            self._fail_all(TransientStoreError(f"the chunking process could not be started: it {how}"))
+            self._fail_all(ChunkerLostError(f"the chunking process could not be started: it {how}"))
 
     # The thread that looks after them ---------------------------------------------------------------------
 
@@ -402,7 +402,7 @@ class ChunkingPool:
                 self._attendant = None
                 for child in self._children:
                     self._kill(child, lambda: None)
-                self._fail_all(TransientStoreError("the chunking processes were lost"))
+                self._fail_all(ChunkerLostError("the chunking processes were lost"))
             self._on_death(f"the thread that looks after it has died: {type(error).__name__}")
 
     def _is_needed(self) -> bool:
@@ -423,7 +423,7 @@ class ChunkingPool:
             )
         except TransientStoreError as error:
             with self._changed:
-                self._fail_all(error)
+                self._fail_all(ChunkerLostError(str(error)))
             return
         child = _Child(slot, life, since=time.monotonic())
         with self._changed:
@@ -431,7 +431,7 @@ class ChunkingPool:
                 threading.Thread(target=self._receive, args=(child,), name="chunking-replies", daemon=True).start()
             except RuntimeError as error:
                 life.bury()
-                self._fail_all(TransientStoreError(f"the chunking process could not be started: {error}"))
+                self._fail_all(ChunkerLostError(f"the chunking process could not be started: {error}"))
                 return
             self._children.append(child)
             if self._closed:

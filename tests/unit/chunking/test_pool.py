@@ -18,7 +18,7 @@ from reposyncd.chunking import pool as pools
 from reposyncd.chunking import verdict
 from reposyncd.chunking.chunker import chunk_plainly, chunk_text
 from reposyncd.chunking.pool import ChunkingPool
-from reposyncd.errors import TransientStoreError, UncutError
+from reposyncd.errors import ChunkerLostError, TransientStoreError, UncutError
 from reposyncd.life import Life
 from reposyncd.model import Cut
 from tests.corpus import CORPUS, folded
@@ -157,7 +157,7 @@ def test_a_process_that_cannot_be_started_while_another_is_being_killed_costs_no
 
     monkeypatch.setattr(asked.pool, "_kill", sentence)
     first = begin_all()
-    assert [type(each.exception(HANGS_S)) for each in first] == [TransientStoreError] * 4
+    assert [type(each.exception(HANGS_S)) for each in first] == [ChunkerLostError] * 4
     asked.pool.release()
     for _ in range(2):
         assert all(each.result(HANGS_S).chunks for each in begin_all())
@@ -256,9 +256,9 @@ def test_closing_ends_every_process_and_fails_what_is_not_cut(asked: Asked) -> N
     future = asked.begin("a.html", STALLS)
     handle = os.pidfd_open(asked.who_cuts("a.html"))
     asked.pool.close()
-    with pytest.raises(TransientStoreError, match="closed"):
+    with pytest.raises(ChunkerLostError, match="closed"):
         future.result(HANGS_S)
-    with pytest.raises(TransientStoreError, match="closed"):
+    with pytest.raises(ChunkerLostError, match="closed"):
         asked.begin("b.py", CODE)
     assert select.select([handle], [], [], HANGS_S)[0] == [handle]
     os.close(handle)
@@ -267,7 +267,7 @@ def test_closing_ends_every_process_and_fails_what_is_not_cut(asked: Asked) -> N
 
 def test_a_process_that_cannot_be_started_is_an_error_that_may_pass_and_no_verdict(tmp_path: Path) -> None:
     asked = Asked(tmp_path / "nowhere")
-    with pytest.raises(TransientStoreError, match="could not be started"):
+    with pytest.raises(ChunkerLostError, match="could not be started"):
         asked.cut("a.py", CODE)
     (tmp_path / "nowhere").mkdir()
     assert asked.cut("a.py", CODE).verdict is None
@@ -276,7 +276,7 @@ def test_a_process_that_cannot_be_started_is_an_error_that_may_pass_and_no_verdi
 
 def test_processes_that_die_before_they_are_ready_are_an_error_that_may_pass(tmp_path: Path) -> None:
     asked = Asked(tmp_path, memory_bytes=1 << 20)  # too little to load anything
-    with pytest.raises(TransientStoreError, match="could not be started: it left with exit code"):
+    with pytest.raises(ChunkerLostError, match="could not be started: it left with exit code"):
         asked.cut("a.py", CODE)
     asked.pool.close()
 
