@@ -21,7 +21,7 @@ from functools import partial
 
 from reposyncd.chunking.verdict import Trial
 from reposyncd.chunking.worker import Answer, File
-from reposyncd.errors import ChunkerLostError, ReposyncError, TransientStoreError, UncutError
+from reposyncd.errors import ChunkerLostError, ReposyncError, TransientStoreError
 from reposyncd.life import LEAVE_S, Life
 from reposyncd.model import Cut
 
@@ -163,10 +163,10 @@ class ChunkingPool:
     def release(self) -> None:
         """See `ports.Chunker`."""
         with self._changed:
-            for task in [*self._waiting, *self._put_off]:
-                del self._tasks[task.key]
-            self._waiting.clear()
-            self._put_off.clear()
+            for lane in (self._waiting, self._put_off):
+                for task in [each for each in lane if not each.trial.has_begun]:  # what is known is not found out again
+                    lane.remove(task)
+                    del self._tasks[task.key]
             for task in self._tasks.values():
                 task.is_wanted = False
 
@@ -335,8 +335,6 @@ class ChunkingPool:
             task.future.set_result(found)
         if task.is_wanted:
             self._tasks.pop(task.key, None)
-        elif isinstance(found, UncutError):
-            del self._tasks[task.key]
         else:
             self._keep(task)
         task.data = b""

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,10 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
     asked = Asked(tmp_path)
     yield asked
     asked.pool.close()
+
+
+def _has_died(asked: Asked, times: int) -> bool:
+    return len(asked.deaths) == times
 
 
 def text_of(cut: Cut) -> str:
@@ -186,10 +192,21 @@ def test_a_file_whose_process_somebody_kills_every_time_is_left_for_later_withou
     future = asked.begin("a.html", STALLS)
     while not future.done():
         for pid in asked.pool.busy:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it is buried by now
+                os.kill(pid, signal.SIGKILL)
     with pytest.raises(UncutError, match="died of SIGKILL, 4 times; it is tried again"):
         future.result()
     assert asked.cut("a.py", CODE).verdict is None
+
+
+def test_so_is_one_that_is_given_up_and_asked_for_again_between_the_kills(asked: Asked) -> None:
+    for number in range(verdict.LOSSES):
+        asked.pool.release()
+        cut = asked.begin("a.html", STALLS)
+        os.kill(asked.who_cuts("a.html"), signal.SIGKILL)
+        until(partial(_has_died, asked, number + 1), "its death is told")
+    with pytest.raises(UncutError, match="4 times; it is tried again"):
+        cut.result(HANGS_S)
 
 
 def test_a_file_that_takes_all_memory_is_cut_as_plain_lines(tmp_path: Path) -> None:
