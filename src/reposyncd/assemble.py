@@ -16,6 +16,7 @@ from reposyncd import tree
 from reposyncd.embedding import name_of
 from reposyncd.errors import (
     BusyError,
+    ChunkerLostError,
     CorruptStoreError,
     InterruptedSyncError,
     LethalOperationError,
@@ -174,7 +175,7 @@ class Workspace:
         with self._index_lock:
             if self._chunker is None:
                 if self._closed:
-                    raise TransientStoreError("the chunking processes were closed")
+                    raise ChunkerLostError("the chunking processes were closed")
                 from reposyncd.chunking.pool import SLOW_AT_MOST, ChunkingPool
 
                 threads = self._config.limits.threads
@@ -516,7 +517,10 @@ class Workspace:
 
         while True:
             try:
-                found = yield from self._compare(repo, repair, on_progress, should_stop)
+                current = find(self.catalog, repo.root, None)  # in a manifest made anew it has another number
+                if current is None:
+                    return Verification(repo.name, repo.root, errors=[FileError("", "it is on record no longer")])
+                found = yield from self._compare(current, repair, on_progress, should_stop)
             except (RootMissingError, RefusedRootError) as error:
                 return Verification(repo.name, repo.root, errors=[FileError("", str(error))])
             except CorruptStoreError:
@@ -528,6 +532,10 @@ class Workspace:
 
     def _serving(self, repo: Repo) -> Generation | None:
         return next((each for each in self.catalog.generations(repo) if each.state == "serving"), None)
+
+    def _serves(self, repo: Repo, generation: Generation) -> bool:
+        serving = self._serving(repo)
+        return serving is not None and serving.id == generation.id
 
     def _compare(
         self, repo: Repo, repair: bool, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
@@ -543,6 +551,8 @@ class Workspace:
         db = self._state.db
         db.check()
         yield
+        if self._state.db is not db:
+            return None
         generation = self._serving(repo)
         if generation is None:
             errors = [FileError("", f"nothing of it is indexed yet; index it with: reposyncd sync {repo.root}")]
@@ -552,6 +562,8 @@ class Workspace:
             return Verification(repo.name, repo.root, counts={"damaged": 1})
         checksums.check(self._state.place.link)
         yield
+        if self._state.db is not db or not self._serves(repo, generation):
+            return None
         manifest = Manifest(db, generation)
         self.index.probe(generation.collection)
         recover(repo.name, generation.collection, manifest, self.index)
@@ -566,12 +578,12 @@ class Workspace:
             on_progress=on_progress,
             should_stop=should_stop,
             random=random.Random(),  # noqa: S311 - a sample, not a secret
+            embeds=_embedder_of(generation) == self._config.embedding.model,
         )
         found = Verification(repo.name, repo.root)
         for _ in verifier.verify(found):
             yield
-            serving = self._serving(repo)
-            if self._state.db is not db or serving is None or serving.id != generation.id:
+            if self._state.db is not db or not self._serves(repo, generation):
                 return None
             recover(repo.name, generation.collection, manifest, self.index)  # what a sync meanwhile left half done
         if repair and found.bad:
@@ -639,7 +651,7 @@ class Workspace:
         """What a search of the repo asks, if this is what serves: its collection with the embedder that made it, which
         may be the one of before. None if that is not installed any more, if the records are of another form, or if the
         repo is not to be indexed."""
-        embedder = name_of(generation.fingerprint.rpartition("; ")[2])
+        embedder = _embedder_of(generation)
         is_of_this_form = generation.fingerprint.startswith(f"{_RECORDS} ")
         if not is_of_this_form or embedder is None or refusal(repo, OffLimits.of(self._config.state_dir)):
             return None
@@ -749,3 +761,8 @@ class Workspace:
         from reposyncd.store.locks import state_lock
 
         return state_lock(self._config.state_dir, self._config.lock.timeout if timeout_s is None else timeout_s)
+
+
+def _embedder_of(generation: Generation) -> str | None:
+    """The embedder that made its vectors, if it is installed in that version."""
+    return name_of(generation.fingerprint.rpartition("; ")[2])

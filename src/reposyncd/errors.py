@@ -172,6 +172,12 @@ class EmbedderLostError(TransientStoreError):
     code = "embedder_lost"
 
 
+class ChunkerLostError(TransientStoreError):
+    """Raised when the chunking processes cannot be started, or were closed: it says nothing of the store."""
+
+    code = "chunker_lost"
+
+
 class LethalOperationError(TransientStoreError):
     """Raised when one operation has crashed the index process, or let its deadline pass, each time it was tried."""
 

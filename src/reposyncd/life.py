@@ -92,10 +92,10 @@ class Life:
         return self._process.pid
 
     @property
-    def died_of(self) -> signal.Signals | None:
+    def died_of(self) -> int | None:
         """The signal that ended it; None if it left by itself. Of one that was buried."""
         code = self._process.returncode
-        return signal.Signals(-code) if code < 0 else None
+        return -code if code < 0 else None
 
     def cpu_s(self) -> float:
         """Processor time that it has used. Raises OSError when it is gone."""
@@ -233,7 +233,10 @@ def has_crashed(code: int) -> bool:
 
 def how_it_ended(code: int) -> str:
     """The return code of a process, in words."""
-    return f"died of {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
+    if code >= 0:
+        return f"left with exit code {code}"
+    named = -code in signal.Signals.__members__.values()  # most real-time signals are not
+    return f"died of {signal.Signals(-code).name if named else f'signal {-code}'}"
 
 
 def _children(pid: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from reposyncd.errors import CorruptStoreError, NotFoundError, ReposyncError, Us
 from reposyncd.model import Record
 from reposyncd.store.memory import MemoryIndex
 from tests.live.service import Live, live, result_of, until
-from tests.support import later_ns, write
+from tests.support import HANGS_S, later_ns, write
 
 
 @pytest.fixture
@@ -155,6 +156,21 @@ def test_a_store_that_is_damaged_fails_it_and_is_mended_without_being_asked(
     with pytest.raises(CorruptStoreError, match="is being mended: a page is torn"):
         result_of(daemon.verify(None, False))
     lab.assert_current()
+
+
+@pytest.mark.provokes_the_unexpected
+def test_an_internal_error_ends_one_comparison_and_is_said_once(
+    lab: Live, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("nobody thought of this")
+
+    during(lab, monkeypatch, fail)
+    with pytest.raises(ReposyncError, match="internal error in the comparison"):
+        result_of(daemon.verify(None, False))
+    daemon.engine.ask(dict).wait(HANGS_S)  # it has come by again
+    assert daemon._verifying.due == math.inf
+    assert result_of(daemon.verify(None, False))["repos"][0]["counts"] == {}
 
 
 def test_a_paused_repository_is_compared_and_not_watched_again(lab: Live, daemon: Daemon) -> None:

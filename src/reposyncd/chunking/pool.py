@@ -21,7 +21,7 @@ from functools import partial
 
 from reposyncd.chunking.verdict import Trial
 from reposyncd.chunking.worker import Answer, File
-from reposyncd.errors import ReposyncError, TransientStoreError, UncutError
+from reposyncd.errors import ChunkerLostError, ReposyncError, TransientStoreError
 from reposyncd.life import LEAVE_S, Life
 from reposyncd.model import Cut
 
@@ -146,7 +146,7 @@ class ChunkingPool:
         key = (path, digest, allow_secrets)
         with self._changed:
             if self._closed:
-                raise TransientStoreError("the chunking processes were closed")
+                raise ChunkerLostError("the chunking processes were closed")
             task = self._tasks.get(key)
             if task is None:
                 self._number += 1
@@ -163,10 +163,10 @@ class ChunkingPool:
     def release(self) -> None:
         """See `ports.Chunker`."""
         with self._changed:
-            for task in [*self._waiting, *self._put_off]:
-                del self._tasks[task.key]
-            self._waiting.clear()
-            self._put_off.clear()
+            for lane in (self._waiting, self._put_off):
+                for task in [each for each in lane if not each.trial.has_begun]:  # what is known is not found out again
+                    lane.remove(task)
+                    del self._tasks[task.key]
             for task in self._tasks.values():
                 task.is_wanted = False
 
@@ -182,7 +182,7 @@ class ChunkingPool:
             self._closed = True
             for child in self._children:
                 self._kill(child, lambda: None)
-            self._fail_all(TransientStoreError("the chunking processes were closed"))
+            self._fail_all(ChunkerLostError("the chunking processes were closed"))
             self._changed.notify_all()
             # They are dead already, unless the disk that they read from hangs; this is until they are buried.
             self._changed.wait_for(lambda: not self._children, LEAVE_S)
@@ -206,6 +206,8 @@ class ChunkingPool:
         return bool(self._waiting or self._put_off or any(child.task or not child.is_ready for child in self._children))
 
     def _queue(self, task: _Task, *, first: bool = False) -> None:
+        if task.future.done():  # all have failed, while its process was dying
+            return
         lane = self._put_off if task.is_slow else self._waiting
         if first:
             lane.appendleft(task)
@@ -222,7 +224,7 @@ class ChunkingPool:
             try:
                 thread.start()
             except RuntimeError as error:
-                self._fail_all(trouble := TransientStoreError(f"the chunking process could not be started: {error}"))
+                self._fail_all(trouble := ChunkerLostError(f"the chunking process could not be started: {error}"))
                 raise trouble from error
             self._attendant = thread
             self._looked = time.monotonic()
@@ -290,7 +292,8 @@ class ChunkingPool:
             elif child.cpu_s - child.cpu_before_s > task.trial.limit_s:
                 self._kill(child, partial(self._took_too_long, task))
             elif child.still_s > HANG_S:
-                self._kill(child, partial(self._killed_its_process, task, f"made no progress for {HANG_S:.0f} s"))
+                blame = self._lost_its_process if child.life.is_held() else self._killed_its_process
+                self._kill(child, partial(blame, task, f"made no progress for {HANG_S:.0f} s"))
             elif not task.is_slow and now - child.since > SLICE_S:
                 self._make_way(child, task)
 
@@ -308,6 +311,9 @@ class ChunkingPool:
     def _killed_its_process(self, task: _Task, how: str) -> None:
         self._conclude(task, task.trial.killed_its_process(how))
 
+    def _lost_its_process(self, task: _Task, how: str) -> None:
+        self._conclude(task, task.trial.lost_its_process(how))
+
     def _is_known_slow(self, task: _Task) -> None:
         task.is_slow = True
         self._known_slow[task.key] = None
@@ -316,6 +322,8 @@ class ChunkingPool:
 
     def _conclude(self, task: _Task, found: Cut | ReposyncError | None) -> None:
         """What has become of a task; None: it is to be cut again."""
+        if task.future.done():  # all have failed, while its process was dying
+            return
         if found is None:
             self._is_known_slow(task)
             task.not_before = time.monotonic() + task.trial.wait_s
@@ -327,8 +335,6 @@ class ChunkingPool:
             task.future.set_result(found)
         if task.is_wanted:
             self._tasks.pop(task.key, None)
-        elif isinstance(found, UncutError):
-            del self._tasks[task.key]
         else:
             self._keep(task)
         task.data = b""
@@ -346,7 +352,7 @@ class ChunkingPool:
         del self._tasks[task.key]
         self._kept_bytes -= task.trial.size
 
-    def _fail_all(self, trouble: TransientStoreError) -> None:
+    def _fail_all(self, trouble: ChunkerLostError) -> None:
         tasks = [task for task in self._tasks.values() if not task.future.done()]
         self._waiting.clear()
         self._put_off.clear()
@@ -364,7 +370,7 @@ class ChunkingPool:
         self._start_after = time.monotonic() + 0.1 * 2**self._failed_starts
         if self._failed_starts >= STARTS_AT_MOST:
             self._failed_starts = 0
-            self._fail_all(TransientStoreError(f"the chunking process could not be started: it {how}"))
+            self._fail_all(ChunkerLostError(f"the chunking process could not be started: it {how}"))
 
     # The thread that looks after them ---------------------------------------------------------------------
 
@@ -394,7 +400,7 @@ class ChunkingPool:
                 self._attendant = None
                 for child in self._children:
                     self._kill(child, lambda: None)
-                self._fail_all(TransientStoreError("the chunking processes were lost"))
+                self._fail_all(ChunkerLostError("the chunking processes were lost"))
             self._on_death(f"the thread that looks after it has died: {type(error).__name__}")
 
     def _is_needed(self) -> bool:
@@ -415,7 +421,7 @@ class ChunkingPool:
             )
         except TransientStoreError as error:
             with self._changed:
-                self._fail_all(error)
+                self._fail_all(ChunkerLostError(str(error)))
             return
         child = _Child(slot, life, since=time.monotonic())
         with self._changed:
@@ -423,7 +429,7 @@ class ChunkingPool:
                 threading.Thread(target=self._receive, args=(child,), name="chunking-replies", daemon=True).start()
             except RuntimeError as error:
                 life.bury()
-                self._fail_all(TransientStoreError(f"the chunking process could not be started: {error}"))
+                self._fail_all(ChunkerLostError(f"the chunking process could not be started: {error}"))
                 return
             self._children.append(child)
             if self._closed:
@@ -482,4 +488,4 @@ class ChunkingPool:
         elif task is not None and child.life.died_of in _FAULTS:
             self._killed_its_process(task, how)
         elif task is not None:
-            self._conclude(task, task.trial.lost_its_process(how))
+            self._lost_its_process(task, how)

@@ -62,6 +62,11 @@ class Trial:
         return bool(self.reason)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether anything is held against it, or its process was lost."""
+        return bool(self.reason or self._deaths or self._losses)
+
+    @property
     def limit_s(self) -> float:
         """CPU seconds that it may take now."""
         return limit_s(self.size) * (PLAIN_FACTOR if self.as_plain_lines else 1)

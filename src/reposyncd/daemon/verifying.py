@@ -65,6 +65,12 @@ class Verifying:
 
     def run(self) -> None:
         """A slice of one repository."""
+        try:
+            self._slice()
+        finally:
+            self.due = time.monotonic() if self._asked or self._under_way else math.inf
+
+    def _slice(self) -> None:
         comparison = self._under_way or self._next()
         if comparison:
             request = comparison.request
@@ -82,7 +88,6 @@ class Verifying:
                     request, ReposyncError(f'internal error in the comparison of "{name}"; the log says more')
                 )
                 raise
-        self.due = time.monotonic() if self._asked or self._under_way else math.inf
 
     def reconfigured(self) -> None:
         """What is under way is begun anew: its index is closed."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from reposyncd.errors import (
+    ChunkerLostError,
     CorruptStoreError,
     EmbedderLostError,
     LethalOperationError,
@@ -39,7 +40,7 @@ UNUSABLE_S = 600.0
 """A store that fails whenever it is used or looked at, for so long without one batch that could be stored, is given up,
 whatever the reason. That the disk is full or cannot be written, the look finds out; this is for what nobody foresaw."""
 
-_ELSEWHERE = (StoreBusyError, NoSpaceError, EmbedderLostError, LethalTextError)
+_ELSEWHERE = (StoreBusyError, NoSpaceError, EmbedderLostError, ChunkerLostError, LethalTextError)
 """Trouble of which it is known that it is not the store's."""
 
 _PASSING_AT_FIRST = 3

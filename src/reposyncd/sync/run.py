@@ -130,7 +130,7 @@ class _Run:
 
     def _end(self, generation: Generation) -> None:
         """The generation is true."""
-        if not generation.checked:
+        if not self._catalog.generation(generation.id).checked:  # by now: its records may have been compared
             self._catalog.set_checked(generation, True)
         if generation.state == "building":
             self._catalog.switch(self._repo, generation)

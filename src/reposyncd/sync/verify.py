@@ -112,6 +112,8 @@ class Verifier:
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     random: random.Random
+    embeds: bool = True
+    """whether the index embeds as it did for this generation: vectors of another model are not compared"""
 
     def verify(self, found: Verification) -> Iterator[None]:
         """Adds what is wrong to `found`, step by step. Between two steps anything may be written, but for another
@@ -130,7 +132,7 @@ class Verifier:
             found.add("unknown", "", id)
         common = sorted(rows.keys() & stored, key=lambda id: (rows[id], id))  # file by file
         del stored
-        sample = set(self.random.sample(common, min(len(common), _VECTORS)))
+        sample = set(self.random.sample(common, min(len(common), _VECTORS if self.embeds else 0)))
         for start in range(0, len(common), _SLICE):
             yield
             self._advance(start, len(common))

@@ -7,8 +7,10 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ from reposyncd.chunking import pool as pools
 from reposyncd.chunking import verdict
 from reposyncd.chunking.chunker import chunk_plainly, chunk_text
 from reposyncd.chunking.pool import ChunkingPool
-from reposyncd.errors import TransientStoreError, UncutError
+from reposyncd.errors import ChunkerLostError, TransientStoreError, UncutError
+from reposyncd.life import Life
 from reposyncd.model import Cut
 from tests.corpus import CORPUS, folded
 from tests.support import HANGS_S, until
@@ -28,6 +31,10 @@ MEMORY_BYTES = 1 << 30
 CODE = "def f():\n    return 1\n"
 STALLS = folded("<li><p><td><font>", 1_000_000)
 """As .html: for minutes."""
+
+
+UNNAMED = signal.SIGRTMIN + 6
+"""A real-time signal, for which Python has no name."""
 
 
 class Asked:
@@ -61,6 +68,10 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
     asked = Asked(tmp_path)
     yield asked
     asked.pool.close()
+
+
+def _has_died(asked: Asked, times: int) -> bool:
+    return len(asked.deaths) == times
 
 
 def text_of(cut: Cut) -> str:
@@ -116,6 +127,48 @@ def test_a_process_that_hangs_is_killed_and_one_hang_is_no_verdict(
     assert future.result(HANGS_S) == Cut(chunk_text("a.c", text))
 
 
+def test_a_process_that_is_stopped_by_somebody_is_held_against_no_file(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "HANG_S", 0.5)
+    text = CORPUS["crash/strings.c"][:200_000]
+    cut = asked.begin("a.c", text)
+    stopped: set[int] = set()
+    for number in (1, 2):
+        until(lambda: cut.done() or asked.pool.busy.keys() - stopped, "it is being cut")
+        pid = asked.who_cuts("a.c")
+        os.kill(pid, signal.SIGSTOP)
+        stopped.add(pid)
+        until(lambda: asked.pool.pids and not stopped & set(asked.pool.pids), "it was killed")
+        assert len(stopped) == number
+    assert cut.result(HANGS_S).verdict is None
+
+
+def test_a_process_that_cannot_be_started_while_another_is_being_killed_costs_no_later_file(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill = asked.pool._kill
+
+    def fail(*arguments: object, **named: object) -> Life:
+        monkeypatch.setattr(pools, "Life", Life)
+        raise TransientStoreError("there are no descriptors left")
+
+    def sentence(child: pools._Child, what: Callable[[], None]) -> None:
+        kill(child, what)
+        monkeypatch.setattr(asked.pool, "_kill", kill)
+        monkeypatch.setattr(pools, "Life", fail)
+
+    def begin_all() -> list[Future[Cut]]:
+        return [*(asked.begin(f"{number}.html", STALLS) for number in range(3)), asked.begin("a.py", CODE)]
+
+    monkeypatch.setattr(asked.pool, "_kill", sentence)
+    first = begin_all()
+    assert [type(each.exception(HANGS_S)) for each in first] == [ChunkerLostError] * 4
+    asked.pool.release()
+    for _ in range(2):
+        assert all(each.result(HANGS_S).chunks for each in begin_all())
+
+
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
 def test_a_file_whose_process_is_killed_once_is_cut_as_ever(asked: Asked, sent: signal.Signals) -> None:
     text = "int x;\n" * 100_000
@@ -125,16 +178,35 @@ def test_a_file_whose_process_is_killed_once_is_cut_as_ever(asked: Asked, sent: 
     assert [death.split(" (")[0] for death in asked.deaths] == [f"died of {sent.name}"]
 
 
+def test_so_is_one_whose_process_dies_of_a_signal_without_a_name(asked: Asked) -> None:
+    text = "int x;\n" * 100_000
+    future = asked.begin("a.c", text)
+    os.kill(asked.who_cuts("a.c"), UNNAMED)
+    assert future.result(HANGS_S) == Cut(chunk_text("a.c", text))
+    assert asked.deaths == [f"died of signal {UNNAMED}"]
+
+
 def test_a_file_whose_process_somebody_kills_every_time_is_left_for_later_without_a_verdict(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     future = asked.begin("a.html", STALLS)
     while not future.done():
         for pid in asked.pool.busy:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it is buried by now
+                os.kill(pid, signal.SIGKILL)
     with pytest.raises(UncutError, match="died of SIGKILL, 4 times; it is tried again"):
         future.result()
     assert asked.cut("a.py", CODE).verdict is None
+
+
+def test_so_is_one_that_is_given_up_and_asked_for_again_between_the_kills(asked: Asked) -> None:
+    for number in range(verdict.LOSSES):
+        asked.pool.release()
+        cut = asked.begin("a.html", STALLS)
+        os.kill(asked.who_cuts("a.html"), signal.SIGKILL)
+        until(partial(_has_died, asked, number + 1), "its death is told")
+    with pytest.raises(UncutError, match="4 times; it is tried again"):
+        cut.result(HANGS_S)
 
 
 def test_a_file_that_takes_all_memory_is_cut_as_plain_lines(tmp_path: Path) -> None:
@@ -201,9 +273,9 @@ def test_closing_ends_every_process_and_fails_what_is_not_cut(asked: Asked) -> N
     future = asked.begin("a.html", STALLS)
     handle = os.pidfd_open(asked.who_cuts("a.html"))
     asked.pool.close()
-    with pytest.raises(TransientStoreError, match="closed"):
+    with pytest.raises(ChunkerLostError, match="closed"):
         future.result(HANGS_S)
-    with pytest.raises(TransientStoreError, match="closed"):
+    with pytest.raises(ChunkerLostError, match="closed"):
         asked.begin("b.py", CODE)
     assert select.select([handle], [], [], HANGS_S)[0] == [handle]
     os.close(handle)
@@ -212,7 +284,7 @@ def test_closing_ends_every_process_and_fails_what_is_not_cut(asked: Asked) -> N
 
 def test_a_process_that_cannot_be_started_is_an_error_that_may_pass_and_no_verdict(tmp_path: Path) -> None:
     asked = Asked(tmp_path / "nowhere")
-    with pytest.raises(TransientStoreError, match="could not be started"):
+    with pytest.raises(ChunkerLostError, match="could not be started"):
         asked.cut("a.py", CODE)
     (tmp_path / "nowhere").mkdir()
     assert asked.cut("a.py", CODE).verdict is None
@@ -221,7 +293,7 @@ def test_a_process_that_cannot_be_started_is_an_error_that_may_pass_and_no_verdi
 
 def test_processes_that_die_before_they_are_ready_are_an_error_that_may_pass(tmp_path: Path) -> None:
     asked = Asked(tmp_path, memory_bytes=1 << 20)  # too little to load anything
-    with pytest.raises(TransientStoreError, match="could not be started: it left with exit code"):
+    with pytest.raises(ChunkerLostError, match="could not be started: it left with exit code"):
         asked.cut("a.py", CODE)
     asked.pool.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reposyncd.errors import (
+    ChunkerLostError,
     CorruptStoreError,
     EmbedderLostError,
     InterruptedSyncError,
@@ -152,5 +153,5 @@ def test_the_store_is_looked_at_for_what_may_be_damage_and_for_trouble_that_does
     doubt.progress()
     passing = TransientStoreError("disk I/O error")
     assert [doubt.concerns(passing) for _ in range(3)] == [False, False, True]
-    for elsewhere in (StoreBusyError, NoSpaceError, EmbedderLostError, LethalTextError):
+    for elsewhere in (StoreBusyError, NoSpaceError, EmbedderLostError, ChunkerLostError, LethalTextError):
         assert not any(doubt.concerns(elsewhere("not the store's")) for _ in range(5))
