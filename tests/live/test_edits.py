@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.assemble import Workspace
+from reposyncd.chunking.inline import InlineChunker
+from reposyncd.tree.read import classify
 from tests.live.service import Live, live, many, until
 from tests.support import open_to_others
 
@@ -155,7 +158,12 @@ def test_names_that_change_in_case_only(lab: Live) -> None:
     assert lab.paths() == {"A.py", "B/c.py", "B/d/e.md", "z/f.txt"}
 
 
-def test_a_file_and_a_directory_that_become_unreadable_keep_their_chunks_and_are_read_again(tmp_path: Path) -> None:
+def test_a_file_and_a_directory_that_become_unreadable_keep_their_chunks_and_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunker = InlineChunker(classify)
+    chunker.begin("a.py", b"loaded = 1\n", "").result()
+    monkeypatch.setattr(Workspace, "chunker", chunker)  # nobody may run or import root's Python
     lab = live(tmp_path)
     lab.write({"a.py": "one = 1\n", "b/c.py": "two = 2\n"})
     with as_somebody_else(tmp_path), lab.running():
