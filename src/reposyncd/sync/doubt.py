@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,7 +24,8 @@ from reposyncd.errors import (
 )
 
 _FILE = "doubt.json"
-"""In the state directory, so that syncs by hand, each a process of its own, come to an end together."""
+"""In the state directory, so that syncs by hand, each a process of its own, come to an end together; by repository,
+since what goes well in one says nothing of the files that another one needs."""
 
 BACK_OFF_S = (1.0, 3.0)
 """How long is waited before each of the looks that must agree on damage: most faults are over by then."""
@@ -39,6 +40,10 @@ come back by then, and the kernel has tried each sector again itself."""
 UNUSABLE_S = 600.0
 """A store that fails whenever it is used or looked at, for so long without one batch that could be stored, is given up,
 whatever the reason. That the disk is full or cannot be written, the look finds out; this is for what nobody foresaw."""
+
+GAP_S = 150.0
+"""What the time between two looks counts at the most, so that a night between them is no evidence, nor a clock that was
+set: with LOOKS looks, UNUSABLE_S are over at the earliest."""
 
 _ELSEWHERE = (StoreBusyError, NoSpaceError, EmbedderLostError, ChunkerLostError, LethalTextError)
 """Trouble of which it is known that it is not the store's."""
@@ -56,24 +61,31 @@ _SECOND_NS = 1_000_000_000
 class Since:
     """How long the store has been in doubt."""
 
-    at_ns: int
-    """nanoseconds since the epoch"""
-    looks: int
+    last_ns: int
+    """the last look, nanoseconds since the epoch"""
+    seconds: float = 0.0
+    """time between looks, no gap counted for more than GAP_S"""
+    looks: int = 0
 
-    def has_lasted(self, seconds: float, now_ns: int) -> bool:
+    def again(self, now_ns: int) -> Since:
+        """One more look."""
+        gap_s = (now_ns - self.last_ns) / _SECOND_NS
+        return Since(now_ns, self.seconds + min(max(gap_s, 0.0), GAP_S), self.looks + 1)
+
+    def has_lasted(self, seconds: float) -> bool:
         """Whether it is that long, and not by the clock alone."""
-        return self.looks >= LOOKS and now_ns - self.at_ns >= seconds * _SECOND_NS
+        return self.looks >= LOOKS and self.seconds >= seconds
 
-    def told(self, now_ns: int) -> str:
-        """For people."""
-        return f"for {(now_ns - self.at_ns) / _SECOND_NS / 60:.0f} minutes, at {self.looks} looks"
+    def __str__(self) -> str:
+        return f"for {self.seconds / 60:.0f} minutes, at {self.looks} looks"
 
 
 class Doubt:
     """What is held against the store of a state directory. The caller holds the state lock.
 
-    `look` returns if the store is sound, and raises as `store.inspection` does; `wait` is called now and then while
-    nothing else is done, and raises InterruptedSyncError when asked to stop.
+    `of` names the repository that meets the trouble, "" while none is known. `look` returns if the store is sound, and
+    raises as `store.inspection` does; `wait` is called now and then while nothing else is done, and raises
+    InterruptedSyncError when asked to stop.
     """
 
     def __init__(
@@ -81,12 +93,14 @@ class Doubt:
         state_dir: str,
         look: Callable[[], None],
         *,
+        of: Callable[[], str] = lambda: "",
         now_ns: Callable[[], int],
         wait: Callable[[], None],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._path = os.path.join(state_dir, _FILE)
         self._look = look
+        self._of = of
         self._now_ns = now_ns
         self._wait = wait
         self._sleep = sleep
@@ -95,8 +109,10 @@ class Doubt:
     def progress(self) -> None:
         """Something was stored: all is well."""
         self._failures = 0
-        with suppress(FileNotFoundError):
-            os.unlink(self._path)
+        doubts = self._read()
+        left = {name: since for name, since in doubts.items() if name not in (self._of(), "")}
+        if left != doubts:
+            self._write(left)
 
     def concerns(self, error: StoreError) -> bool:
         """Whether the store is to be looked at, now that this was met."""
@@ -119,9 +135,9 @@ class Doubt:
             except (CorruptStoreError, LethalOperationError, UnreadableStoreError) as each:
                 found = each
             else:
-                return judge_sound(error, self._now_ns(), since)
+                return judge_sound(error, since)
         assert found is not None  # noqa: S101 - else it was sound
-        return judge(found, self._now_ns(), since)
+        return judge(found, since)
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -131,14 +147,25 @@ class Doubt:
 
     def _note(self) -> Since:
         """One more look."""
-        before = Since(self._now_ns(), 0)
-        with suppress(OSError, ValueError, KeyError, TypeError), open(self._path, encoding="ascii") as file:
-            read = json.load(file)
-            before = Since(int(read["at_ns"]), int(read["looks"]))
-        since = Since(before.at_ns, before.looks + 1)
-        with suppress(OSError), open(self._path, "w", encoding="ascii") as file:
-            json.dump({"at_ns": since.at_ns, "looks": since.looks}, file)
+        now_ns, doubts = self._now_ns(), self._read()
+        since = doubts.get(self._of(), Since(now_ns)).again(now_ns)
+        self._write(doubts | {self._of(): since})
         return since
+
+    def _read(self) -> dict[str, Since]:
+        with suppress(OSError, ValueError, TypeError, AttributeError), open(self._path, encoding="ascii") as file:
+            return {name: Since(int(at), float(s), int(looks)) for name, (at, s, looks) in json.load(file).items()}
+        return {}
+
+    def _write(self, doubts: Mapping[str, Since]) -> None:
+        """A disk that cannot be written to is met by others too."""
+        with suppress(OSError):
+            if not doubts:
+                os.unlink(self._path)
+                return
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "w", encoding="ascii") as file:
+                json.dump({name: (each.last_ns, each.seconds, each.looks) for name, each in doubts.items()}, file)
 
 
 def is_suspicion(error: StoreError) -> bool:
@@ -146,25 +173,24 @@ def is_suspicion(error: StoreError) -> bool:
     return isinstance(error, CorruptStoreError | LethalOperationError) and not isinstance(error, LethalTextError)
 
 
-def judge(found: StoreError, now_ns: int, since: Since) -> CorruptStoreError:
+def judge(found: StoreError, since: Since) -> CorruptStoreError:
     """What is evidence of all that looks have found. Raises TransientStoreError for what is none by now."""
-    for_long = since.told(now_ns)
     match found:
         case UnreadableStoreError():
-            if since.has_lasted(UNREADABLE_S, now_ns):
-                return CorruptStoreError(f"{found}, {for_long}")
+            if since.has_lasted(UNREADABLE_S):
+                return CorruptStoreError(f"{found}, {since}")
             raise found
         case SuspectStoreError():
-            if since.has_lasted(UNUSABLE_S, now_ns):
-                return CorruptStoreError(f"{found}, {for_long}")
+            if since.has_lasted(UNUSABLE_S):
+                return CorruptStoreError(f"{found}, {since}")
             raise TransientStoreError(f"{found}; that may pass, and is tried again")
         case CorruptStoreError():
             return found
     return CorruptStoreError(f"the store cannot be looked at: {found}")
 
 
-def judge_sound(met: StoreError, now_ns: int, since: Since) -> CorruptStoreError | None:
+def judge_sound(met: StoreError, since: Since) -> CorruptStoreError | None:
     """The same, when a look has found nothing."""
-    if is_suspicion(met) and since.has_lasted(UNUSABLE_S, now_ns):
-        return CorruptStoreError(f"{met}, {since.told(now_ns)}, although nothing is seen in the store")
+    if is_suspicion(met) and since.has_lasted(UNUSABLE_S):
+        return CorruptStoreError(f"{met}, {since}, although nothing is seen in the store")
     return None

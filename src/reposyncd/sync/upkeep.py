@@ -134,7 +134,11 @@ class Sync:
         self._run: int | None = None
         self._trouble: Waiting | None = None
         self._mended = self._found_sound = 0
-        self._doubt = Doubt(upkeep.state.path, upkeep.look, now_ns=upkeep.now_ns, wait=self._look_around)
+        self._name = ""
+        """of the repo, when it is known"""
+        self._doubt = Doubt(
+            upkeep.state.path, upkeep.look, of=lambda: self._name, now_ns=upkeep.now_ns, wait=self._look_around
+        )
         self._scope = WHOLE
         self._done: SyncResult | None = None
         self._patience = Patience(upkeep.patience_s, on_trouble=self._on_trouble, should_stop=upkeep.should_stop)
@@ -177,6 +181,7 @@ class Sync:
         state.check()
         self._recognise_store()
         repo = upkeep.find()
+        self._name = repo.name
         if not self._trusts:
             state.catalog.distrust(repo)
             self._trusts = True

@@ -21,7 +21,7 @@ from reposyncd.errors import (
     TransientStoreError,
     UnreadableStoreError,
 )
-from reposyncd.sync.doubt import BACK_OFF_S, LOOKS, UNREADABLE_S, UNUSABLE_S, Doubt
+from reposyncd.sync.doubt import BACK_OFF_S, GAP_S, LOOKS, UNREADABLE_S, UNUSABLE_S, Doubt
 
 MET = CorruptStoreError("Chroma contradicts itself")
 
@@ -36,11 +36,12 @@ class Store:
         self.looks = 0
         self.wait: Callable[[], None] = lambda: None
 
-    def doubt(self) -> Doubt:
+    def doubt(self, of: str = "lab") -> Doubt:
         """A process's own."""
         return Doubt(
             str(self._state),
             self._look,
+            of=lambda: of,
             now_ns=lambda: int(self.now_s * 1e9),
             wait=lambda: self.wait(),
             sleep=lambda seconds: None,
@@ -115,20 +116,50 @@ def test_progress_in_between_clears_it(tmp_path: Path) -> None:
         doubt.progress()
 
 
+def test_a_night_between_two_looks_is_no_evidence(tmp_path: Path) -> None:
+    store = Store(tmp_path, None)
+    for _ in range(LOOKS - 1):
+        assert store.doubt().weigh(MET) is None
+    store.now_s += 8 * 3600
+    assert store.doubt().weigh(MET) is None
+
+
+def test_a_clock_that_is_set_back_keeps_no_store_from_being_given_up(tmp_path: Path) -> None:
+    store = Store(tmp_path, UnreadableStoreError("data_level0.bin cannot be read"))
+    store.now_s = 1e9
+    for step in (UNREADABLE_S, UNREADABLE_S, -1e8, UNREADABLE_S):
+        with pytest.raises(UnreadableStoreError):
+            store.doubt().weigh(MET)
+        store.now_s += step
+    assert "for 6 minutes, at 5 looks" in str(store.doubt().weigh(MET))
+
+
+def test_what_goes_well_in_one_repository_clears_nothing_of_another(tmp_path: Path) -> None:
+    store = Store(tmp_path, UnreadableStoreError("data_level0.bin cannot be read"))
+    for _ in range(LOOKS - 1):
+        with pytest.raises(UnreadableStoreError):
+            store.doubt().weigh(MET)
+        store.now_s += UNREADABLE_S
+        store.doubt("other").progress()
+    assert store.doubt().weigh(MET)
+    store.doubt().progress()
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_may_pass_has_minutes_to_do_so(tmp_path: Path) -> None:
     store = Store(tmp_path, SuspectStoreError("Failed to apply logs"))
     for _ in range(LOOKS - 1):
         with pytest.raises(TransientStoreError, match="Failed to apply logs; that may pass"):
             store.doubt().weigh(MET)
-    store.now_s += UNUSABLE_S
+        store.now_s += GAP_S
     assert "Failed to apply logs, for 10 minutes, at 5 looks" in str(store.doubt().weigh(MET))
 
 
 def test_a_store_that_fails_in_use_for_minutes_is_given_up_though_nothing_is_seen_in_it(tmp_path: Path) -> None:
     store = Store(tmp_path, None)
-    for _ in range(LOOKS):
+    for _ in range(LOOKS - 1):
         assert store.doubt().weigh(MET) is None
-    store.now_s += UNUSABLE_S
+        store.now_s += GAP_S
     assert store.doubt().weigh(TransientStoreError("killed")) is None
     assert "although nothing is seen in the store" in str(store.doubt().weigh(MET))
 
