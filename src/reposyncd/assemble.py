@@ -361,15 +361,15 @@ class Workspace:
         `on_progress` and `should_stop` are called from this thread, often, and must be quick.
         """
         root = root_of(path, self._config.state_dir)
+        with suppress(BusyError, StoreError):
+            if self.catalog.removed():  # by somebody who could not drop the collection, or died before
+                with self.state_lock(0):
+                    while self.drop_removed():
+                        pass
         with suppress(StoreError):  # the sync that follows deals with it
             repo = find(self.catalog, root, name)
             if repo and not full and (result := self._if_current(repo)):
                 return result
-        with suppress(StoreError):
-            if self.catalog.removed():  # by somebody who could not drop the collection, or died before
-                with self.state_lock():
-                    while self.drop_removed():
-                        pass
         with suppress(StoreError):  # only sooner; the sync that follows is patient
             self.index.start()
             self.chunker.start()

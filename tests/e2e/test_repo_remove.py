@@ -91,18 +91,22 @@ class Stuck(MemoryIndex):
         super().drop(collection)
 
 
-def test_what_could_not_be_dropped_is_dropped_by_the_next_sync(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_nothing_else_to_do", [False, True])
+def test_what_could_not_be_dropped_is_dropped_by_the_next_sync(tmp_path: Path, has_nothing_else_to_do: bool) -> None:
     write(tmp_path, {"tree/a.py": "print('a')\n", "other/b.py": "print('b')\n"})
     index = Stuck(create("hashing").embed)
     lab = Lab(tmp_path / "tree", tmp_path / "state", index=index)
     lab.sync()
+    if has_nothing_else_to_do:
+        with lab.workspace() as workspace:
+            workspace.sync(str(tmp_path / "other"))
     with lab.workspace() as workspace:
         removed, trouble = workspace.remove("lab")
         assert (removed.name, trouble) == ("lab", "the disk is full")
         assert workspace.catalog.repos() == []
         with pytest.raises(NotFoundError):
             workspace.remove("lab")
-    assert len(index.collections()) == 1
+    assert "lab" in [each["reposyncd_repo"] for each in index.collections().values()]
     index.is_stuck = False
     with lab.workspace() as workspace:
         workspace.sync(str(tmp_path / "other"))

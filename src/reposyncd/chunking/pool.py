@@ -217,6 +217,8 @@ class ChunkingPool:
     def _attend(self) -> None:
         """Somebody looks after what there is."""
         if self._attendant is not None:
+            if self._sleeps:
+                self._looked = time.monotonic()  # there was nothing to look after until now
             if self._sleeps or self._lacks_a_child(time.monotonic()):
                 self._changed.notify_all()
         else:
