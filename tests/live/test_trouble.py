@@ -25,7 +25,7 @@ from reposyncd.daemon.log import Log, logging_to, writer
 from reposyncd.daemon.notices import EVENTS_LOST, say
 from reposyncd.daemon.systemd import Notifier
 from reposyncd.daemon.watching import Watching
-from reposyncd.errors import DaemonNotRunningError, OverloadedError, ReposyncError
+from reposyncd.errors import CorruptManifestError, DaemonNotRunningError, OverloadedError, ReposyncError
 from reposyncd.store.locks import state_lock
 from reposyncd.tree import read
 from reposyncd.tree.inotify import Inotify
@@ -33,6 +33,7 @@ from tests.crash.faults import StoreLab, end
 from tests.live.service import HANGS_S, Live, live, many, result_of, until
 from tests.live.test_limits import answers
 from tests.live.test_process import daemon, mended
+from tests.support import write
 
 
 @pytest.fixture
@@ -418,3 +419,33 @@ def test_a_notify_socket_that_is_gone_ends_nothing(tmp_path: Path) -> None:
     assert notifier.is_wanted
     notifier.ready()
     notifier.feed()
+
+
+def test_after_the_manifest_was_made_anew_every_repository_is_known_by_its_new_number(
+    lab: Live, tmp_path: Path
+) -> None:
+    others = {name: tmp_path / name for name in ("one", "two")}
+    with lab.running() as daemon:
+        for name, root in others.items():
+            write(root, {"a.txt": f"{name}\n"})
+            result_of(daemon.sync(str(root), name, False))
+        result_of(daemon.remove("lab"))  # so that the numbers of the others change
+        result_of(daemon.pause("two"))  # so that nothing is done for it
+
+        def renew() -> dict[str, Any]:
+            state = daemon.engine.workspace._state
+            state.close()
+            (lab.state / "manifest.db").write_bytes(b"no database " * 1000)
+            state.renew_manifest(CorruptManifestError("damaged"), 0)
+            return {}
+
+        result_of(daemon.engine.ask(renew))
+        write(others["one"], {"a.txt": "one, saved\n"})
+        result_of(daemon.flush("one"))
+        numbers = result_of(daemon.engine.ask(lambda: {repo.name: repo.id for repo in daemon.engine.catalog.repos()}))
+        assert numbers.keys() == others.keys()
+        assert numbers == {name: kept.repo.id for name, kept in daemon.engine.kept.items()}
+        paused = result_of(
+            daemon.engine.ask(lambda: {repo.name: repo.paused for repo in daemon.engine.catalog.repos()})
+        )
+        assert paused == {"one": False, "two": True}

@@ -180,8 +180,8 @@ class Jobs:
         repo = find(self._engine.catalog, kept.repo.root, None)
         if repo is None:
             repo = self._engine.catalog.add_repo(kept.repo.name, kept.repo.root, kept.repo.identity)
-            if kept.repo.paused:
-                repo = self._engine.catalog.set_paused(repo, True)
+        if kept.repo.paused and not repo.paused:
+            repo = self._engine.catalog.set_paused(repo, True)
         kept.repo = repo
         return repo
 
@@ -281,6 +281,10 @@ class Jobs:
         self._find(kept)
         if is_current and kept.repo.missing_s:
             kept.repo = self._engine.catalog.set_missing(kept.repo, 0.0)
+        on_record = {repo.root: repo.id for repo in self._engine.catalog.repos()}
+        for other in self._engine.kept.values():
+            if on_record.get(other.repo.root) != other.repo.id:  # the manifest was made anew
+                self._find(other)
         stored = self.stored(kept)
         incidents, unchecked = self._engine.catalog.incidents(), self._engine.catalog.unchecked()
         with self._engine.changed:
