@@ -42,7 +42,7 @@ _BEFORE = ".old"
 _FATAL = "Fatal Python error: "
 """Begins what Python's fault handler writes."""
 
-_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGSYS})
 """What a process dies of by what it does itself. Any other signal was sent to it: SIGKILL by the kernel when memory is
 short, SIGTERM by a person."""
 
@@ -92,10 +92,9 @@ class Life:
         return self._process.pid
 
     @property
-    def died_of(self) -> int | None:
-        """The signal that ended it; None if it left by itself. Of one that was buried."""
-        code = self._process.returncode
-        return -code if code < 0 else None
+    def returncode(self) -> int:
+        """As subprocess has it. Of one that was buried."""
+        return int(self._process.returncode)
 
     def cpu_s(self) -> float:
         """Processor time that it has used. Raises OSError when it is gone."""
@@ -152,7 +151,7 @@ class Life:
         """Whether it died of what it did, as far as can be told: not of a signal from outside, nor for want of
         memory."""
         words = self._last_words()
-        return has_crashed(self._process.returncode) and not any(sign in words for sign in _OUT_OF_MEMORY)
+        return has_crashed(self.returncode) and not any(sign in words for sign in _OUT_OF_MEMORY)
 
     def is_held(self) -> bool:
         """Whether the child, or one of its own, is kept from running: stopped, or waiting for a disk."""

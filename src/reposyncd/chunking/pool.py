@@ -9,7 +9,6 @@ room. So no file ever waits for more than a moment behind one that stalls.
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections import deque
@@ -22,7 +21,7 @@ from functools import partial
 from reposyncd.chunking.verdict import Trial
 from reposyncd.chunking.worker import Answer, File
 from reposyncd.errors import ChunkerLostError, ReposyncError, TransientStoreError
-from reposyncd.life import LEAVE_S, Life
+from reposyncd.life import LEAVE_S, Life, has_crashed
 from reposyncd.model import Cut
 
 SLICE_S = 0.3
@@ -48,10 +47,6 @@ KEPT_BYTES = 16 << 20
 
 KNOWN_SLOW_AT_MOST = 1000
 """Contents that are known to take long, and go to the slow lane at once: 100 bytes each."""
-
-_FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS)
-"""What a process dies of by its own doing. Any other signal was sent by somebody else: the kernel, when memory is
-short; a user."""
 
 _Key = tuple[str, str, bool]
 """(path, digest, whether it may hold secrets)"""
@@ -487,7 +482,7 @@ class ChunkingPool:
         task = child.task
         if not child.is_ready:
             self._start_failed(how)
-        elif task is not None and child.life.died_of in _FAULTS:
+        elif task is not None and has_crashed(child.life.returncode):
             self._killed_its_process(task, how)
         elif task is not None:
             self._lost_its_process(task, how)
