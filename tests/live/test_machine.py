@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,24 @@ class Mortal:
 
     def __init__(self, index: Any) -> None:
         self._index = index
-        self.left: int | None = None
+        self._lock = threading.Lock()
+        self._left: int | None = None
+        self._has_died = False
+
+    def dies_in(self, steps: int | None) -> bool:
+        """From now on; None: no more. Whether it has died since the last call."""
+        with self._lock:
+            self._left, has_died, self._has_died = steps, self._has_died, False
+        return has_died
 
     def _step(self) -> None:
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise Crash
+        with self._lock:
+            if self._left is None:
+                return
+            self._left -= 1
+            self._has_died = self._left < 0
+        if self._has_died:
+            raise Crash
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._index, name)
@@ -89,12 +101,11 @@ class Machine(Edits):
         """At a step of what is under way, or of what comes next."""
         daemon = self.lab.daemon
         assert daemon
-        self.index.left = step
+        self.index.dies_in(step)
         self.lab.write({"a.py": f"dies = {step}\n"})
         until(lambda: daemon.error or self.lab.status()["state"] in ("current", "paused"), "dead or done")
-        self.index.left = None
-        if daemon.error:
-            assert isinstance(daemon.error, Crash)
+        if self.index.dies_in(None):  # perhaps in another repository, and just now
+            until(lambda: isinstance(daemon.error, Crash), "dead")
             daemon.stop()
             self.lab.daemon = None
             self.lab.start()

@@ -34,14 +34,20 @@ _PATIENCE_S = 120.0
 
 _OURS = (
     "api-token",
+    "*-embedder.log*",
     "checkpoint.log*",
     "chroma",
+    "chroma.next",
+    "chunking-process-*.log*",
     "cookies",
+    "doubt.json",
     "index-process.log*",
+    "look.log*",
     "manifest.db*",
     "quarantine",
     "reposyncd.lock",
     "reposyncd.sock",
+    "salvage.db*",
     "store-*",
     "vectors.db*",
 )
