@@ -10,14 +10,33 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from reposyncd.embedding import create
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
 from reposyncd.store.worker import Index
+from tests.support import until
 
 _LOCK_TIMEOUT_S = 5.0
 """Nobody else holds the lock."""
+
+
+def descriptors(path: str) -> set[str]:
+    """Those of this process on files of the store at `path`."""
+    place, found = os.path.realpath(path) + os.sep, set()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            if os.readlink(f"/proc/self/fd/{number}").startswith(place):
+                found.add(number)
+    return found
+
+
+def close(client: Any, path: str, before: set[str]) -> None:
+    """Closes a client of Chroma, and returns when the descriptors are those from before. It closes its files when it
+    likes, and with the first of them all locks that this process has on the database are gone."""
+    client.close()
+    until(lambda: descriptors(path) <= before, "the store is closed")
 
 
 class LocalIndex:
@@ -45,10 +64,10 @@ class LocalIndex:
 
     def release(self) -> None:
         index, self._index = self._index, None
-        if index and index._store:
-            index._store._client.close()
         if index and index._database:
             index._database.close()
+        if index and index._store:
+            close(index._store._client, index._dir, set())
 
     def close(self) -> None:
         """It stays open, as in a service; until `release`."""

@@ -7,12 +7,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-import chromadb
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,6 +19,7 @@ from reposyncd.assemble import Workspace
 from reposyncd.store import checkpoint
 from reposyncd.store.chroma_db import FEWEST_PERSISTED
 from reposyncd.store.place import Place
+from tests.foreign import Foreign
 from tests.local_index import LocalIndex, LocalPersister
 from tests.support import Lab, write
 
@@ -36,6 +34,12 @@ LARGE_FILES = 30
 SMALL_REPOS = st.sampled_from(sorted(SMALL))
 REPOS = st.sampled_from([*sorted(SMALL), "large"])
 TEXTS = st.sampled_from([f"text number {number}\n" for number in range(6)])
+
+
+@cache
+def foreign() -> Foreign:
+    """One for all examples: it takes seconds to start."""
+    return Foreign()
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -70,15 +74,6 @@ class StoreMachine(RuleBasedStateMachine):
         workspace = self.labs["large"].workspace()
         workspace._persister = lambda path, should_stop: LocalPersister(path)  # type: ignore[assignment, return-value, method-assign]
         return workspace
-
-    @contextmanager
-    def foreign(self) -> Iterator[list[Any]]:
-        """The collections as another program has them, which knows the store by another path."""
-        client: Any = chromadb.PersistentClient(str(self.state / "chroma"))
-        try:
-            yield [client.get_collection(each.name, embedding_function=None) for each in client.list_collections()]
-        finally:
-            client.close()
 
     # What is done ---------------------------------------------------------------------------------------
 
@@ -128,30 +123,16 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def read_by_another_program(self) -> None:
-        with self.foreign() as collections:
-            for collection in collections:
-                collection.get(include=["documents", "metadatas", "embeddings"])
-                found = collection.get(limit=1, include=["embeddings"])
-                if found["ids"]:
-                    collection.query(query_embeddings=found["embeddings"], n_results=1)
+        foreign().read(str(self.state / "chroma"))
 
     @rule(which=st.integers(0, 4), how=st.sampled_from(["label", "delete", "add"]), reads=st.booleans())
     def write_by_another_program(self, which: int, how: str, reads: bool) -> None:
         """It is noticed, though the program may have the last word with a read."""
-        with self.foreign() as collections:
-            collection = collections[which % len(collections)]
-            got = collection.get(include=["documents", "embeddings"])
-            if not got["ids"]:
-                return
-            if how == "label":
-                collection.update(ids=got["ids"][:1], metadatas=[{"end_line": 99}])
-            elif how == "delete":
-                collection.delete(ids=got["ids"][:1])
-            else:
-                collection.add(ids=["f" * 32], documents=["theirs"], embeddings=got["embeddings"][:1])
-            name = collection.metadata["reposyncd_repo"]
-            self.texts[name] = set(collection.get(include=["documents"])["documents"])
-            self.outstanding[collection.name] = self.outstanding.get(collection.name, 0) + 1
+        written = foreign().write(str(self.state / "chroma"), which, how)
+        if written is None:
+            return
+        name, collection, self.texts[written[0]] = written
+        self.outstanding[collection] = self.outstanding.get(collection, 0) + 1
         self.suspect = set(self.labs)
         self.index.release()  # whose vectors are those from before
         if reads:
