@@ -618,7 +618,7 @@ class Workspace:
         notices: list[Notice] = []
         refused: list[Notice] = []
         for repo in repos:
-            generation = next((each for each in self.catalog.generations(repo) if each.state == "serving"), None)
+            generation = self._serving(repo)
             target = generation and self.target(repo, generation)
             if target:
                 found.append(target)
