@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from reposyncd.errors import CorruptStoreError, StoreError
 from reposyncd.store import checksums
-from reposyncd.store.chroma_db import change_counter, replayed_rows
+from reposyncd.store.chroma_db import DELETE, change_counter, replayed_rows
 from reposyncd.store.locks import CHROMA_LOCK, DATABASE, chroma_lock, wait_for_database
 from reposyncd.store.place import Place, sync_directory
 from reposyncd.store.space import require
@@ -41,9 +41,6 @@ REPLAY_S_PER_ROW = 0.002
 
 COPY_S_PER_BYTE = 1 / 20e6
 """How long copying, reading and syncing may take, on a slow disk."""
-
-_DELETE = 3
-"""Chroma's number for a deletion, in its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ def elements(path: str) -> dict[str, int]:
         ).fetchall()
         logged = db.execute(
             "SELECT topic, count(*) FROM embeddings_queue WHERE operation <> ? AND vector IS NOT NULL GROUP BY topic",
-            (_DELETE,),
+            (DELETE,),
         ).fetchall()
     by_collection = {topic.rpartition("/")[2]: count for topic, count in logged}
     found: dict[str, int] = {}

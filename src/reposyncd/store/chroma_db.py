@@ -23,6 +23,9 @@ from reposyncd.store.locks import DATABASE
 FEWEST_PERSISTED = 2
 """Rows of a collection's log from which on Chroma can be made to persist its vectors: its least `sync_threshold`."""
 
+DELETE = 3
+"""Chroma's number for a deletion, in its log."""
+
 _BUSY_S = 1.0
 """How long a transaction of somebody else is waited for. Chroma's commits take milliseconds."""
 

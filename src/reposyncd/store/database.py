@@ -18,7 +18,9 @@ from reposyncd.store.schema import MIGRATIONS, VERSION
 BUSY_TIMEOUT_S = 30.0
 """How long a statement waits for another connection's transaction. Ours last milliseconds."""
 
-_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""Primary result codes of a file that is damaged, or no database."""
+
 _TRANSIENT = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -145,12 +147,17 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+            code = primary_code(error)
             message = f"{self.path}: {error}"
-            if code in _CORRUPT:
+            if code in CORRUPT:
                 self.is_suspect = True
                 raise CorruptManifestError(message) from error
             raise (TransientStoreError if code in _TRANSIENT else StoreError)(message) from error
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 if it has none."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
 
 
 def set_aside(path: str, target: str) -> None:

@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from reposyncd.errors import CorruptStoreError, TransientStoreError, UnreadableStoreError
 from reposyncd.store import checksums
+from reposyncd.store.database import CORRUPT, primary_code
 from reposyncd.store.locks import CHROMA_LOCK, DATABASE
 from reposyncd.store.place import translated
 from reposyncd.store.space import require
@@ -34,10 +35,6 @@ _SLICE = 1000
 
 READ_S_PER_BYTE = 1 / 20e6
 """How long reading a file of the store may take, on a slow disk."""
-
-_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_PRIMARY_CODE = 0xFF
-"""The low byte of an extended result code is the primary one (sqlite.org/rescode.html)."""
 
 
 class Looker(Protocol):
@@ -126,7 +123,8 @@ def _check_database(path: str) -> None:
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None)) as db:
             [found] = db.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
-        is_corrupt = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _CORRUPT
-        raise (CorruptStoreError if is_corrupt else TransientStoreError)(f"{path}: {error}") from error
+        raise (CorruptStoreError if primary_code(error) in CORRUPT else TransientStoreError)(
+            f"{path}: {error}"
+        ) from error
     if found != "ok":
         raise CorruptStoreError(f"{path} contradicts itself (PRAGMA quick_check)")

@@ -33,6 +33,7 @@ import xxhash
 from reposyncd.errors import StoreError
 from reposyncd.life import inherited
 from reposyncd.store import checksums
+from reposyncd.store.chroma_db import DELETE
 from reposyncd.store.inspection import READ_S_PER_BYTE, size
 from reposyncd.store.locks import DATABASE
 
@@ -70,9 +71,6 @@ _SAMPLE = 3
 
 _AGREE = 0.999
 """The least cosine of a vector with the one that the embedder gives now."""
-
-_DELETE = 3
-"""Chroma's number for a deletion, in its log."""
 
 _LOG = "log"
 
@@ -287,7 +285,7 @@ class _Source:
                 rows = self.db.execute(
                     "SELECT id, vector, metadata, topic FROM embeddings_queue WHERE seq_id >= ? AND seq_id < ?"
                     " AND vector IS NOT NULL AND encoding = 'FLOAT32' AND operation <> ?",
-                    (start, start + _SLICE, _DELETE),
+                    (start, start + _SLICE, DELETE),
                 ).fetchall()
                 for id, vector, metadata, topic in rows:
                     text = _document(metadata)
