@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.daemon import Daemon
 from benchmarks.measure import median
-from reposyncd.client import Client
+from reposyncd.app.client import Client
 
 _PAUSE_S = 0.1
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.daemon import Daemon
 from benchmarks.measure import reposyncd, run
 from reposyncd import config
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 
 _YEAR = timedelta(days=365)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.author import Author
 from benchmarks.measure import Cost, reposyncd, run
-from reposyncd.store.checkpoint import elements, examine
+from reposyncd.store.chroma.checkpoint import elements, examine
 
 _MB = 1e6
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import tree
-from reposyncd.client import Client
-from reposyncd.daemon.schedule import QUIET_S
+from reposyncd.app.client import Client
+from reposyncd.daemon.engine.schedule import QUIET_S
 
 _START_S = 30.0
 _STOP_S = 60.0

@@ -50,7 +50,7 @@ print(time.perf_counter() - started)
 
 _NO_CHECKPOINT = """
 from reposyncd.cli import main
-from reposyncd.store import checkpoint
+from reposyncd.store.chroma import checkpoint
 checkpoint.LOG_ROWS = 1 << 60
 main()
 """

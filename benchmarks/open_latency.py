@@ -23,10 +23,10 @@ from benchmarks.author import Author
 from benchmarks.churn import disk
 from benchmarks.measure import Peak, median
 from reposyncd.model import Batch, ChunkRow, NewChunk
-from reposyncd.store.checkpoint import Checkpoint, examine
+from reposyncd.store.chroma.checkpoint import Checkpoint, examine
+from reposyncd.store.chroma.directory import StoreDirectory
 from reposyncd.store.locks import NO_LOCK
-from reposyncd.store.place import Place
-from reposyncd.store.process import NO_EMBEDDER, IndexProcess
+from reposyncd.store.process.supervisor import NO_EMBEDDER, IndexProcess
 from reposyncd.sync.plan import chunk_id, text_digest
 
 _COLLECTION = "measured"
@@ -36,7 +36,7 @@ _MB = 1e6
 _OPEN = """
 import sys, tempfile, time
 import numpy
-from reposyncd.store.chroma import ChromaStore
+from reposyncd.store.chroma.collections import ChromaStore
 def peak(): return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmHWM"))
 vector = numpy.random.default_rng(0).normal(size=256).astype(numpy.float32)
 vector /= numpy.linalg.norm(vector)
@@ -71,8 +71,8 @@ def _batch(author: Author, start: int, end: int) -> Batch:
     return Batch("repo", tuple(added), ())
 
 
-def _build(state: str, chunks: int) -> Place:
-    place = Place(state)
+def _build(state: str, chunks: int) -> StoreDirectory:
+    place = StoreDirectory(state)
     place.ensure()
     process = _process(state, place.link, "static", 30)
     process.open(_COLLECTION, {"reposyncd_repo": "repo"})
@@ -117,7 +117,7 @@ def _whole(state: str, path: str) -> float:
         process.close()
 
 
-def _latency(label: str, state: str, place: Place, rounds: int) -> None:
+def _latency(label: str, state: str, place: StoreDirectory, rounds: int) -> None:
     path = os.path.realpath(place.link)
     runs = [_open(path) for _ in range(rounds)]
     opened, first, second, peak, loaded = (median(values) for values in zip(*runs, strict=True))
@@ -132,7 +132,7 @@ def _latency(label: str, state: str, place: Place, rounds: int) -> None:
     )
 
 
-def _checkpoint(state: str, place: Place, chunks: int) -> None:
+def _checkpoint(state: str, place: StoreDirectory, chunks: int) -> None:
     def persister(path: str) -> IndexProcess:
         return _process(state, path, NO_EMBEDDER, NO_LOCK)
 

@@ -23,7 +23,7 @@ from tests.corpus import CORPUS
 from benchmarks.daemon import Daemon
 from benchmarks.measure import median, reposyncd, run
 from reposyncd import config
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.sync.plan import text_digest
 
 _NAME = "beside.txt"

@@ -24,10 +24,10 @@ from unittest.mock import patch
 
 from benchmarks.measure import median
 from reposyncd import config
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.model import Progress
-from reposyncd.store.database import Database
-from reposyncd.store.manifest import Manifest
+from reposyncd.store.manifest.database import Database
+from reposyncd.store.manifest.manifest import Manifest
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from reposyncd import config
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.embedding import create
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.measure import median, reposyncd, run
 from reposyncd import config
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
 

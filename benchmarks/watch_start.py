@@ -31,7 +31,7 @@ _IN_ONE = 1000
 
 _COMMON = """
 import gc, json, os, sys, time
-from reposyncd.daemon.gentle import return_memory
+from reposyncd.daemon.resources import return_memory
 root, cookies = sys.argv[1:]
 def resident(): return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmRSS"))
 def watches():
@@ -51,9 +51,9 @@ def tell(started, before):
 _OURS = (
     _COMMON
     + """
-from reposyncd.daemon.watching import Watching
+from reposyncd.daemon.engine.watching import Watching
 from reposyncd.model import WHOLE, RootIdentity
-from reposyncd.store.catalog import Repo
+from reposyncd.store.manifest.catalog import Repo
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.scan import scan
 def look(witness):

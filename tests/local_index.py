@@ -15,7 +15,7 @@ from typing import Any
 
 from reposyncd.embedding import create
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
-from reposyncd.store.worker import Index
+from reposyncd.store.process.worker import Index
 from tests.support import until
 
 _LOCK_TIMEOUT_S = 5.0

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.chunking.inline import InlineChunker
 from reposyncd.config import Config, load
 from reposyncd.embedding import create
 from reposyncd.model import Record, SyncResult
 from reposyncd.ports import Chunker, VectorIndex
-from reposyncd.store.catalog import Generation
+from reposyncd.store.manifest.catalog import Generation
 from reposyncd.store.memory import MemoryIndex
 from reposyncd.tree.read import classify
 

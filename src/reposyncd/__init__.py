@@ -28,7 +28,7 @@ def sync_repository(path: str, name: str | None = None, *, full: bool = False) -
     import os
 
     from reposyncd import config
-    from reposyncd.assemble import Workspace
+    from reposyncd.app.workspace import Workspace
 
     with Workspace(config.load(os.environ)) as workspace:
         return workspace.sync(path, name, full=full)

@@ -230,7 +230,7 @@ def by_code(code: str) -> type[ReposyncError]:
     return ReposyncError
 
 
-def described(error: BaseException) -> str:
+def safe_message(error: BaseException) -> str:
     """The error without anything that a file may hold: for what goes into a log, a history or an answer. Of one whose
     text may be what was being read, as that of a KeyError or a UnicodeError is, only the kind."""
     import sqlite3  # most who import this module never need it

@@ -13,7 +13,7 @@ from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Batch, ChunkRow, NewChunk, Record
 from reposyncd.ports import VectorIndex
 from reposyncd.store.memory import MemoryIndex
-from reposyncd.store.process import IndexProcess
+from reposyncd.store.process.supervisor import IndexProcess
 from reposyncd.sync.plan import chunk_id, text_digest
 
 TREE = {"reposyncd_repo": "r"}

@@ -23,10 +23,10 @@ from typing import Any
 
 import pytest
 
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.model import Progress, Record, SyncResult
 from reposyncd.ports import VectorIndex
-from reposyncd.store.process import IndexProcess
+from reposyncd.store.process.supervisor import IndexProcess
 from tests.support import Lab, config_for, later_ns, until
 
 PROJECT = Path(__file__).parents[2]

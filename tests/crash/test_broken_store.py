@@ -14,7 +14,7 @@ import pytest
 
 from tests.crash.faults import StoreLab, many_files
 
-CHECKPOINT_ALWAYS = {"reposyncd.store.checkpoint.LOG_ROWS": 0}
+CHECKPOINT_ALWAYS = {"reposyncd.store.chroma.checkpoint.LOG_ROWS": 0}
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.errors import CorruptStoreError, StoreError
-from reposyncd.store.checkpoint import (
+from reposyncd.store.chroma.checkpoint import (
     LOG_ROWS,
     LOG_SHARE,
     Checkpoint,
@@ -24,7 +24,7 @@ from reposyncd.store.checkpoint import (
     is_due,
     plan,
 )
-from reposyncd.store.process import IndexProcess
+from reposyncd.store.process.supervisor import IndexProcess
 from tests.crash.faults import PROJECT, StoreLab, many_files
 from tests.support import Lab, write
 
@@ -32,19 +32,19 @@ STEPS = ("copy", "persist", "vacuum", "probe", "sync", "swap")
 
 DIES = """
 import os, signal, sys
-from reposyncd.store import checkpoint
-from reposyncd.store.place import Place
+from reposyncd.store.chroma import checkpoint
+from reposyncd.store.chroma.directory import StoreDirectory
 from tests.support import config_for, later_ns
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 checkpoint.LOG_ROWS = 0
 state, root, where, step = sys.argv[1:]
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-target, name = (Place, step) if step in ("serve", "clean") else (checkpoint.Checkpoint, step)
+target, name = (StoreDirectory, step) if step in ("serve", "clean") else (checkpoint.Checkpoint, step)
 original = getattr(target, name)
 served = []
 def dying(self, *arguments):
     # Of a place, only the checkpoint's own calls count: those after the copy serves, or is about to.
-    if target is Place and not served:
+    if target is StoreDirectory and not served:
         return original(self, *arguments)
     if where == "before":
         die()
@@ -72,7 +72,7 @@ def lab(tmp_path: Path) -> StoreLab:
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 0)
+    monkeypatch.setattr("reposyncd.store.chroma.checkpoint.LOG_ROWS", 0)
 
 
 def log_rows(lab: Lab) -> int:
@@ -114,7 +114,7 @@ def test_between_two_checkpoints_chroma_persists_nothing(lab: StoreLab, always: 
     lab.sync()
     before = stats_of_segments(lab)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 1 << 60)
+        patch.setattr("reposyncd.store.chroma.checkpoint.LOG_ROWS", 1 << 60)
         lab.write(many_files(60))
         lab.sync()
     assert log_rows(lab) >= 20
@@ -131,7 +131,7 @@ def stats_of_segments(lab: Lab) -> dict[str, tuple[int, int]]:
 
 
 def test_what_was_deleted_is_reclaimed(lab: StoreLab, always: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reposyncd.store.checkpoint.SMALL", 0)
+    monkeypatch.setattr("reposyncd.store.chroma.checkpoint.SMALL", 0)
     lab.sync()
     for n in range(4):
         lab.write({path: f"round {n}\n{text!s}" for path, text in many_files(30).items()})
@@ -210,7 +210,7 @@ def test_without_room_for_a_copy_the_sync_is_none_the_worse(
     lab: StoreLab, always: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = shutil.disk_usage(lab.root).free
-    monkeypatch.setattr("reposyncd.store.checkpoint.examine", lambda path: Condition(10_000, free))
+    monkeypatch.setattr("reposyncd.store.chroma.checkpoint.examine", lambda path: Condition(10_000, free))
     told: list[str] = []
     with lab.workspace() as workspace:
         workspace.sync(str(lab.root), "lab", on_progress=lambda progress: told.append(progress.trouble))
@@ -263,9 +263,9 @@ def test_a_search_that_starts_while_the_store_is_replaced_tries_the_one_that_ser
 def test_a_collection_that_was_dropped_since_is_not_taken_for_damage(
     lab: StoreLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 0)
+    monkeypatch.setattr("reposyncd.store.chroma.checkpoint.LOG_ROWS", 0)
     lab.sync()
-    monkeypatch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 1 << 60)
+    monkeypatch.setattr("reposyncd.store.chroma.checkpoint.LOG_ROWS", 1 << 60)
     lab.variables["REPOSYNCD_EMBEDDING__MODEL"] = "static"
     lab.sync()  # another collection is built, and the first one dropped
     os.utime(lab.state / "chroma" / "chroma.sqlite3")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reposyncd.model import Progress
-from reposyncd.store.process import IndexProcess
+from reposyncd.store.process.supervisor import IndexProcess
 from tests.crash import faults
 from tests.crash.faults import Holder, StoreLab, many_files
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from reposyncd.life import Life
+from reposyncd.child_process import ChildProcess
 from reposyncd.model import Batch, ChunkRow, NewChunk, Progress
-from reposyncd.store.process import IndexProcess
+from reposyncd.store.process.supervisor import IndexProcess
 from tests.crash import faults
 from tests.crash.faults import PROJECT, StoreLab, children, functions, many_files
 
@@ -114,15 +114,15 @@ def test_two_deaths_of_the_index_process_while_it_opens_a_sound_store_cost_nothi
     """Whether somebody ends it or it seems to crash: a fresh look finds the store sound."""
     committed = lab.committed()
     killed: list[int] = []
-    send = Life.send
+    send = ChildProcess.send
 
-    def deadly(self: Life, message: Any) -> None:
+    def deadly(self: ChildProcess, message: Any) -> None:
         send(self, message)
         if message[1] == "open" and len(killed) < 2:
             killed.append(self.pid)
             os.kill(self.pid, number)
 
-    monkeypatch.setattr(Life, "send", deadly)
+    monkeypatch.setattr(ChildProcess, "send", deadly)
     result = lab.sync()
     assert len(killed) == 2
     assert result.chunks.embedded == len(lab.committed() - committed) == 10
@@ -135,9 +135,9 @@ def test_two_deaths_of_the_index_process_while_it_opens_a_sound_store_cost_nothi
 CHECKPOINT = """
 import sys
 from pathlib import Path
-from reposyncd.store import checkpoint
+from reposyncd.store.chroma import checkpoint
 from tests.support import config_for, later_ns
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 checkpoint.LOG_ROWS = 0
 state, root = sys.argv[1:]
 with Workspace(config_for(Path(state)), {"HOME": "/nonexistent"}, now_ns=later_ns) as workspace:
@@ -205,16 +205,16 @@ class Sent:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts = 0
-        send = Life.send
+        send = ChildProcess.send
 
-        def counted(life: Life, message: Any) -> None:
+        def counted(life: ChildProcess, message: Any) -> None:
             if message[1] == "apply":
                 _, batch = message[2]
                 # A batch that is sent again takes what is stored of it from there; here all of it counts.
                 self.texts += len({chunk.text for chunk in batch.added if chunk.source in (None, chunk.row.id)})
             send(life, message)
 
-        monkeypatch.setattr(Life, "send", counted)
+        monkeypatch.setattr(ChildProcess, "send", counted)
 
 
 @pytest.mark.parametrize("whom", ["index process", "embedder"])

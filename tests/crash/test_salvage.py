@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.store.salvage import SALVAGE, salvage, take_out
+from reposyncd.store.chroma.salvage import SALVAGE, salvage, take_out
 from tests.crash.faults import PROJECT, StoreLab, functions, many_files
 from tests.crash.test_broken_store import delete, empty, garble, segment, store, truncate, zero
 from tests.crash.test_passing_trouble import needs_strace
@@ -28,7 +28,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> StoreLab:
     lab = StoreLab(place / "tree", place / "state")
     lab.write(many_files(30))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 0)
+        patch.setattr("reposyncd.store.chroma.checkpoint.LOG_ROWS", 0)
         lab.sync()
     lab.write({f"logged/{n}.py": functions(f"l{n}") for n in range(20)})
     lab.sync()
@@ -119,13 +119,13 @@ def test_the_index_files_are_compared_with_their_checksums_once(
     """However many collections they belong to."""
     other = StoreLab(tmp_path / "other", lab.state, name="other")
     other.write(many_files(5))
-    monkeypatch.setattr("reposyncd.store.checkpoint.LOG_ROWS", 0)
+    monkeypatch.setattr("reposyncd.store.chroma.checkpoint.LOG_ROWS", 0)
     with other.workspace() as workspace:
         workspace.sync(str(other.root), "other")
         fingerprint = workspace.fingerprint
     assert len(list(store(lab).glob("*/index_metadata.pickle"))) == 2
     compared: list[str] = []
-    monkeypatch.setattr("reposyncd.store.checksums.check", compared.append)
+    monkeypatch.setattr("reposyncd.store.chroma.checksums.check", compared.append)
     take_out(str(store(lab)), str(lab.state / "manifest.db"), fingerprint, str(tmp_path / "target.db"))
     assert compared == [str(store(lab))]
 
@@ -157,8 +157,8 @@ def test_vectors_that_the_embedder_would_not_give_are_not_taken(lab: StoreLab) -
 def test_a_salvage_that_hangs_is_ended_and_said_so(
     lab: StoreLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reposyncd.store.salvage._STARTS_S", 0.0)
-    monkeypatch.setattr("reposyncd.store.salvage._TELL_S", 0.05)
+    monkeypatch.setattr("reposyncd.store.chroma.salvage._STARTS_S", 0.0)
+    monkeypatch.setattr("reposyncd.store.chroma.salvage._TELL_S", 0.05)
     (tmp_path / "store").mkdir()
     os.mkfifo(tmp_path / "store" / "chroma.sqlite3")  # nobody ever writes to it
     arguments = (str(lab.state), str(tmp_path / "store"), str(lab.state / "manifest.db"), "fingerprint")
@@ -170,7 +170,7 @@ import sys
 from pathlib import Path
 from reposyncd.sync import doubt
 from tests.support import config_for, later_ns
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 doubt.UNREADABLE_S, doubt.BACK_OFF_S = 0.0, (0.0, 0.0)
 state, root = sys.argv[1:]
 with Workspace(config_for(Path(state)), {"HOME": "/nonexistent"}, now_ns=later_ns) as workspace:

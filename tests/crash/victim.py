@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reposyncd.model import Batch, Progress
-from reposyncd.store.database import Database
-from reposyncd.store.process import IndexProcess
+from reposyncd.store.manifest.database import Database
+from reposyncd.store.process.supervisor import IndexProcess
 from tests.crash.faults import NAME, StoreLab, cut_power
 
 ORDER = json.loads(sys.argv[1])

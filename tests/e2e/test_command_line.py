@@ -208,7 +208,7 @@ def stored_chunks(state: Path) -> int:
 
 
 def assert_records_equal_an_index_built_from_scratch(tmp_path: Path, tree: Path) -> None:
-    from reposyncd.store.process import IndexProcess
+    from reposyncd.store.process.supervisor import IndexProcess
 
     state = tmp_path / "state"
     process = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=300)

@@ -22,9 +22,9 @@ import pytest
 from reposyncd.cli import _group, completion
 from reposyncd.cli.config import reference, template
 from reposyncd.config import KEYS, load
-from reposyncd.daemon.answers import failure
-from reposyncd.daemon.api import Api
-from reposyncd.daemon.openapi import STATES
+from reposyncd.daemon.http.api import Api
+from reposyncd.daemon.http.openapi import STATES
+from reposyncd.daemon.http.responses import failure
 from reposyncd.errors import ReposyncError
 from tests.live.service import until
 from tests.served import Shelf

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.daemon.api import Api
+from reposyncd.daemon.http.api import Api
 from reposyncd.errors import CorruptStoreError
 from tests.served import Shelf
 from tests.support import write
@@ -280,7 +280,8 @@ def test_whoever_asks_the_daemon_loads_nothing_of_the_engine(
         "import sys; from reposyncd.cli import main\n"
         "try: main()\n"
         "except SystemExit as e: assert not e.code, e.code\n"
-        "heavy = {'chromadb', 'numpy', 'sqlite3', 'filelock', 're2', 'reposyncd.assemble', 'http', 'email', 'rich'}\n"
+        "heavy = {'chromadb', 'numpy', 'sqlite3', 'filelock', 're2', 'reposyncd.app.workspace', 'http', 'email'}\n"
+        "heavy |= {'rich', 'msgspec'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )
     out = subprocess.run(

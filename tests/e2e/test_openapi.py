@@ -24,8 +24,8 @@ from schemathesis.specs.openapi.checks import (
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
-from reposyncd.client import Client
-from reposyncd.daemon.routes import document
+from reposyncd.app.client import Client
+from reposyncd.daemon.http.routes import document
 from reposyncd.sync.status import status
 from tests.crash.faults import StoreLab
 from tests.live.service import Live, live, many

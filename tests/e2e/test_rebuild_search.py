@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.assemble import Workspace
-from reposyncd.daemon.answers import REBUILD_S, failure
+from reposyncd.app.workspace import Workspace
+from reposyncd.daemon.http.responses import REBUILD_S, failure
 from reposyncd.errors import RebuildingError, UsageError
 from reposyncd.store.locks import state_lock
 from tests.crash.faults import StoreLab

@@ -14,7 +14,7 @@ from reposyncd.embedding import create
 from reposyncd.errors import BusyError, NotFoundError, TransientStoreError
 from reposyncd.store.locks import state_lock
 from reposyncd.store.memory import MemoryIndex
-from reposyncd.store.process import IndexProcess
+from reposyncd.store.process.supervisor import IndexProcess
 from tests.support import Lab, write
 
 PROGRAM = [sys.executable, "-m", "reposyncd"]

@@ -338,7 +338,7 @@ def test_records_lost_behind_our_back_are_stored_again(lab: Lab, full: bool) -> 
 
 
 def test_a_changed_fingerprint_builds_beside_and_switches(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reposyncd import assemble
+    from reposyncd.app import workspace as assemble
 
     lab.sync()
     monkeypatch.setattr(assemble, "_RECORDS", "records of another form")
@@ -395,7 +395,7 @@ def test_a_root_that_is_absent_is_an_error_and_deletes_nothing(lab: Lab) -> None
 def test_an_unmounted_root_deletes_nothing_when_the_fingerprint_is_new_either(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reposyncd import assemble
+    from reposyncd.app import workspace as assemble
 
     lab.sync()
     before = lab.records()
@@ -409,7 +409,7 @@ def test_an_unmounted_root_deletes_nothing_when_the_fingerprint_is_new_either(
 
 
 def test_a_rebuild_that_was_given_up_leaves_nothing_behind(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reposyncd import assemble
+    from reposyncd.app import workspace as assemble
 
     lab.sync()
     with monkeypatch.context() as patch:
@@ -524,7 +524,7 @@ def test_what_is_kept_in_quarantine_makes_room_when_the_disk_is_full(lab: Lab, m
         if kept.exists():
             raise NoSpaceError("the disk is full")
 
-    monkeypatch.setattr("reposyncd.store.space.require", require)
+    monkeypatch.setattr("reposyncd.store.chroma.space.require", require)
     lab.sync()
     assert not kept.exists()
     lab.assert_equals_an_index_built_from_scratch()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.daemon.api import Api
+from reposyncd.daemon.http.api import Api
 from tests.served import Shelf
 from tests.support import until, write
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reposyncd.daemon.notices import UNEXPECTED
+from reposyncd.daemon.events import UNEXPECTED
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from reposyncd.config import Config
+from reposyncd.daemon.engine.work import Work
 from reposyncd.daemon.service import Daemon
-from reposyncd.daemon.tickets import Work
 from tests.support import HANGS_S, Lab, config_for, until
 
 __all__ = ["FAST", "HANGS_S", "Live", "live", "many", "result_of", "until"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.client import Client
+from reposyncd.app.client import Client
 from reposyncd.daemon.service import REACH_S
 from reposyncd.errors import ReposyncError
 from tests.live.service import live, until
@@ -20,19 +20,19 @@ def test_an_api_that_dies_is_seen_and_started_again(tmp_path: Path) -> None:
     client = Client(lab.config().socket)
     with lab.running() as daemon:
 
-        def is_well() -> bool:
-            return next(each for each in daemon.vitals if each.what == "the API").is_well()
+        def is_responsive() -> bool:
+            return next(each for each in daemon.vitals if each.what == "the API").is_responsive()
 
         def die() -> None:
             raise SystemExit("enough")
 
-        assert is_well()
+        assert is_responsive()
         api = daemon._api
         assert api
         api._server._loop.call_soon_threadsafe(die)
         until(lambda: not api.ping(1.0), "the API is dead")
-        assert is_well()  # it will be started again; the watchdog is no help
-        until(lambda: daemon.mend(time.monotonic()) is None and is_well(), "there is another")
+        assert is_responsive()  # it will be started again; the watchdog is no help
+        until(lambda: daemon.mend(time.monotonic()) is None and is_responsive(), "there is another")
         problems = client.request("GET", "/v1/status")["daemon"]["problems"]
         assert any(each.startswith("the API died on ") for each in problems)
         lab.write({"b.txt": "two\n"})

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from reposyncd.daemon import jobs, roster, schedule, verifying
+from reposyncd.daemon.engine import jobs, schedule
+from reposyncd.daemon.engine import registry as roster
+from reposyncd.daemon.engine import verification as verifying
 from reposyncd.daemon.service import Daemon
 from tests.live.service import Live, live, many, result_of, until
 from tests.live.test_service import clone

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.chunking.inline import InlineChunker
 from reposyncd.tree.read import classify
 from tests.live.service import Live, live, many, until

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reposyncd.client import Client
+from reposyncd.app.client import Client
 from tests.crash.faults import StoreLab, children, many_files
 from tests.live.test_process import daemon
 from tests.support import until
@@ -31,7 +31,7 @@ class Killer(threading.Thread):
             for pid in children(self._service):
                 with suppress(OSError):
                     arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                    if b"reposyncd.child" in arguments and b"store" in arguments and pid not in self.killed:
+                    if b"reposyncd.app.child" in arguments and b"store" in arguments and pid not in self.killed:
                         os.kill(pid, signal.SIGKILL)
                         self.killed.add(pid)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reposyncd.client import Client
+from reposyncd.app.client import Client
 from reposyncd.errors import DaemonNotRunningError
 from tests.crash.faults import StoreLab, end
 from tests.live.service import until

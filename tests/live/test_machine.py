@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from reposyncd.daemon import jobs as jobs_module
+from reposyncd.daemon.engine import jobs as jobs_module
 from tests.edits import Edits
 from tests.live.service import Live, live, result_of, until
 from tests.property.test_sync import Crash

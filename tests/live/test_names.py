@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.client import Client
+from reposyncd.app.client import Client
 from reposyncd.errors import ReposyncError, RootMissingError, UsageError
 from tests.live.service import Live, live, many, result_of, until
 
@@ -31,7 +31,7 @@ def skipped(lab: Live) -> int:
     return int(files["skipped"].get("name", 0))
 
 
-def is_well(lab: Live) -> bool:
+def is_responsive(lab: Live) -> bool:
     status = lab.status()
     return (status["state"], status["reason"], status["errors"]) == ("current", "", [])
 
@@ -41,7 +41,7 @@ def assert_follows(lab: Live) -> None:
     lab.assert_current()
     lab.write({"b/c.py": "two = 22\n"})
     until(lambda: lab.text_of("b/c.py") == "two = 22\n", f"an edit elsewhere is taken up: {lab.status()}")
-    until(lambda: is_well(lab), f"it is well: {lab.status()}")
+    until(lambda: is_responsive(lab), f"it is well: {lab.status()}")
     assert lab.daemon
     assert not lab.daemon.status()["daemon"]["problems"]
 
@@ -193,5 +193,5 @@ def test_a_repository_whose_tree_is_moved_to_such_a_place_is_missing_until_it_is
     until(lambda: lab.status()["state"] == "missing", "it is missed")
     lab.status()["reason"].encode()
     (tmp_path / ODD).rename(lab.root)
-    until(lambda: is_well(lab), "it is back")
+    until(lambda: is_responsive(lab), "it is back")
     assert_follows(lab)

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from reposyncd.client import Client
-from reposyncd.daemon.supervise import AGAIN_AT_MOST
+from reposyncd.app.client import Client
+from reposyncd.daemon.process.supervision import AGAIN_AT_MOST
 from reposyncd.errors import BusyError, DaemonNotRunningError, OverloadedError, ReposyncError
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
@@ -404,10 +404,10 @@ def test_a_new_configuration_gives_nothing_to_do_to_who_has_nothing_to_do(tmp_pa
     lab = live(tmp_path)
     with lab.running() as daemon:
         result_of(daemon.verify(None, False))
-        before = [each.due for each in daemon.engine.errands]
+        before = [each.due for each in daemon.engine.periodic_tasks]
         lab.variables["REPOSYNCD_LIMITS__NICE"] = "11"
         result_of(daemon.reconfigure(lab.config()))
-        assert [each.due for each in daemon.engine.errands] == before
+        assert [each.due for each in daemon.engine.periodic_tasks] == before
         lab.assert_current()  # after whatever was due
 
 

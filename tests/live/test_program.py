@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.client import Client
+from reposyncd.app.client import Client
 from tests.crash.faults import StoreLab, end
 from tests.live.service import until
 from tests.live.test_limits import has, has_begun, status, words

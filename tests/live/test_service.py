@@ -15,13 +15,15 @@ from typing import Any
 
 import pytest
 
-from reposyncd.daemon import gentle, roster, schedule
-from reposyncd.daemon import jobs as jobs_module
-from reposyncd.daemon.kept import Kept
+from reposyncd.daemon import resources as gentle
+from reposyncd.daemon.engine import jobs as jobs_module
+from reposyncd.daemon.engine import registry as roster
+from reposyncd.daemon.engine import schedule
+from reposyncd.daemon.engine.repo_state import RepoState
 from reposyncd.daemon.service import Daemon
 from reposyncd.errors import BusyError, ReposyncError, RootMissingError, UsageError
 from reposyncd.model import Applied, Batch, Scope
-from reposyncd.store.database import Database
+from reposyncd.store.manifest.database import Database
 from reposyncd.store.memory import MemoryIndex
 from reposyncd.tree.read import RawFile, _read
 from tests.live.service import FAST, Live, live, many, result_of, until
@@ -211,7 +213,7 @@ def test_a_save_does_not_wait_for_the_manifest_to_be_read_because_a_run_that_it_
 def test_a_long_index_waits_for_memory_and_saves_do_not(lab: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gentle, "LOOK_S", 0.05)
     reasons: list[str | None] = [None]
-    monkeypatch.setattr("reposyncd.daemon.gentle.Bulk.reason_to_wait", lambda self: reasons[0])
+    monkeypatch.setattr("reposyncd.daemon.resources.ResourceGate.reason_to_wait", lambda self: reasons[0])
     with lab.running() as daemon:
         reasons[0] = "memory is short"
         daemon.engine.bulk.again = 0.0
@@ -230,7 +232,7 @@ def test_a_long_index_waits_for_memory_and_saves_do_not(lab: Live, monkeypatch: 
 def test_a_sync_that_somebody_waits_for_does_not_wait_for_the_battery(
     lab: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reposyncd.daemon.gentle.Bulk.reason_to_wait", lambda self: "on battery")
+    monkeypatch.setattr("reposyncd.daemon.resources.ResourceGate.reason_to_wait", lambda self: "on battery")
     daemon = lab.start()
     try:
         assert result_of(daemon.sync(str(lab.root), "lab", False))["files"]["total"] == 2
@@ -248,7 +250,7 @@ def test_small_work_that_never_ends_does_not_keep_a_first_index_from_being_made(
         stopped = threading.Event()
         bring = engine._jobs.bring
 
-        def busy(kept: Kept, scope: Scope, stretch: float) -> None:
+        def busy(kept: RepoState, scope: Scope, stretch: float) -> None:
             """There is something due again as soon as a job has ended."""
             bring(kept, scope, stretch)
             if not stopped.is_set():
@@ -451,7 +453,7 @@ def test_the_index_of_a_missing_repository_is_dropped_after_the_days_that_are_co
     monkeypatch.setattr(roster, "DAY_S", 1.0)
     lab.variables["REPOSYNCD_WATCH__FORGET_AFTER"] = "100"
     with lab.running() as daemon:
-        missing = daemon.engine.errands[1]
+        missing = daemon.engine.periodic_tasks[1]
         shutil.rmtree(lab.root)
         until(lambda: lab.status()["state"] == "missing", "missing")
         [kept] = daemon.engine.kept.values()
@@ -463,17 +465,17 @@ def test_the_index_of_a_missing_repository_is_dropped_after_the_days_that_are_co
             if left:
                 lab.stop_and_start_again()
                 daemon = lab.daemon  # type: ignore[assignment]
-                missing = daemon.engine.errands[1]
+                missing = daemon.engine.periodic_tasks[1]
                 [kept] = daemon.engine.kept.values()
                 until(lambda: lab.status()["state"] == "missing", "missing again")
         until(lambda: lab.index.collections() == {}, "its collection is dropped")
 
 
-def do(daemon: Daemon, errand: Callable[[], None]) -> None:
+def do(daemon: Daemon, task: Callable[[], None]) -> None:
     """Has the engine do it now."""
 
     def command() -> dict[str, object]:
-        errand()
+        task()
         return {}
 
     result_of(daemon.engine.ask(command))
@@ -487,7 +489,7 @@ def test_the_days_of_a_repository_that_is_paused_are_not_counted(
     until(lambda: lab.status()["state"] == "missing", "it is missing")
     result_of(daemon.pause("lab"))
     (tmp_path / "away").rename(lab.root)
-    [missing] = [each for each in daemon.engine.errands if isinstance(each, roster.Missing)]
+    [missing] = [each for each in daemon.engine.periodic_tasks if isinstance(each, roster.Missing)]
 
     def count() -> dict[str, Any]:
         missing.run()
@@ -502,7 +504,7 @@ def test_the_days_of_a_repository_that_is_paused_are_not_counted(
 def test_a_repository_that_comes_back_has_not_been_missing(lab: Live, daemon: Daemon) -> None:
     lab.root.rename(lab.root.with_name("away"))
     until(lambda: lab.status()["state"] == "missing", "missing")
-    do(daemon, daemon.engine.errands[1].run)
+    do(daemon, daemon.engine.periodic_tasks[1].run)
     lab.root.with_name("away").rename(lab.root)
     lab.until_current()
     with lab.workspace() as workspace:
@@ -561,7 +563,7 @@ def test_what_was_removed_is_not_discovered_again(finder: Live) -> None:
     until(lambda: names(finder) == {"app", "lib"}, "found at the start")
     assert finder.daemon
     result_of(finder.daemon.remove("app"))
-    discovery = finder.daemon.engine.errands[0]
+    discovery = finder.daemon.engine.periodic_tasks[0]
     do(finder.daemon, discovery.run)
     assert names(finder) == {"lib"}
     [root] = [repo["root"] for repo in finder.daemon.status()["repos"]]

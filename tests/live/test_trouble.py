@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from reposyncd.client import Client
-from reposyncd.daemon import kept as kept_module
-from reposyncd.daemon.engine import Engine
-from reposyncd.daemon.log import Log, logging_to, writer
-from reposyncd.daemon.notices import EVENTS_LOST, say
-from reposyncd.daemon.systemd import Notifier
-from reposyncd.daemon.watching import Watching
+from reposyncd.app.client import Client
+from reposyncd.daemon.engine import repo_state as kept_module
+from reposyncd.daemon.engine.loop import Engine
+from reposyncd.daemon.engine.watching import Watching
+from reposyncd.daemon.events import EVENTS_LOST, say
+from reposyncd.daemon.process.log import Log, logging_to, writer
+from reposyncd.daemon.process.systemd import Notifier
 from reposyncd.errors import CorruptManifestError, DaemonNotRunningError, OverloadedError, ReposyncError
 from reposyncd.store.locks import state_lock
 from reposyncd.tree import read
@@ -305,7 +305,7 @@ def test_a_second_signal_ends_it_at_once(program: StoreLab) -> None:
     with daemon(program) as (client, process):
         client.request("POST", "/v1/repos", {"path": str(program.root), "name": "lab"})
         client.request("POST", "/v1/flush", {})
-        of_it = ["pgrep", "-P", str(process.pid), "-f", "reposyncd.child store"]
+        of_it = ["pgrep", "-P", str(process.pid), "-f", "reposyncd.app.child store"]
         [child] = subprocess.run(of_it, capture_output=True, text=True).stdout.split()
         os.kill(int(child), signal.SIGSTOP)  # so that the batch under way takes for ever
         program.write({"d1/f1.txt": "a change\n"})

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.daemon import jobs as jobs_module
-from reposyncd.daemon import roster
+from reposyncd.daemon.engine import jobs as jobs_module
+from reposyncd.daemon.engine import registry as roster
 from tests.crash.faults import root_only
 from tests.live.service import Live, live, many, until
 
@@ -173,7 +173,7 @@ def test_where_others_write_to_the_file_system_it_is_polled_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blind: list[str | None] = ["it is on nfs4, where changes by other machines give no event"]
-    monkeypatch.setattr("reposyncd.daemon.watching.blind_spot", lambda root: blind[0])
+    monkeypatch.setattr("reposyncd.daemon.engine.watching.blind_spot", lambda root: blind[0])
     lab = live(tmp_path, REPOSYNCD_WATCH__POLL="1")
     lab.write({"a.py": "one = 1\n"})
     with lab.running():

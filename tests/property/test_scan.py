@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reposyncd.model import DirectoryRow, Scope, is_below
 from reposyncd.text import is_utf8
 from reposyncd.tree.ignore import IgnoreRules
-from reposyncd.tree.scan import ScannedDirectory, Snapshot, Witness, scan
+from reposyncd.tree.scan import ScannedDirectory, ScanObserver, Snapshot, scan
 from tests.support import LATER_NS
 
 NAMES = st.sampled_from(["a", "b", "c.py", "é", "x y", "new\nline", ".hidden", ".git", "-", "k" * 255, "\udce9"])
@@ -156,7 +156,7 @@ def test_a_scan_of_a_part_finds_what_a_scan_of_the_whole_finds_there(edits: list
             now_ns=time.time_ns() + LATER_NS,
             max_file_size=1 << 20,
             scope=scope,
-            witness=Witness(lambda path, fd: entered.append(path), learnt.__setitem__),
+            witness=ScanObserver(lambda path, fd: entered.append(path), learnt.__setitem__),
         )
         whole = look(root, {})
         assert sorted(part.changed, key=str) == sorted(filter(found, whole.changed), key=str)

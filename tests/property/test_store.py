@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from reposyncd.assemble import Workspace
-from reposyncd.store import checkpoint
-from reposyncd.store.chroma_db import FEWEST_PERSISTED
-from reposyncd.store.place import Place
+from reposyncd.app.workspace import Workspace
+from reposyncd.store.chroma import checkpoint
+from reposyncd.store.chroma.database import FEWEST_PERSISTED
+from reposyncd.store.chroma.directory import StoreDirectory
 from tests.foreign import Foreign
 from tests.local_index import LocalIndex, LocalPersister
 from tests.support import Lab, write
@@ -61,7 +61,7 @@ class StoreMachine(RuleBasedStateMachine):
         for name, chunks in SMALL.items():
             write(self.place / name, {"ignored.bin": b"\0"} | {f"{n}.txt": f"{name} {n}\n" for n in range(chunks)})
         write(self.place / "large", {f"{n}.txt": f"large {n}\n" for n in range(LARGE_FILES)})
-        Place(str(self.state)).ensure()
+        StoreDirectory(str(self.state)).ensure()
         for name in self.labs:
             self.sync(name, full=False)
 

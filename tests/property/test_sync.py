@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from reposyncd.errors import InterruptedSyncError
-from reposyncd.store.database import Database
+from reposyncd.store.manifest.database import Database
 from reposyncd.store.memory import MemoryIndex
 from tests.edits import Edits
 from tests.support import Lab

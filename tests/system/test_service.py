@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reposyncd.daemon import notices
+from reposyncd.daemon import events as notices
 from tests.crash.faults import hung
 from tests.system.conftest import CONFIG
 from tests.system.machine import Machine, Unit, until

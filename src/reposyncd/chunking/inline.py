@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from reposyncd.chunking.verdict import Trial
 from reposyncd.chunking.worker import File, TextOf
 from reposyncd.chunking.worker import cut as cut_bytes
-from reposyncd.errors import described
+from reposyncd.errors import safe_message
 from reposyncd.model import Cut
 
 
@@ -30,7 +30,7 @@ class InlineChunker:
             try:
                 found = trial.cut(self._cut(File(path, data, allow_secrets), trial.as_plain_lines, self._text_of))
             except Exception as error:
-                found = trial.raised(described(error))
+                found = trial.raised(safe_message(error))
         future.set_result(found)
         return future
 

@@ -18,10 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+from reposyncd.child_process import LEAVE_S, ChildProcess, has_crashed
 from reposyncd.chunking.verdict import Trial
 from reposyncd.chunking.worker import Answer, File
 from reposyncd.errors import ChunkerLostError, ReposyncError, TransientStoreError
-from reposyncd.life import LEAVE_S, Life, has_crashed
 from reposyncd.model import Cut
 
 SLICE_S = 0.3
@@ -68,7 +68,7 @@ class _Task:
 @dataclass(eq=False, slots=True)
 class _Child:
     slot: int
-    life: Life
+    life: ChildProcess
     is_ready: bool = False
     task: _Task | None = None
     since: float = 0.0
@@ -409,7 +409,7 @@ class ChunkingPool:
     def _start_one(self) -> None:
         slot = min({*range(1, len(self._children) + 2)} - {child.slot for child in self._children})
         try:
-            life = Life(
+            life = ChildProcess(
                 "chunk",
                 "the chunking process",
                 self._state_dir,
@@ -425,7 +425,7 @@ class ChunkingPool:
             try:
                 threading.Thread(target=self._receive, args=(child,), name="chunking-replies", daemon=True).start()
             except RuntimeError as error:
-                life.bury()
+                life.reap()
                 self._fail_all(ChunkerLostError(f"the chunking process could not be started: {error}"))
                 return
             self._children.append(child)
@@ -446,14 +446,14 @@ class ChunkingPool:
                     break
         with self._changed:
             child.is_gone = True
-        child.life.bury(0.0 if child.sentence else LEAVE_S)
+        child.life.reap(0.0 if child.sentence else LEAVE_S)
         death = ""
         with self._changed:
             self._children.remove(child)
             if child.sentence is not None:
                 child.sentence()
             else:
-                death = child.life.epitaph()
+                death = child.life.exit_reason()
                 self._died(child, death)
             self._hand_out()
             self._changed.notify_all()

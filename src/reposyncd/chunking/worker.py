@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from reposyncd.chunking.chunker import chunk_plainly, chunk_text
-from reposyncd.errors import described
+from reposyncd.errors import safe_message
 from reposyncd.model import Chunk, Cut, Skip
 
 TextOf = Callable[[bytes, bool], "str | Skip"]
@@ -74,5 +74,5 @@ def _answer(number: int, file: File, as_plain_lines: bool, text_of: TextOf) -> A
     except MemoryError:
         return Answer(number, "MemoryError", is_memory=True)
     except Exception as error:
-        return Answer(number, described(error))
+        return Answer(number, safe_message(error))
     return Answer(number, skip=found.skip, chunks=fields)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reposyncd.config import Config
 
 _COMMANDS = {
-    "sync": "Bring the index of a directory up to date.",
+    "sync": "SyncJob the index of a directory up to date.",
     "daemon": "Run the service in the foreground.",
     "search": "Find code by meaning.",
     "status": "Say what is indexed, how current it is, and what is wrong.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from reposyncd.client import Client
+from reposyncd.app.client import Client
 
 if TYPE_CHECKING:
     import click

@@ -36,5 +36,5 @@ def command(ctx: click.Context, log_format: str) -> None:
         os.execve(  # noqa: S606 - the same program
             sys.executable, [sys.executable, *sys.orig_argv[1:]], _ALLOCATOR | os.environ
         )
-    service = importlib.import_module("reposyncd.daemon.run")  # here, as every other command does without it
+    service = importlib.import_module("reposyncd.daemon.main")  # here, as every other command does without it
     service.run(config, os.environ, lambda: load_config(ctx), log_format)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import complete_repo
 from reposyncd.text import printable

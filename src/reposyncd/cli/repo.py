@@ -52,7 +52,7 @@ def add(ctx: click.Context, path: str, name: str | None, as_json: bool) -> None:
 @click.pass_context
 def remove(ctx: click.Context, repo: str, as_json: bool) -> None:
     """Forget REPO (a name or a path) and drop its index. The files are not touched."""
-    from reposyncd.client import quote
+    from reposyncd.app.client import quote
 
     config = load_config(ctx)
     try:
@@ -95,7 +95,7 @@ def _repos(config: Config) -> list[dict[str, Any]]:
 
 
 def _note(config: Config, path: str, name: str | None) -> dict[str, Any]:
-    from reposyncd.assemble import Workspace
+    from reposyncd.app.workspace import Workspace
     from reposyncd.store.locks import state_lock
     from reposyncd.sync.repos import add, find, root_of
 
@@ -106,7 +106,7 @@ def _note(config: Config, path: str, name: str | None) -> dict[str, Any]:
 
 
 def _forget(config: Config, repo: str) -> dict[str, Any]:
-    from reposyncd.assemble import Workspace
+    from reposyncd.app.workspace import Workspace
 
     with Workspace(config) as workspace:
         removed, trouble = workspace.remove(repo)

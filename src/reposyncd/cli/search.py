@@ -53,7 +53,7 @@ def _search(
     try:
         answer = client_of(config).request("POST", "/v1/search", asked)
     except DaemonNotRunningError:
-        from reposyncd.assemble import Workspace
+        from reposyncd.app.workspace import Workspace
 
         with Workspace(config) as workspace:
             found = workspace.search(query, repo, limit)

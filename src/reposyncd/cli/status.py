@@ -78,12 +78,12 @@ def _verdict(report: dict[str, Any], quiet: bool) -> int:
     reasons += [f"{each['name']}: {each['state']}" for each in stale if each["name"] not in named]
     if not report["daemon"]["running"]:
         reasons.insert(0, "the daemon is not running")
-    is_well = report["daemon"]["running"] and report["store"]["healthy"] and not stale
-    if not is_well and not quiet:
+    is_responsive = report["daemon"]["running"] and report["store"]["healthy"] and not stale
+    if not is_responsive and not quiet:
         say("\n".join(reasons))
     if not report["daemon"]["running"]:
         return _NOBODY
-    return 0 if is_well else 1
+    return 0 if is_responsive else 1
 
 
 def _watch(config: Config, repo: str | None) -> None:

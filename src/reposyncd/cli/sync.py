@@ -30,7 +30,7 @@ _ERRORS_SHOWN = 10
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def command(ctx: click.Context, path: str, name: str | None, full: bool, as_json: bool) -> None:
-    """Bring the index of the directory PATH up to date, and return when it is.
+    """SyncJob the index of the directory PATH up to date, and return when it is.
 
     The first time everything in it is read, cut into chunks, embedded and stored; afterwards only what changed.
     Ctrl-C stops at any moment; the next sync goes on from there. Where the daemon runs it does the work, and goes on
@@ -63,7 +63,7 @@ def _ask(config: Config, path: str, name: str | None, full: bool) -> dict[str, A
 
 
 def _sync(config: Config, path: str, name: str | None, full: bool) -> dict[str, Any]:
-    from reposyncd.assemble import Workspace
+    from reposyncd.app.workspace import Workspace
 
     with Stop() as stop, Workspace(config) as workspace, Reporter(sys.stderr) as report:
         return workspace.sync(path, name, full=full, on_progress=report, should_stop=stop).to_dict()

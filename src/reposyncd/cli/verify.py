@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo, meant
 from reposyncd.cli.output import say

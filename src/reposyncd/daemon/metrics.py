@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from reposyncd.daemon.openapi import STATES
+from reposyncd.daemon.http.openapi import STATES
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 

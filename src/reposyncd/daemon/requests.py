@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-from reposyncd.assemble import Workspace
+from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
-from reposyncd.daemon.engine import Engine
-from reposyncd.daemon.kept import Kept
-from reposyncd.daemon.notices import say_unexpected
-from reposyncd.daemon.roster import Roster
-from reposyncd.daemon.tickets import Flush, Work
-from reposyncd.daemon.verifying import Verifying
+from reposyncd.daemon.engine.loop import Engine
+from reposyncd.daemon.engine.registry import RepoRegistry
+from reposyncd.daemon.engine.repo_state import RepoState
+from reposyncd.daemon.engine.verification import Verifying
+from reposyncd.daemon.engine.work import Flush, Work
+from reposyncd.daemon.events import say_unexpected
 from reposyncd.errors import (
     CorruptStoreError,
     LethalOperationError,
@@ -40,7 +40,7 @@ class Requests:
     """A `ports.Service`, but for `status`. What it is a part of assembles an engine, and another when that has died."""
 
     engine: Engine
-    _roster: Roster
+    _roster: RepoRegistry
     _verifying: Verifying
     _config: Config
     _environ: Mapping[str, str]
@@ -167,7 +167,7 @@ class Requests:
         )
         return work
 
-    def _serving(self, kept: Sequence[Kept]) -> list[Target]:
+    def _serving(self, kept: Sequence[RepoState]) -> list[Target]:
         """What can be searched of these repositories by now, read beside whatever the engine does."""
         with Workspace(self._config, self._environ) as workspace:
             return [
@@ -177,7 +177,7 @@ class Requests:
                 if generation.state == "serving" and (target := workspace.target(each.repo, generation))
             ]
 
-    def _named(self, repo: str | None) -> list[Kept]:
+    def _named(self, repo: str | None) -> list[RepoState]:
         """Those meant by a name or a root; all for None. Under the engine's lock. Raises NotFoundError."""
         kept = [each for each in self.engine.kept.values() if repo in (None, each.repo.name, each.repo.root)]
         if repo is not None and not kept:
@@ -208,7 +208,7 @@ class Requests:
         return work
 
 
-def _searched(kept: Sequence[Kept]) -> tuple[list[Target], list[Notice]]:
+def _searched(kept: Sequence[RepoState]) -> tuple[list[Target], list[Notice]]:
     """What is searched of these repositories, and what is to be said of it. Under the engine's lock. Raises UsageError
     and RebuildingError if nothing can be searched."""
     targets: list[Target] = []

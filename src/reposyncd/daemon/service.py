@@ -10,18 +10,18 @@ from contextlib import suppress
 from typing import Any
 
 from reposyncd.config import Config
-from reposyncd.daemon.api import Api
-from reposyncd.daemon.engine import PATIENCE_S, STALL_S, Engine
-from reposyncd.daemon.notices import DIED, say
-from reposyncd.daemon.report import beginning, recorded, report
+from reposyncd.daemon.engine.loop import PATIENCE_S, STALL_S, Engine
+from reposyncd.daemon.engine.registry import Discovery, Missing, RepoRegistry, Roots
+from reposyncd.daemon.engine.verification import Verifying
+from reposyncd.daemon.engine.work import Work
+from reposyncd.daemon.events import DIED, say
+from reposyncd.daemon.http.api import Api
+from reposyncd.daemon.http.server import GRACE_S
+from reposyncd.daemon.process.supervision import HealthCheck, Restart
 from reposyncd.daemon.requests import Requests
-from reposyncd.daemon.roster import Discovery, Missing, Roots, Roster
-from reposyncd.daemon.server import GRACE_S
+from reposyncd.daemon.status import beginning, recorded, report
 from reposyncd.daemon.summary import summary
-from reposyncd.daemon.supervise import Restart, Vital
-from reposyncd.daemon.tickets import Work
-from reposyncd.daemon.verifying import Verifying
-from reposyncd.errors import BusyError, ReposyncError, described
+from reposyncd.errors import BusyError, ReposyncError, safe_message
 from reposyncd.ports import VectorIndex
 
 STOP_S = 30.0
@@ -86,7 +86,7 @@ class Daemon(Requests):
         """what is on record, while an engine begins"""
 
     def _assemble(self) -> None:
-        """An engine, with its errands."""
+        """An engine, with its periodic_tasks."""
         self._ready = threading.Event()
         self._ended = threading.Event()
         self.engine = Engine(
@@ -102,11 +102,11 @@ class Daemon(Requests):
             now_ns=self._now_ns,
             stall_s=self._stall_s,
         )
-        self._roster = Roster(self.engine)
+        self._roster = RepoRegistry(self.engine)
         self._discovery = Discovery(self.engine, self._roster)
         self._verifying = Verifying(self.engine)
-        self.engine.errands += [self._discovery, Missing(self.engine, self._roster), Roots(self.engine)]
-        self.engine.errands += [self._roster.removed, self._verifying]
+        self.engine.periodic_tasks += [self._discovery, Missing(self.engine, self._roster), Roots(self.engine)]
+        self.engine.periodic_tasks += [self._roster.removed, self._verifying]
 
     # Its life, in the main thread -------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class Daemon(Requests):
 
     def _tell_death(self, what: str, error: BaseException | str) -> None:
         """From any thread."""
-        why = str(error) if isinstance(error, str | ReposyncError) else described(error)
+        why = str(error) if isinstance(error, str | ReposyncError) else safe_message(error)
         say(DIED, what=what, reason=why)
         at = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._now_ns() / 1e9))
         self._troubles.append(f"{what} died on {at}, and is started again by itself: {why}")
@@ -251,21 +251,21 @@ class Daemon(Requests):
             self._api.close(grace_s)
 
     @property
-    def vitals(self) -> list[Vital]:
+    def vitals(self) -> list[HealthCheck]:
         """What has to make progress."""
         return [
             *self._passive_vitals,
-            Vital("the API", lambda: self._api is None or self._api_restart.is_pending or self._api.ping(PING_S)),
+            HealthCheck("the API", lambda: self._api is None or self._api_restart.is_pending or self._api.ping(PING_S)),
         ]
 
     @property
-    def _passive_vitals(self) -> list[Vital]:
+    def _passive_vitals(self) -> list[HealthCheck]:
         """Those that are not asked, only looked at."""
         return [
-            Vital("the engine", lambda: self.engine.is_well),
-            Vital("the watcher", lambda: self.engine.is_watcher_well),
-            Vital("the index process", lambda: self.engine.is_index_well),
-            Vital("the chunking processes", lambda: self.engine.is_chunking_well),
+            HealthCheck("the engine", lambda: self.engine.is_responsive),
+            HealthCheck("the watcher", lambda: self.engine.is_watcher_responsive),
+            HealthCheck("the index process", lambda: self.engine.is_index_responsive),
+            HealthCheck("the chunking processes", lambda: self.engine.is_chunking_responsive),
         ]
 
     @property
@@ -297,11 +297,11 @@ class Daemon(Requests):
     def status(self) -> dict[str, Any]:
         """What is kept, and how current it is. An engine that hangs keeps nobody from asking: it says so, and what was
         true before."""
-        stalled = [each.what for each in self._passive_vitals if not each.is_well()]
+        stalled = [each.what for each in self._passive_vitals if not each.is_responsive()]
         problems = [f"{what} makes no progress; if that lasts, restart the service" for what in stalled]
         problems += [*self._troubles, *self._discovery.problems]
-        if self.engine.untidied:
-            problems.append(self.engine.untidied)
+        if self.engine.checkpoint_failure:
+            problems.append(self.engine.checkpoint_failure)
         found = self._begun() if self.engine.has_begun else self._beginning()
         found = {**found, "daemon": {**found["daemon"], "problems": problems}}
         if "the engine" in stalled:

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable
 
 from reposyncd.errors import CorruptManifestError, CorruptStoreError, ReposyncError
-from reposyncd.store.catalog import Catalog, Incident
-from reposyncd.store.database import Database, set_aside
-from reposyncd.store.history import History
-from reposyncd.store.place import Place, quarantined
-from reposyncd.store.stamp import Stamp, recognise, take
+from reposyncd.store.chroma.directory import StoreDirectory, quarantined
+from reposyncd.store.chroma.stamp import Stamp, recognise, take
+from reposyncd.store.manifest.catalog import Catalog, Incident
+from reposyncd.store.manifest.database import Database, set_aside
+from reposyncd.store.manifest.history import History
 
 MANIFEST = "manifest.db"
 
@@ -24,7 +24,7 @@ class State:
     def __init__(self, path: str) -> None:
         _private_directory(path)
         self.path = path
-        self.place = Place(path)
+        self.place = StoreDirectory(path)
         self._db: Database | None = None
         self._checked = False
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from reposyncd.errors import CorruptStoreError, LethalOperationError, UsageError
 from reposyncd.model import RootIdentity
 from reposyncd.ports import VectorIndex
-from reposyncd.store.catalog import Catalog, Repo
+from reposyncd.store.manifest.catalog import Catalog, Repo
 
 UNKNOWN_ROOT = RootIdentity(0, 0)
 """Of a repo that is known from its collection only."""

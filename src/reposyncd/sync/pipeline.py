@@ -25,7 +25,7 @@ from reposyncd.errors import (
 )
 from reposyncd.model import Applied, Batch, ChunkRow, FileRow, NewChunk, Skip
 from reposyncd.ports import Outcome, VectorIndex, label
-from reposyncd.store.manifest import Commit, FileCommit, Manifest, RunProgress
+from reposyncd.store.manifest.manifest import Commit, FileCommit, Manifest, RunProgress
 from reposyncd.sync.plan import FilePlan, chunk_id, text_digest, with_sources
 
 BATCH_CHUNKS = 500
@@ -301,19 +301,19 @@ def compare(repo: str, collection: str, manifest: Manifest, index: VectorIndex) 
     know: to be claimed by that reconcile, else deleted.
     """
     found = index.labels(collection)
-    distrusted: set[str] = set()
+    invalidated: set[str] = set()
     relabelled: list[ChunkRow] = []
     for row in manifest.all_chunks():
         stored = found.pop(row.id, None)
         if stored is None:
-            distrusted.add(row.path)
+            invalidated.add(row.path)
         elif stored != label(row.metadata(repo)):
             relabelled.append(row)
     if relabelled:
         manifest.begin((), relabelled)
         recover(repo, collection, manifest, index)
-    nobodys = set(found)
-    for path in distrusted:
-        nobodys.update(row.id for row in manifest.chunks(path))
-    manifest.distrust(sorted(distrusted))
-    return nobodys
+    orphans = set(found)
+    for path in invalidated:
+        orphans.update(row.id for row in manifest.chunks(path))
+    manifest.invalidate(sorted(invalidated))
+    return orphans

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from reposyncd.errors import FileProblem, InterruptedSyncError, UncutError, UnstableError, VanishedError
 from reposyncd.model import DirectoryRow, FileCounts, FileError, FileRow, FileStat, Progress, Skip, is_below
-from reposyncd.store.manifest import Manifest
-from reposyncd.sync.compare import gone_directories
+from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.sync.examine import Examiner, Read, Touched
+from reposyncd.sync.listing import gone_directories
 from reposyncd.sync.pipeline import Pipeline
 from reposyncd.sync.plan import FilePlan, is_unchanged
 from reposyncd.tree.scan import ScannedDirectory, Snapshot

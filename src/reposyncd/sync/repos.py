@@ -6,7 +6,7 @@ import os
 
 from reposyncd.errors import NotFoundError, OverlapError, RefusedRootError, RootMissingError, UsageError
 from reposyncd.model import RootIdentity, signed64
-from reposyncd.store.catalog import Catalog, Repo
+from reposyncd.store.manifest.catalog import Catalog, Repo
 from reposyncd.text import is_utf8
 from reposyncd.tree.offlimits import OffLimits
 

@@ -15,12 +15,12 @@ from reposyncd.errors import (
 )
 from reposyncd.model import WHOLE, ChunkCounts, DirectoryRow, Progress, Scope, SyncResult, Waiting
 from reposyncd.ports import Chunker, VectorIndex
-from reposyncd.store.catalog import Catalog, Generation, Repo
-from reposyncd.store.database import Database
-from reposyncd.store.history import History
-from reposyncd.store.manifest import Manifest, RunProgress
-from reposyncd.sync.compare import gone_directories, is_current, skips_of
+from reposyncd.store.manifest.catalog import Catalog, Generation, Repo
+from reposyncd.store.manifest.database import Database
+from reposyncd.store.manifest.history import History
+from reposyncd.store.manifest.manifest import Manifest, RunProgress
 from reposyncd.sync.examine import Examiner
+from reposyncd.sync.listing import gone_directories, is_current, skips_of
 from reposyncd.sync.pipeline import Pipeline, Totals, compare, recover
 from reposyncd.sync.reconcile import COMMIT_S, Dirty, Outcome, Reconciler
 from reposyncd.tree.read import Tree
@@ -56,7 +56,7 @@ class Context:
     on_stopped: Callable[[SyncResult], None] = lambda done: None
     """told what was done before a stop that was asked for"""
     probed: dict[str, int] = field(default_factory=dict)
-    """by collection: in which life of the index it was found to be sound. Kept by who syncs often"""
+    """by collection: in which life of the index it was found to be sound. RepoState by who syncs often"""
 
 
 def sync_repo(context: Context, repo: Repo, scope: Scope = WHOLE) -> SyncResult:

@@ -8,10 +8,10 @@ from typing import Any
 
 from reposyncd.errors import StoreError
 from reposyncd.model import Verdict
-from reposyncd.store.catalog import Catalog, Incident, Repo
-from reposyncd.store.history import History, Run
+from reposyncd.store.chroma.space import RESERVE_BYTES
 from reposyncd.store.locks import CHROMA_LOCK, STATE_LOCK, holder
-from reposyncd.store.space import RESERVE_BYTES
+from reposyncd.store.manifest.catalog import Catalog, Incident, Repo
+from reposyncd.store.manifest.history import History, Run
 from reposyncd.store.state import MANIFEST, State
 from reposyncd.sync.repos import refusal
 from reposyncd.tree.offlimits import OffLimits
@@ -124,7 +124,7 @@ def _state(
 
 
 def _verdicts(state: State, catalog: Catalog, repo: Repo) -> list[Verdict]:
-    from reposyncd.store.manifest import Manifest
+    from reposyncd.store.manifest.manifest import Manifest
 
     return [
         verdict

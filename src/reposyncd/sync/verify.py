@@ -14,8 +14,8 @@ from typing import Any
 from reposyncd.errors import FileProblem, InterruptedSyncError, UnstableError, VanishedError
 from reposyncd.model import ChunkRow, FileError, FileRow, Progress, Record
 from reposyncd.ports import VectorIndex
-from reposyncd.store.catalog import Generation, Repo
-from reposyncd.store.manifest import Manifest
+from reposyncd.store.manifest.catalog import Generation, Repo
+from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.sync.plan import is_unchanged, text_digest
 from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot

@@ -104,7 +104,7 @@ def scan(
     worktrees: bool = False,
     off_limits: OffLimits = NOTHING,
     scope: Scope = WHOLE,
-    witness: Witness | None = None,
+    witness: ScanObserver | None = None,
 ) -> Snapshot:
     """Lists the tree below `root`, an absolute path without symbolic links, as far as it is in the scope; no link is
     followed. The witness is told of every directory.
@@ -126,7 +126,7 @@ def scan(
             gc.enable()
 
 
-class Witness(NamedTuple):
+class ScanObserver(NamedTuple):
     """Who is told of each directory (by its path) while it is listed."""
 
     enter: Callable[[str, int], object]
@@ -156,7 +156,7 @@ class _Scan:
         allowed: IgnoreRules,
         worktrees: bool,
         off_limits: OffLimits,
-        witness: Witness | None,
+        witness: ScanObserver | None,
     ) -> None:
         self._root = root
         self._witness = witness

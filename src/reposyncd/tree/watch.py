@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from reposyncd.errors import described
+from reposyncd.errors import safe_message
 from reposyncd.tree.events import COOKIE, Entry, chain, reduce, without
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.inotify import Inotify
@@ -319,7 +319,7 @@ class Watches:
                     del self._roots[entry.root].watched[entry.path]
 
     def _die(self, error: BaseException) -> None:
-        why = described(error)
+        why = safe_message(error)
         if self._end(why):
             self._on_death(why)
 

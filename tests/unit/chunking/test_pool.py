@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from reposyncd.child_process import ChildProcess
 from reposyncd.chunking import pool as pools
 from reposyncd.chunking import verdict
 from reposyncd.chunking.chunker import chunk_plainly, chunk_text
 from reposyncd.chunking.pool import ChunkingPool
 from reposyncd.errors import ChunkerLostError, TransientStoreError, UncutError
-from reposyncd.life import Life
 from reposyncd.model import Cut
 from tests.corpus import CORPUS, folded
 from tests.support import HANGS_S, until
@@ -149,14 +149,14 @@ def test_a_process_that_cannot_be_started_while_another_is_being_killed_costs_no
 ) -> None:
     kill = asked.pool._kill
 
-    def fail(*arguments: object, **named: object) -> Life:
-        monkeypatch.setattr(pools, "Life", Life)
+    def fail(*arguments: object, **named: object) -> ChildProcess:
+        monkeypatch.setattr(pools, "ChildProcess", ChildProcess)
         raise TransientStoreError("there are no descriptors left")
 
     def sentence(child: pools._Child, what: Callable[[], None]) -> None:
         kill(child, what)
         monkeypatch.setattr(asked.pool, "_kill", kill)
-        monkeypatch.setattr(pools, "Life", fail)
+        monkeypatch.setattr(pools, "ChildProcess", fail)
 
     def begin_all() -> list[Future[Cut]]:
         return [*(asked.begin(f"{number}.html", STALLS) for number in range(3)), asked.begin("a.py", CODE)]

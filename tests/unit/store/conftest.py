@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.store.chroma import ChromaStore
-from reposyncd.store.stamp import PERSISTED
+from reposyncd.store.chroma.collections import ChromaStore
+from reposyncd.store.chroma.stamp import PERSISTED
 from tests.unit.store.stores import LOGGED, SIZES, fill
 
 

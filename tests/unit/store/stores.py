@@ -8,7 +8,7 @@ from typing import Any
 import chromadb
 import numpy as np
 
-from reposyncd.store.chroma import ChromaStore
+from reposyncd.store.chroma.collections import ChromaStore
 
 SIZES = (0, 1, 2, 3, 300)
 """Records of the collections. Chroma persists no index of fewer than two."""

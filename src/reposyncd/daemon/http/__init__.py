@@ -1,0 +1,1 @@
+"""The service's API: HTTP over a Unix socket."""

@@ -1,0 +1,245 @@
+"""The process of the service: its signals, its supervision, its word to systemd, and its end."""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple, NoReturn
+
+from reposyncd.config import KEYS, Config
+from reposyncd.daemon.engine.loop import STALL_S
+from reposyncd.daemon.engine.work import Work
+from reposyncd.daemon.events import (
+    ABANDONED,
+    NO_SYSTEMD,
+    READY,
+    REFUSED,
+    RELOADED,
+    STOPPED,
+    STOPPING,
+    say,
+    say_unexpected,
+)
+from reposyncd.daemon.process.log import Log, is_journal, logging_to, set_level, writer
+from reposyncd.daemon.process.signals import STOPS, SignalWaker
+from reposyncd.daemon.process.supervision import Watchdog
+from reposyncd.daemon.process.systemd import Notifier, available
+from reposyncd.daemon.resources import lower_priority
+from reposyncd.daemon.service import Daemon
+from reposyncd.errors import ConfigError, ReposyncError, safe_message
+
+BATCH_S = 2.0
+"""How long the batch that is under way may take when the service is told to stop. Then the index process is killed."""
+
+STOP_S = 4.3
+"""When it ends in any case, after it was told to stop: 5 s were promised, and an interpreter takes its time to end."""
+
+STATUS_S = 5.0
+"""Between two words to systemd while something is going on."""
+
+START_S = 30.0
+"""By so much the start is extended while it goes on: a damaged manifest is learnt anew from the store."""
+
+START_AT_MOST_S = 900.0
+"""A start that takes longer hangs."""
+
+_STALLS = 0.5
+"""Share of the watchdog's time after which what does not come by is taken to hang, if that time is short."""
+
+_LOOK_S = 0.2
+"""Between two looks at whether a configuration has been taken up."""
+
+_GOODBYE_S = 0.3
+"""How long those who waited for something may take to read that it ended."""
+
+_END_S = 4.7
+"""When the process ends if even that was in vain: its main thread hangs, in the log for example."""
+
+
+def run(config: Config, environ: Mapping[str, str], load: Callable[[], Config], log_format: str) -> None:
+    """The service in the foreground, until SIGTERM or SIGINT. Raises what it ended of.
+
+    `load` reads the configuration again, on SIGHUP; raises ConfigError. `log_format` is one of `log.FORMATS`.
+    """
+    faulthandler.enable()  # systemd's watchdog sends SIGABRT: what hung is in the log
+    lower_priority(config.limits.nice)
+    with SignalWaker(_END_S) as bell:
+        log = Log(writer(log_format, environ, sys.stderr), on_counted=bell.ring)
+        with logging_to(log, config.log.level):
+            is_systemd = bool(environ.get("NOTIFY_SOCKET")) or is_journal(environ, sys.stderr)
+            if is_systemd and not available():
+                say(NO_SYSTEMD)
+            _Process(config, environ, load, bell, log).run()
+
+
+class _Process:
+    """The main thread."""
+
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], load: Callable[[], Config], bell: SignalWaker, log: Log
+    ) -> None:
+        self._config = config
+        self._load = load
+        self._bell = bell
+        self._log = log
+        self._systemd = Notifier(environ)
+        patience_s = self._systemd.watchdog_s or math.inf
+        self._daemon = Daemon(config, environ, on_change=bell.ring, stall_s=min(STALL_S, patience_s * _STALLS))
+        self._watchdog = Watchdog(self._daemon.vitals, self._systemd.feed, self._systemd.watchdog_s)
+        self._reload: _Reload | None = None
+        self._is_reload_wanted = False
+        """whether there was a SIGHUP that nothing has been done about"""
+        self._status_due = 0.0
+
+    def run(self) -> None:
+        try:
+            stop = self._start()
+            while stop is None:
+                stop = self._attend()
+        except BaseException as error:
+            self._daemon.ask_to_stop()
+            self._daemon.close(_GOODBYE_S)
+            if isinstance(error, ReposyncError):
+                raise
+            say_unexpected("the service", error)
+            raise ReposyncError(f"the service cannot go on ({safe_message(error)}); the log says where") from None
+        self._stop(stop)
+
+    def _start(self) -> signal.Signals | None:
+        """Until it serves; or the signal that ends it."""
+        self._daemon.begin()
+        until = time.monotonic() + START_AT_MOST_S
+        while not self._daemon.is_ready:
+            waits = self._daemon.waits_for_lock
+            self._systemd.status(f"waiting: {waits}" if waits else "opening the index")
+            if waits:
+                until = time.monotonic() + START_AT_MOST_S
+            if time.monotonic() < until:
+                self._systemd.extend_start(START_S)
+            if (stop := self._heard(STATUS_S)) is not None:
+                return stop
+        self._daemon.serve()
+        say(READY, socket=self._config.socket, place=self._config.state_dir)
+        self._systemd.ready()
+        return None
+
+    def _attend(self) -> signal.Signals | None:
+        """Waits for something to do, and does it; or the signal that ends it."""
+        now = time.monotonic()
+        moments = [self._daemon.check_reach(now), self._daemon.mend(now), self._watchdog.due(now), self._log.next_due]
+        if self._systemd.is_wanted and (due := self._tell(now)):
+            moments.append(due)
+        if self._reload:
+            moments.append(now + _LOOK_S)
+        elif self._is_reload_wanted:  # there was another, or it came during the start
+            moments.append(now)
+        due = min((each for each in moments if each is not None), default=math.inf)
+        if (stop := self._heard(due - now)) is not None:
+            return stop
+        if self._is_reload_wanted and not self._reload:
+            self._begin_reload()
+        self._watchdog.look(time.monotonic())
+        self._log.say_counted()
+        if self._reload and self._reload.work.wait(0):
+            self._end_reload(*self._reload)
+        return None
+
+    def _heard(self, timeout_s: float) -> signal.Signals | None:
+        """Waits for a ring; the signal that ends it, if there was one. A SIGHUP is kept for when its time comes."""
+        heard = self._bell.wait(timeout_s)
+        self._is_reload_wanted = self._is_reload_wanted or signal.SIGHUP in heard
+        return next((each for each in heard if each in STOPS), None)
+
+    def _tell(self, now: float) -> float | None:
+        """Has systemd know what is going on; returns when it is to be told more, if something is."""
+        if now < self._status_due:
+            return self._status_due
+        self._systemd.status(self._daemon.summary)
+        if self._daemon.is_busy:
+            self._status_due = now + STATUS_S
+            return self._status_due
+        return None
+
+    # A new configuration ----------------------------------------------------------------------------------
+
+    def _begin_reload(self) -> None:
+        self._is_reload_wanted = False
+        self._systemd.reloading()
+        try:
+            config = self._load()
+        except Exception as error:  # a working directory that is gone, for example; the old one is as good as before
+            say(REFUSED, reason=str(error) if isinstance(error, ConfigError) else safe_message(error))
+            self._systemd.ready()
+            return
+        config = replace(config, state_dir=self._config.state_dir, socket=self._config.socket)  # it has them open
+        self._reload = _Reload(self._daemon.reconfigure(config), config)
+
+    def _end_reload(self, work: Work, config: Config) -> None:
+        self._reload = None
+        try:
+            work.result()
+        except ReposyncError as error:
+            say(REFUSED, reason=str(error))
+        else:
+            set_level(config.log.level)
+            lower_priority(config.limits.nice)
+            say(RELOADED, reason=_difference(self._config, config))
+            self._config = config
+        self._daemon.check_reach(time.monotonic(), at_once=True)  # who misses the socket may have asked for that
+        self._systemd.ready()
+
+    # The end ----------------------------------------------------------------------------------------------
+
+    def _stop(self, why: signal.Signals) -> None:
+        """Within STOP_S. Nothing is lost if a second signal ends it at once: what is under way is done again."""
+        began = time.monotonic()
+        self._systemd.stopping()
+        say(STOPPING, reason=why.name)
+        self._daemon.ask_to_stop()
+        is_abandoned = False
+        while not self._daemon.has_ended:
+            elapsed = time.monotonic() - began
+            if elapsed >= STOP_S:
+                self._leave()
+            if elapsed >= BATCH_S and not is_abandoned:
+                is_abandoned = True
+                say(ABANDONED)
+                self._daemon.abandon()
+            self._bell.wait((STOP_S if is_abandoned else BATCH_S) - elapsed)
+        self._daemon.close(_GOODBYE_S)
+        if self._are_left(began + STOP_S):
+            self._leave()
+        say(STOPPED)
+
+    def _leave(self) -> NoReturn:
+        """At once, with threads that the interpreter would wait for."""
+        say(STOPPED)
+        self._log.say_counted(math.inf)
+        os._exit(0)
+
+    def _are_left(self, until: float) -> bool:
+        """Whether threads go on that the interpreter would wait for: a search that hangs, for example."""
+        others = [each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon]
+        for each in others:
+            each.join(max(0.0, until - time.monotonic()))
+        return any(each.is_alive() for each in others)
+
+
+class _Reload(NamedTuple):
+    """A new configuration that is being taken up."""
+
+    work: Work
+    config: Config
+
+
+def _difference(before: Config, after: Config) -> str:
+    """What is another value now, by name."""
+    names = [key.path for key in KEYS if key.of(before) != key.of(after)]
+    return ", ".join(names) or "nothing has changed"

@@ -1,0 +1,1 @@
+"""The embedded Chroma store: a directory."""

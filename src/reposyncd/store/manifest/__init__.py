@@ -1,0 +1,1 @@
+"""The manifest: what is stored, in SQLite."""

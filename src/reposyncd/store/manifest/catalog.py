@@ -1,0 +1,271 @@
+"""Which repos are kept, in which generations of their index."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from reposyncd.errors import UsageError
+from reposyncd.model import RootIdentity, Skip
+from reposyncd.store.chroma.stamp import Stamp
+from reposyncd.store.manifest.database import Database
+
+_COLLECTION_SLUG = 48
+"""Characters of a repo's name that go into its collection's: Chroma allows 512, people read fewer."""
+
+_NEVER_NS = -(1 << 63)
+"""When a file was recorded whose stat is no proof: before any time that it may have. SQLite's least integer."""
+
+_GENERATION = "SELECT id, collection, fingerprint, state, files, chunks, checked FROM generation"
+
+
+@dataclass(frozen=True, slots=True)
+class Repo:
+    """A tree that is kept indexed."""
+
+    id: int
+    name: str
+    root: str
+    """absolute, without symbolic links"""
+    identity: RootIdentity
+    paused: bool = False
+    missing_s: float = 0.0
+    """for how long a running service has found the root gone"""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One build of a repo's index."""
+
+    id: int
+    collection: str
+    fingerprint: str
+    state: str
+    """"building", "serving" or "doomed" """
+    files: int
+    """indexed files"""
+    chunks: int
+    """live chunks"""
+    checked: int
+    """1: the collection's ids are known to be those of the chunk rows; 0: they are to be compared"""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A store or a manifest that was found damaged and made anew."""
+
+    at_ns: int
+    """nanoseconds since the epoch"""
+    what: str
+    """"store" or "manifest" """
+    reason: str
+    place: str
+    """where the damaged one was moved to"""
+
+
+class Catalog:
+    """The repos and generations of a state file. Every method that writes is one durable transaction."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def repos(self) -> list[Repo]:
+        """Every repo, by name."""
+        return self._repos("NOT removed")
+
+    def removed(self) -> list[Repo]:
+        """Those whose collections are still to be dropped."""
+        return self._repos("removed")
+
+    def _repos(self, condition: str) -> list[Repo]:
+        rows = self._db.rows(
+            f"SELECT id, name, root, device, inode, paused, missing_s FROM repo WHERE {condition} ORDER BY name"
+        )
+        return [
+            Repo(id, name, root, RootIdentity(device, inode), bool(paused), missing_s)
+            for id, name, root, device, inode, paused, missing_s in rows
+        ]
+
+    def add_repo(self, name: str, root: str, identity: RootIdentity) -> Repo:
+        """A new repo. Raises UsageError if another has its name or its root."""
+        with self._db.transaction():
+            for other in self.repos():
+                if other.name == name:
+                    raise UsageError(f'the name "{name}" is taken by {other.root}; choose another with --name')
+                if other.root == root:
+                    raise UsageError(f'{root} is indexed already, under the name "{other.name}"')
+            id = self._db.insert(
+                "INSERT INTO repo (name, root, device, inode) VALUES (?, ?, ?, ?)", (name, root, *identity)
+            )
+            self._db.run("DELETE FROM declined WHERE root = ?", (root,))
+        return Repo(id, name, root, identity)
+
+    def set_identity(self, repo: Repo, identity: RootIdentity) -> Repo:
+        """The root is this directory from now on."""
+        with self._db.transaction():
+            self._db.run("UPDATE repo SET device = ?, inode = ? WHERE id = ?", (*identity, repo.id))
+        return replace(repo, identity=identity)
+
+    def move(self, repo: Repo, root: str) -> Repo:
+        """The tree is the same, and is at `root` from now on."""
+        with self._db.transaction():
+            self._db.run("UPDATE repo SET root = ? WHERE id = ?", (root, repo.id))
+        return replace(repo, root=root)
+
+    def set_paused(self, repo: Repo, paused: bool) -> Repo:
+        """Whether the repo is left as it is."""
+        with self._db.transaction():
+            self._db.run("UPDATE repo SET paused = ? WHERE id = ?", (paused, repo.id))
+        return replace(repo, paused=paused)
+
+    def set_missing(self, repo: Repo, seconds: float) -> Repo:
+        """For how long its root has been found gone."""
+        with self._db.transaction():
+            self._db.run("UPDATE repo SET missing_s = ? WHERE id = ?", (seconds, repo.id))
+        return replace(repo, missing_s=seconds)
+
+    def remove(self, repo: Repo, *, decline: bool) -> None:
+        """It is a repo no longer; its collections are to be dropped, and then it is to be forgotten. `decline`: it is
+        not to be discovered again."""
+        with self._db.transaction():
+            # Name and root are free for another one at once.
+            self._db.run(
+                "UPDATE repo SET removed = 1, name = name || char(0) || id, root = root || char(0) || id WHERE id = ?",
+                (repo.id,),
+            )
+            if decline:
+                self._db.run("INSERT OR IGNORE INTO declined (root) VALUES (?)", (repo.root,))
+
+    def forget_repo(self, repo: Repo) -> None:
+        """Forgets a removed repo whose collections are gone."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM repo WHERE id = ? AND removed", (repo.id,))
+
+    def declined(self) -> set[str]:
+        """Roots that are not to be discovered."""
+        return {root for (root,) in self._db.rows("SELECT root FROM declined")}
+
+    def generations(self, repo: Repo) -> list[Generation]:
+        """The repo's generations, oldest first."""
+        return [Generation(*row) for row in self._db.rows(f"{_GENERATION} WHERE repo = ? ORDER BY id", (repo.id,))]
+
+    def unchecked(self) -> set[str]:
+        """Roots of the repos whose serving collection is not known to be what is on record of it, or is none."""
+        rows = self._db.rows(
+            "SELECT root FROM repo WHERE NOT EXISTS"
+            " (SELECT 1 FROM generation WHERE generation.repo = repo.id AND state = 'serving' AND checked)"
+        )
+        return {root for (root,) in rows}
+
+    def generation(self, id: int) -> Generation:
+        """The generation as it is now."""
+        return Generation(*self._db.row(f"{_GENERATION} WHERE id = ?", (id,)))
+
+    def leaves_out(self, repo: Repo, path: str) -> bool:
+        """Whether the repo is indexed, and the directory (relative to its root) is no part of it: it is ignored, or a
+        worktree that is left out."""
+        return any(
+            generation.checked
+            and self._db.row(
+                "SELECT 1 FROM directory WHERE generation = ? AND path = ? AND json_extract(skipped, ?) IS NULL",
+                (generation.id, path, f"$.{Skip.WORKTREE}"),
+            )
+            is None
+            for generation in self.generations(repo)
+            if generation.state == "serving"
+        )
+
+    def add_generation(self, repo: Repo, fingerprint: str, state: str) -> Generation:
+        """A new, empty generation. Its collection's name is random at the end: none has had it before, so
+        nothing that a crash left behind under an old name can be taken for it."""
+        with self._db.transaction():
+            id = self._db.insert(
+                "INSERT INTO generation (repo, collection, fingerprint, state) VALUES (?, ?, ?, ?)",
+                (repo.id, collection_name(repo.name, os.urandom(4).hex()), fingerprint, state),
+            )
+        return self.generation(id)
+
+    def switch(self, repo: Repo, to: Generation) -> Generation:
+        """`to` serves from now on, and every other generation of the repo is doomed."""
+        with self._db.transaction():
+            self._db.run("UPDATE generation SET state = 'doomed' WHERE repo = ?", (repo.id,))
+            self._db.run("UPDATE generation SET state = 'serving' WHERE id = ?", (to.id,))
+        return self.generation(to.id)
+
+    def set_checked(self, generation: Generation, checked: bool) -> None:
+        """The collection's ids are, or may no longer be, those of the chunk rows."""
+        with self._db.transaction():
+            self._db.run("UPDATE generation SET checked = ? WHERE id = ?", (checked, generation.id))
+
+    def invalidate(self, repo: Repo) -> None:
+        """Nothing that is on record of the repo proves anything any more: every directory is to be listed, every file
+        to be read, and all records to be compared. Each is proven anew by the sync that does so, which may end and
+        another go on from there."""
+        of_repo = "IN (SELECT id FROM generation WHERE repo = ?)"
+        with self._db.transaction():
+            self._db.run(
+                "UPDATE file SET recorded_ns = ? WHERE directory IN"
+                f" (SELECT id FROM directory WHERE generation {of_repo})",
+                (_NEVER_NS, repo.id),
+            )
+            self._db.run(f"UPDATE directory SET signature = NULL WHERE generation {of_repo}", (repo.id,))
+            self._db.run("UPDATE generation SET checked = 0 WHERE repo = ?", (repo.id,))
+
+    def adopt(self, repo: Repo, collection: str, fingerprint: str, state: str) -> None:
+        """A generation of which only the collection is left; its records are nobody's until they are claimed."""
+        with self._db.transaction():
+            self._db.run(
+                "INSERT OR IGNORE INTO generation (repo, collection, fingerprint, state) VALUES (?, ?, ?, ?)",
+                (repo.id, collection, fingerprint, state),
+            )
+
+    def stamp(self) -> Stamp | None:
+        """The store's stamp when every record was known; None until the first time."""
+        row = self._db.row("SELECT seal FROM store")
+        return None if row is None else Stamp.parse(str(row[0]))
+
+    def set_stamp(self, stamp: Stamp) -> None:
+        """The store has this stamp, and every record in it is known."""
+        with self._db.transaction():
+            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, ?)", (str(stamp),))
+
+    def forget_stamp(self) -> None:
+        """Somebody else may have written to the store: of every collection the ids are to be compared."""
+        with self._db.transaction():
+            self._db.run("UPDATE generation SET checked = 0")
+            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, '')")
+
+    def store_lost(self) -> None:
+        """There is another store, with nothing in it: every repo is to be stored anew."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM generation")
+            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, '')")
+
+    def add_incident(self, incident: Incident) -> None:
+        """Remembers what was found damaged; of each kind the last."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM incident WHERE what = ?", (incident.what,))
+            self._db.run(
+                "INSERT INTO incident (at_ns, what, reason, place) VALUES (?, ?, ?, ?)",
+                (incident.at_ns, incident.what, incident.reason, incident.place),
+            )
+
+    def incidents(self) -> list[Incident]:
+        """What was found damaged, oldest first."""
+        return [Incident(*row) for row in self._db.rows("SELECT at_ns, what, reason, place FROM incident ORDER BY id")]
+
+    def doom(self, generation: Generation) -> None:
+        """The generation is no longer wanted: its collection is to be dropped, then it forgotten."""
+        with self._db.transaction():
+            self._db.run("UPDATE generation SET state = 'doomed' WHERE id = ?", (generation.id,))
+
+    def forget(self, generation: Generation) -> None:
+        """Forgets a generation whose collection is gone, with all that was recorded of it."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM generation WHERE id = ?", (generation.id,))
+
+
+def collection_name(repo: str, suffix: str) -> str:
+    """A name that Chroma accepts: 3 to 512 of [a-zA-Z0-9._-], a letter or digit at both ends."""
+    slug = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in repo)
+    return f"{slug[:_COLLECTION_SLUG].strip('._-') or 'repo'}-{suffix}"

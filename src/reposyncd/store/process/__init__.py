@@ -1,0 +1,1 @@
+"""The index process, from both of its sides."""

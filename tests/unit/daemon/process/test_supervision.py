@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import io
+import json
+import signal
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reposyncd.daemon.process.log import Log, logging_to, writer
+from reposyncd.daemon.process.signals import SignalWaker
+from reposyncd.daemon.process.supervision import (
+    AGAIN_AT_MOST,
+    AGAIN_S,
+    AGAIN_WITHIN_S,
+    Deaths,
+    HealthCheck,
+    Restart,
+    Watchdog,
+)
+from reposyncd.daemon.summary import summary
+from reposyncd.errors import BusyError
+
+
+class Part:
+    def __init__(self) -> None:
+        self.is_responsive = True
+
+    def vital(self, what: str) -> HealthCheck:
+        return HealthCheck(what, lambda: self.is_responsive)
+
+
+def test_the_watchdog_is_fed_twice_in_its_time_and_not_more_often() -> None:
+    fed: list[float] = []
+    watchdog = Watchdog([], lambda: fed.append(now), 10.0)
+    for tenth in range(400):
+        now = tenth / 10
+        due = watchdog.due(now)
+        assert due is not None
+        watchdog.look(now)
+    assert fed == [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0]
+
+
+def test_where_no_watchdog_waits_nothing_is_ever_due() -> None:
+    watchdog = Watchdog([], lambda: None, None)
+    assert watchdog.due(5.0) is None
+    watchdog.look(6.0)
+    assert watchdog.due(7.0) is None
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), max_size=20))
+def test_it_is_fed_only_while_every_part_is_well(rounds: list[list[bool]]) -> None:
+    parts = [Part(), Part(), Part()]
+    fed: list[float] = []
+    watchdog = Watchdog([part.vital(str(n)) for n, part in enumerate(parts)], lambda: fed.append(now), 2.0)
+    expected = []
+    for number, states in enumerate(rounds):
+        now = float(number)
+        for part, is_responsive in zip(parts, states, strict=True):
+            part.is_responsive = is_responsive
+        watchdog.look(now)
+        if all(states):
+            expected.append(now)
+        assert watchdog.stalled == tuple(str(n) for n, is_responsive in enumerate(states) if not is_responsive)
+    assert fed == expected
+
+
+def test_what_stalls_for_a_moment_costs_no_feed() -> None:
+    part, fed = Part(), list[float]()
+    watchdog = Watchdog([part.vital("a part")], lambda: fed.append(now), 120.0)
+    now = 0.0
+    watchdog.look(now)
+    now, part.is_responsive = 60.0, False
+    watchdog.look(now)
+    part.is_responsive = True
+    due = watchdog.due(now)
+    assert due is not None and due <= 62.0
+    now = due
+    watchdog.look(now)
+    assert fed == [0.0, due]
+
+
+def test_what_dies_is_started_again_ever_later_and_given_up_when_it_dies_too_often() -> None:
+    deaths = Deaths()
+    now, waits = 0.0, []
+    for _ in range(AGAIN_AT_MOST):
+        again = deaths.again(now)
+        assert again is not None
+        waits.append(again - now)
+        now = again
+    assert waits == [AGAIN_S * 2**number for number in range(AGAIN_AT_MOST)]
+    assert deaths.again(now) is None
+    assert deaths.again(now + AGAIN_WITHIN_S) == now + AGAIN_WITHIN_S + AGAIN_S
+
+
+def test_a_part_that_died_is_told_of_once_and_started_when_it_is_time() -> None:
+    started: list[float] = []
+    told: list[str] = []
+    restart = Restart("the part", lambda: started.append(now), lambda what, error: told.append(f"{what}: {error}"))
+    now = 100.0
+    assert restart.mend(now) is None
+    restart.died(RuntimeError("a defect"))
+    assert restart.mend(now) == restart.mend(now) == now + AGAIN_S
+    now += AGAIN_S
+    assert restart.mend(now) is None and restart.mend(now) is None
+    assert (started, told) == ([now], ["the part: a defect"])
+
+
+def test_a_part_that_cannot_be_started_is_tried_again_and_given_up() -> None:
+    told: list[BaseException] = []
+
+    def start() -> None:
+        raise BusyError("somebody else is there")
+
+    restart = Restart("the part", start, lambda what, error: told.append(error))
+    restart.died(RuntimeError("a defect"))
+    now = 0.0
+    with pytest.raises(BusyError):
+        while (again := restart.mend(now)) is not None:
+            now = again
+    assert [type(error) for error in told] == [RuntimeError, *[BusyError] * AGAIN_AT_MOST]
+
+
+def test_a_part_that_hangs_is_named_in_the_log_once() -> None:
+    stream, part = io.StringIO(), Part()
+    watchdog = Watchdog([part.vital("the engine")], lambda: None, 2.0)
+    with logging_to(Log(writer("json", {}, stream)), "info"):
+        part.is_responsive = False
+        for now in range(5):
+            watchdog.look(float(now))
+    [line] = [json.loads(each) for each in stream.getvalue().splitlines()]
+    assert line["event"] == "stalled" and line["what"] == "the engine"
+
+
+def test_a_signal_and_a_ring_from_another_thread_wake_the_main_thread() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with SignalWaker(60.0) as bell:
+        thread = threading.Thread(target=bell.ring)
+        thread.start()
+        assert bell.wait() == []
+        thread.join()
+        for _ in range(100_000):  # more than a pipe holds
+            bell.ring()
+        assert bell.wait() == [] and bell.wait(0.0) == []
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert bell.wait() == [signal.SIGHUP, signal.SIGHUP]
+        assert bell.wait(0.0) == []
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+def repo(name: str, state: str, done: int = 0, total: int = 0) -> dict[str, object]:
+    return {"name": name, "state": state, "progress": {"done": done, "total": total} if total else None}
+
+
+def test_the_summary_names_what_is_worst_first_and_how_far_it_is() -> None:
+    store = {"healthy": True, "reason": ""}
+    report = {"repos": [repo("a", "current"), repo("b\x1b", "syncing", 340, 2100), repo("c", "failed")], "store": store}
+    assert summary(report) == (r"3 repositories: 1 failed, 1 syncing, 1 current; b\x1b: 340 of 2,100 files (16 %)")
+    assert "add a directory" in summary({"repos": [], "store": store})
+    sick = {"repos": [repo("a", "current")], "store": {"healthy": False, "reason": "the disk is full"}}
+    assert summary(sick) == "1 repository: 1 current; the disk is full"
