@@ -354,6 +354,18 @@ class Waiting(NamedTuple):
     """nanoseconds since the epoch"""
 
 
+class Transition(NamedTuple):
+    """A change of a repository's state."""
+
+    repo: str
+    root: str
+    before: str | None
+    """the state that it had; None for a repository that is new"""
+    state: str
+    """"current", "syncing", "pending", "paused", "degraded", "missing" or "failed" """
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """What somebody who searches has to know of a repo."""

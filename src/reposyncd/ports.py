@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from enum import StrEnum
 from typing import Protocol, TypeVar
 
 import xxhash
 
-from reposyncd.model import Applied, Batch, Cut, Hit, Record, Waiting
+from reposyncd.model import Applied, Batch, Cut, Hit, Record, Transition, Waiting
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -145,3 +146,37 @@ class Chunker(Protocol):
     def close(self) -> None:
         """Lets go of everything, at once; what is not cut by then fails. For any thread."""
         ...
+
+
+class Stage(StrEnum):
+    """A stage of a sync, in the order in which a file passes them."""
+
+    SCAN = "scan"
+    READ = "read"
+    CHUNK = "chunk"
+    EMBED = "embed"
+    STORE = "store"
+    COMMIT = "commit"
+
+
+class Observer(Protocol):
+    """Is told what happens, and decides nothing. Called outside every lock, from any thread; returns at once and raises
+    nothing. It outlives the engine and the workspace that report to it."""
+
+    def stage(self, repo: str, stage: Stage, duration_s: float, count: int) -> None:
+        """A stage took so long for this many items: directories (scan), files (read), chunks (all others)."""
+        ...
+
+    def transition(self, transition: Transition) -> None:
+        """A repository has another state, or another reason for it."""
+        ...
+
+
+class Unobserved:
+    """An `Observer` that ignores everything."""
+
+    def stage(self, repo: str, stage: Stage, duration_s: float, count: int) -> None:
+        """See `Observer`."""
+
+    def transition(self, transition: Transition) -> None:
+        """See `Observer`."""

@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     from reposyncd.sync.runner import SyncRunner
     from reposyncd.sync.verify import Steps, Verification
 
-Look = Callable[["Repo", "Scope", Callable[["ScanObserver | None"], "Snapshot"]], "Snapshot"]
-"""(repo, scope, the scan) to what the scan found"""
+ScanHook = Callable[["Repo", "Scope", Callable[["ScanObserver | None"], "Snapshot"]], "Snapshot"]
+"""(repo, scope, the scan) to what the scan found: it has to make the scan, and may observe it"""
 
 _RECORDS = "records 1; tree=1"
 """The form of ids and metadata in Chroma, and of how files become text, unless `tree.VERSION` tells which files to read
@@ -86,7 +86,8 @@ class Workspace:
     """An open state directory (made if absent, 0700), on which one operation after another is done.
 
     `index` is by default the index process over the embedded Chroma, `chunker` the chunking processes; `now_ns` is the
-    wall clock, nanoseconds.
+    wall clock, nanoseconds. `scan_hook` makes every scan of a repo's tree: a service watches the directories meanwhile.
+    `on_death` is told, from another thread, which child process has died and why; it is started again.
     Raises ReposyncError if the directory cannot be used.
     """
 
@@ -98,10 +99,14 @@ class Workspace:
         index: VectorIndex | None = None,
         chunker: Chunker | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        scan_hook: ScanHook = lambda repo, scope, scan: scan(None),
+        on_death: Callable[[str, str], None] = lambda what, why: None,
     ) -> None:
         self._config = config
         self._environ = environ
         self._now_ns = now_ns
+        self._scan_hook = scan_hook
+        self._on_death = on_death
         self._state = State(config.state_dir)
         self._index = index
         self._chunker = chunker
@@ -109,14 +114,8 @@ class Workspace:
         """held while the index or the chunker is made or taken away: searches ask for it from threads of their own"""
         self._closed = False
         self._probed: dict[str, int] = {}
-        self.look: Look = lambda repo, scope, scan: scan(None)
-        """makes every scan of a repo's tree; a service watches the directories meanwhile"""
         self._owns_index, self._owns_chunker = index is None, chunker is None
         self._embedders = Embedders(self._query_embedder)
-        self.on_index_death: Callable[[str], None] = lambda why: None
-        """told, from another thread, when the index process has died and is started again"""
-        self.on_chunking_death: Callable[[str], None] = lambda why: None
-        """likewise of a chunking process"""
 
     def __enter__(self) -> Workspace:
         return self
@@ -184,7 +183,7 @@ class Workspace:
                     memory_bytes=_CHUNKING_BYTES + _CHUNKING_BYTES_PER_BYTE * self._config.index.max_file_size,
                     idle_s=self._config.store.idle,
                     slow_at_most=min(threads or SLOW_AT_MOST, SLOW_AT_MOST),
-                    on_death=lambda why: self.on_chunking_death(why),
+                    on_death=lambda why: self._on_death("a chunking process", why),
                 )
             return self._chunker
 
@@ -235,7 +234,7 @@ class Workspace:
             slack_s=slack_s,
             log_name=log_name,
             environment=thread_limits(self._config.limits.threads),
-            on_death=lambda why: self.on_index_death(why),
+            on_death=lambda why: self._on_death("the index process", why),
         )
 
     @property
@@ -745,7 +744,7 @@ class Workspace:
                 witness=witness,
             )
 
-        return self.look(repo, scope, look)
+        return self._scan_hook(repo, scope, look)
 
     @property
     def _allowed(self) -> IgnoreRules:

@@ -212,6 +212,6 @@ def test_a_socket_of_another_user_is_not_trusted(tmp_path: Path) -> None:
 def test_who_only_asks_loads_next_to_nothing() -> None:
     script = "import sys, reposyncd.app.client; print(sorted(n for n in sys.modules if n.startswith('reposyncd')))"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "['reposyncd', 'reposyncd.app.client', 'reposyncd.errors']"
+    assert out.strip() == "['reposyncd', 'reposyncd.app', 'reposyncd.app.client', 'reposyncd.errors']"
     script = "import sys, reposyncd.app.client; print({'socket', 'json', 'http', 'subprocess'} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"

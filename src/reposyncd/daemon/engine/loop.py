@@ -306,10 +306,14 @@ class Engine(threading.Thread):
         """Until `stop`."""
         ended: BaseException | None = None
         try:
-            with Workspace(self.config, self._environ, index=self._index, now_ns=self.now_ns) as self._workspace:
-                self.workspace.look = self.watching.look
-                self.workspace.on_index_death = lambda why: self._on_death("the index process", why)
-                self.workspace.on_chunking_death = lambda why: self._on_death("a chunking process", why)
+            with Workspace(
+                self.config,
+                self._environ,
+                index=self._index,
+                now_ns=self.now_ns,
+                scan_hook=self.watching.look,
+                on_death=self._on_death,
+            ) as self._workspace:
                 with ExitStack() as locked:
                     if not self._lock(locked):
                         return
