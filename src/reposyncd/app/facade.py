@@ -1,7 +1,7 @@
 """The façade: everything that can be asked of reposyncd. Commands, the HTTP API and other front ends stand on it.
 
-Implementations: `app.local` works in this process, `app.remote` asks the service, and the service itself has one over its
-engine. `app.connect` chooses between the first two.
+Implementations: `app.local` works in this process, `app.remote` asks the service, and the service itself has one
+over its engine. `app.connect` chooses between the first two.
 """
 
 from __future__ import annotations

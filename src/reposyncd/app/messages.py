@@ -2,7 +2,7 @@
 
 These types are plain dicts at run time, so that a command which only asks the service imports nothing for them. The API
 validates with them and derives its OpenAPI document from them (`daemon.http.openapi`). Later versions may add fields.
-Names ending in `_s` are seconds, in `_ns` nanoseconds since the epoch; `synced_at` and `at` are seconds since the epoch.
+Names ending in `_s` are seconds, in `_ns` nanoseconds since the epoch; `synced_at` and `at` are seconds since then.
 """
 
 from __future__ import annotations
