@@ -12,7 +12,7 @@ import pytest
 import xxhash
 
 from reposyncd import tree
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import InterruptedSyncError, NoSpaceError, RootMissingError, UsageError
 from reposyncd.model import Progress, SyncResult
 from reposyncd.store.memory import MemoryIndex
@@ -489,7 +489,7 @@ class Untouchable(MemoryIndex):
     """An index that must not be needed."""
 
     def __init__(self) -> None:
-        super().__init__(create("hashing").embed)
+        super().__init__(create(EmbedderSpec("hashing")).embed)
 
     def __getattribute__(self, name: str) -> object:
         if name in ("start", "open", "apply", "delete", "drop", "ids", "records", "query"):

@@ -13,16 +13,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reposyncd import tree
-from reposyncd.embedding import name_of
+from reposyncd.embedding import identity_of, spec_of, spec_with
 from reposyncd.errors import (
     BusyError,
     ChunkerLostError,
     CorruptStoreError,
+    EmbedderUnavailableError,
     InterruptedSyncError,
     LethalOperationError,
     LethalTextError,
     RebuildingError,
     RefusedRootError,
+    RefusedTextError,
     RootMissingError,
     StoreBusyError,
     StoreError,
@@ -56,6 +58,7 @@ from reposyncd.tree.scan import ScanObserver, Snapshot, scan
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
+    from reposyncd.embedding import EmbedderSpec
     from reposyncd.ports import Chunker, VectorIndex
     from reposyncd.store.manifest.history import Run
     from reposyncd.store.process.supervisor import IndexProcess
@@ -194,21 +197,27 @@ class Workspace:
             if self._index is None:
                 if self._closed:
                     raise TransientStoreError("the index was closed")
-                self._index = self._process(
-                    self._state.place.link, self._config.embedding.model, self._config.lock.timeout
-                )
+                self._index = self._process(self._state.place.link, self._embedder, self._config.lock.timeout)
             return self._index
 
-    def _query_embedder(self, name: str) -> VectorIndex:
-        """A process that is only ever asked to embed, and so never opens a store."""
+    @property
+    def _embedder(self) -> EmbedderSpec:
+        """The embedder that is configured."""
+        return spec_of(self._config.embedding)
+
+    def _query_embedder(self, identity: str) -> VectorIndex:
+        """A process that is only ever asked to embed, and so never opens a store. Raises EmbedderUnavailableError if
+        no embedder has this identity."""
         from reposyncd.store.locks import NO_LOCK
 
-        return self._process(self._state.place.link, name, NO_LOCK, f"{name}-embedder.log")
+        if (spec := spec_with(identity, self._embedder)) is None:
+            raise EmbedderUnavailableError(f"the embedder that made the index is not installed any more: {identity}")
+        return self._process(self._state.place.link, spec, NO_LOCK, f"{spec.kind}-embedder.log")
 
     def _process(
         self,
         path: str,
-        embedder: str,
+        embedder: EmbedderSpec | None,
         lock_timeout_s: float,
         log_name: str = "index-process.log",
         more_slack_s: float = 0.0,
@@ -246,12 +255,11 @@ class Workspace:
     def fingerprint(self) -> str:
         """Of everything that decides what the records of a given file are."""
         from reposyncd.chunking.identity import fingerprint as chunker
-        from reposyncd.embedding import identity_of
         from reposyncd.versions import installed_versions
 
         decoder = "charset_normalizer"
         decoder = f"{decoder}={installed_versions([decoder])[decoder]}"
-        return f"{_RECORDS} {decoder}; {chunker()}; {identity_of(self._config.embedding.model)}"
+        return f"{_RECORDS} {decoder}; {chunker()}; {identity_of(self._embedder)}"
 
     def open(self, read: Callable[[], None] = lambda: None, on_wait: Callable[[], None] = lambda: None) -> None:
         """Opens the manifest, and has `read` take from it what is wanted at the start. If it is damaged or lost, it is
@@ -577,7 +585,7 @@ class Workspace:
             on_progress=on_progress,
             should_stop=should_stop,
             random=random.Random(),  # noqa: S311 - a sample, not a secret
-            embeds=_embedder_of(generation) == self._config.embedding.model,
+            embeds=_embedder_of(generation) == identity_of(self._embedder),
         )
         found = Verification(repo.name, repo.root)
         for _ in verifier.verify(found):
@@ -651,16 +659,18 @@ class Workspace:
         may be the one of before. None if that is not installed any more, if the records are of another form, or if the
         repo is not to be indexed."""
         embedder = _embedder_of(generation)
-        is_of_this_form = generation.fingerprint.startswith(f"{_RECORDS} ")
-        if not is_of_this_form or embedder is None or refusal(repo, OffLimits.of(self._config.state_dir)):
+        is_searchable = generation.fingerprint.startswith(f"{_RECORDS} ") and spec_with(embedder, self._embedder)
+        if not is_searchable or refusal(repo, OffLimits.of(self._config.state_dir)):
             return None
         return Target(generation.collection, embedder)
 
     def nearest(self, query: str, targets: Sequence[Target], limit: int) -> tuple[Hit, ...]:
         """The chunks nearest to the query, best first. For any thread. Raises a StoreError."""
 
-        def embed(name: str, query: str) -> Sequence[float] | None:
-            return None if name == self._config.embedding.model else self._embedders.embed(name, query)
+        configured = identity_of(self._embedder)
+
+        def embed(identity: str, query: str) -> Sequence[float] | None:
+            return None if identity == configured else self._embedders.embed(identity, query)
 
         return search(self.index, embed, targets, query, limit)
 
@@ -670,7 +680,7 @@ class Workspace:
         try:
             try:
                 return search()
-            except (StoreBusyError, LethalOperationError):
+            except (StoreBusyError, LethalOperationError, EmbedderUnavailableError, RefusedTextError):
                 raise
             except StoreError:
                 self.index.release()
@@ -762,6 +772,6 @@ class Workspace:
         return state_lock(self._config.state_dir, self._config.lock.timeout if timeout_s is None else timeout_s)
 
 
-def _embedder_of(generation: Generation) -> str | None:
-    """The embedder that made its vectors, if it is installed in that version."""
-    return name_of(generation.fingerprint.rpartition("; ")[2])
+def _embedder_of(generation: Generation) -> str:
+    """The identity of the embedder that made its vectors."""
+    return generation.fingerprint.rpartition("; ")[2]

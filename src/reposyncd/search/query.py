@@ -11,10 +11,11 @@ from reposyncd.ports import VectorIndex
 
 
 class Target(NamedTuple):
-    """A collection, and the embedder that made its vectors, by name: no other's are near to them."""
+    """A collection, and the embedder that made its vectors: those of another one cannot be compared with them."""
 
     collection: str
     embedder: str
+    """its identity"""
 
 
 class Found(NamedTuple):
@@ -36,13 +37,13 @@ def search(
     query: str,
     limit: int,
 ) -> tuple[Hit, ...]:
-    """The `limit` chunks nearest to the query over all the targets, best first. `embed` takes the name of an embedder
-    and the query to its vector; to None, if the index itself has that embedder.
+    """The `limit` chunks nearest to the query over all the targets, best first. `embed` takes the identity of an
+    embedder and the query to its vector; to None, if the index itself has that embedder.
 
     Scores of different embedders are not of one measure; they are put into one order all the same, since that lasts
     only while an index is rebuilt with another model.
     """
-    vectors = {name: embed(name, query) for name in dict.fromkeys(target.embedder for target in targets)}
+    vectors = {identity: embed(identity, query) for identity in dict.fromkeys(target.embedder for target in targets)}
     hits: list[Hit] = []
     for target in targets:
         vector = vectors[target.embedder]
