@@ -100,7 +100,7 @@ class GuardedEmbedder:
             self._sleep(_PAUSE_S)
             try:
                 self._call([PROBE])
-            except _UnexpectedError as error:
+            except (_UnexpectedError, RefusedTextError) as error:
                 raise EmbedderUnavailableError(
                     f"the embedder fails with every text: {self._message(error.__cause__)}"
                 ) from error

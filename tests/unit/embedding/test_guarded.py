@@ -115,15 +115,16 @@ def test_an_error_that_passes_condemns_no_text_and_costs_no_vector(times: int) -
     np.testing.assert_allclose(guarded.embed(TEXTS), HashingEmbedder().embed(TEXTS), atol=1e-6)
 
 
-def test_an_embedder_that_breaks_down_while_a_text_is_tried_again_condemns_none() -> None:
+@pytest.mark.parametrize("error", [ConnectionError("down"), RefusedTextError("down"), KeyError("down")])
+def test_an_embedder_that_takes_no_other_text_either_condemns_none(error: Exception) -> None:
     refuse = of_a_text("text 7", ValueError("why"))
 
     def fault(texts: Sequence[str]) -> None:
         refuse(texts)
         if texts == [PROBE]:
-            raise ConnectionError("down")
+            raise error
 
-    with pytest.raises(EmbedderUnavailableError, match="ConnectionError: down"):
+    with pytest.raises(EmbedderUnavailableError, match=type(error).__name__):
         Guarded(fault).embed(TEXTS)
 
 
