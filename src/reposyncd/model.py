@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+from reposyncd.paths import is_within, parent
 
 RACY_NS = 2_000_000_000
 """A time stamp must be older than the moment it was recorded by this much (nanoseconds) to be trusted: a file
@@ -219,27 +221,16 @@ class Scope(NamedTuple):
     def covers(self, error: FileError) -> bool:
         """Whether a look at it finds out whether that is so by now."""
         # A look at a directory opens the files in it, and not the directories.
-        seen_from = error.path if isinstance(error, DirectoryError) else error.path.rpartition("/")[0]
-        return seen_from in self.flat or is_below(error.path, self.trees)
+        seen_from = error.path if isinstance(error, DirectoryError) else parent(error.path)
+        return seen_from in self.flat or is_within(error.path, self.trees)
 
     def without_overlaps(self) -> Scope:
         """The same part, with nothing named that lies below one of the trees."""
-        trees = frozenset(path for path in self.trees if not is_below(path, self.trees - {path}))
-        return Scope(frozenset(path for path in self.flat if not is_below(path, trees)), trees)
+        trees = frozenset(path for path in self.trees if not is_within(path, self.trees - {path}))
+        return Scope(frozenset(path for path in self.flat if not is_within(path, trees)), trees)
 
 
 WHOLE = Scope(trees=frozenset({""}))
-
-
-def is_below(path: str, places: Set[str]) -> bool:
-    """Whether the path is one of the places or lies below one; "" is the root, above everything."""
-    if not places:
-        return False
-    while path not in places:
-        if not path:
-            return False
-        path = path.rpartition("/")[0]
-    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from reposyncd.model import FileError
+from reposyncd.paths import join
 from reposyncd.tree.gitdir import is_repository
 from reposyncd.tree.ignore import IgnoreRules
 
@@ -71,7 +72,7 @@ def discover(roots: Sequence[str], *, depth: int, excludes: Sequence[str], limit
             unreadable.append(FileError(place, error.strerror or str(error)))
             continue
         for name in sorted(inner):
-            below = f"{path}/{name}" if path else name
+            below = join(path, name)
             if not ignore.ignores(below, True):
                 waiting.append((root, below, level + 1))
     return Discovery(tuple(sorted(found)), False, tuple(unreadable))

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from reposyncd.paths import join
 from reposyncd.text import is_utf8
 from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
 from reposyncd.tree.inotify import IGNORED, IS_DIR, OVERFLOW
@@ -119,7 +120,7 @@ def _note(hints: dict[Hint, None], entry: Entry, name: bytes, is_directory: bool
     shown = os.fsdecode(name)
     everywhere = True
     for root, path, rules, _ in chain(entry):
-        inner = f"{path}/{shown}" if path else shown
+        inner = join(path, shown)
         if is_rule_file:
             hints[root, path, True] = None
             everywhere = False

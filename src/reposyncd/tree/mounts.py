@@ -6,6 +6,7 @@ import os
 import re
 from typing import NamedTuple
 
+from reposyncd.paths import contains
 from reposyncd.text import encodable
 
 _MOUNTINFO = "/proc/self/mountinfo"
@@ -47,9 +48,9 @@ def blind_spot(root: str, mountinfo: str | None = None) -> str | None:
     of /proc/self/mountinfo (proc(5)), by default read from there; if that cannot be read nothing is known: None.
     """
     mounts = _mounts(mountinfo)
-    covering = [mount for mount in mounts if _is_within(root, mount.place)]
+    covering = [mount for mount in mounts if contains(mount.place, root)]
     # Of mounts on the same place the last one is what is seen.
-    seen = {mount.place: mount.type for mount in mounts if _is_within(mount.place, root) and mount.place != root}
+    seen = {mount.place: mount.type for mount in mounts if contains(root, mount.place) and mount.place != root}
     if covering:
         longest = max(len(mount.place) for mount in covering)
         seen = {root: [mount.type for mount in covering if len(mount.place) == longest][-1]} | seen
@@ -86,7 +87,3 @@ def _parsed(line: str) -> _Mount | None:
         return None
     device = os.makedev(int(major), int(minor))
     return _Mount(device, _ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]), after.split(" ")[0])
-
-
-def _is_within(path: str, top: str) -> bool:
-    return path == top or path.startswith(os.path.join(top, ""))

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from reposyncd.errors import safe_message
+from reposyncd.paths import is_within
 from reposyncd.tree.events import COOKIE, Entry, chain, reduce, without
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.inotify import Inotify
@@ -159,9 +160,9 @@ class Watches:
             tables = self._roots.get(root)
             if tables is None:
                 return
-            gone = [path for path in tables.watched if path not in keep and _is_within(path, tops)]
+            gone = [path for path in tables.watched if path not in keep and is_within(path, tops)]
             orphans = [wd for wd in (tables.watched.pop(path) for path in gone) if self._strike(root, wd)]
-            for path in [path for path in tables.unwatched if path not in keep and _is_within(path, tops)]:
+            for path in [path for path in tables.unwatched if path not in keep and is_within(path, tops)]:
                 del tables.unwatched[path]
         self._remove(orphans)
 
@@ -333,12 +334,3 @@ class Watches:
             self._roots.clear()
         self._wake()
         return True
-
-
-def _is_within(path: str, tops: frozenset[str]) -> bool:
-    while path not in tops:
-        cut = path.rfind("/")
-        if cut < 0:
-            return "" in tops
-        path = path[:cut]
-    return True
