@@ -157,7 +157,7 @@ def test_a_scan_of_a_part_finds_what_a_scan_of_the_whole_finds_there(edits: list
             now_ns=time.time_ns() + LATER_NS,
             max_file_size=1 << 20,
             scope=scope,
-            witness=ScanObserver(lambda path, fd: entered.append(path), learnt.__setitem__),
+            observer=ScanObserver(lambda path, fd: entered.append(path), learnt.__setitem__),
         )
         whole = look(root, {})
         assert sorted(part.changed, key=str) == sorted(filter(found, whole.changed), key=str)

@@ -77,7 +77,7 @@ def test_a_file_that_outgrew_the_limit_is_unstable(tmp_path: Path) -> None:
     write(tmp_path, {"grown": "x" * 11, "full": "x" * 10})
     with Tree(str(tmp_path)) as tree:
         assert tree.read("full", 10).data == b"x" * 10
-        with pytest.raises(UnstableError, match="grew over 10 bytes"):
+        with pytest.raises(UnstableError, match="grown to more than 10 bytes"):
             tree.read("grown", 10)
 
 

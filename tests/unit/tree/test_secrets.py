@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reposyncd.tree.secrets import NAMES, RULES, secret_content, secret_in, secret_name
+from reposyncd.tree.secret_contents import RULES, secret_content
+from reposyncd.tree.secret_names import NAMES, secret_name
 
 ALNUM = string.ascii_letters + string.digits
 HEX = "0123456789abcdef"
@@ -63,7 +64,7 @@ BODY = ["MIIEpAIBAAKCAQEA" + some(48, BASE64), some(64, BASE64), some(30, BASE64
     ],
 )
 def test_files_that_are_there_to_hold_secrets_are_known_by_name(rule: str, paths: list[str]) -> None:
-    assert {path: secret_in(path, b"") for path in paths} == dict.fromkeys(paths, rule)
+    assert {path: secret_name(path) for path in paths} == dict.fromkeys(paths, rule)
 
 
 @pytest.mark.parametrize(
