@@ -32,7 +32,7 @@ DEATHS = 2
 LOSSES = 4
 """A file is left for a later sync when so many processes were killed from outside while they cut it."""
 
-FIRST_WAIT_S = 0.2
+FIRST_RETRY_WAIT_S = 0.2
 """How long to wait before a file is cut again whose process was killed from outside. The wait is four times as long
 each further time. If memory was short, it may be free again by then."""
 
@@ -89,7 +89,7 @@ class Trial:
 
     def lost_its_process(self, how: str) -> UncutError | None:
         """The process was ended from outside."""
-        self.wait_s = FIRST_WAIT_S * 4**self._losses
+        self.wait_s = FIRST_RETRY_WAIT_S * 4**self._losses
         self._losses += 1
         if self._losses < LOSSES:
             return None

@@ -38,7 +38,7 @@ STALLED_BYTES = 16 << 20
 STOP_CHECK_S = 0.1
 """How often to check whether the sync has to stop, while it waits for a file to be cut."""
 
-STALL_S = 0.3
+NOTHING_CUT_S = 0.3
 """If no file has been cut for so long, everything that can be committed is committed."""
 
 COMMIT_S = 0.1
@@ -211,7 +211,7 @@ class Reconciler:
                     cutting += [read] if read else []
             elif not any(each.read.cut.done() for each in [*cutting, *stalled]):
                 waited_s = self._wait([*stalled, *cutting], waited_s)
-                if waited_s > STALL_S:
+                if waited_s > NOTHING_CUT_S:
                     stalled += cutting
                     cutting = []
             for each in [each for each in [*cutting, *stalled] if each.read.cut.done()]:
@@ -227,7 +227,7 @@ class Reconciler:
         began = time.monotonic()
         wait([each.read.cut for each in cutting], STOP_CHECK_S, FIRST_COMPLETED)
         waited_s += time.monotonic() - began
-        if waited_s > STALL_S:
+        if waited_s > NOTHING_CUT_S:
             self._commit_due = math.inf
             self._pipeline.drain()
             self._on_progress(replace(self.progress(), cutting=cutting[0].file.path))

@@ -15,7 +15,7 @@ from reposyncd.model import FileStat, RootIdentity, Skip, signed64
 from reposyncd.tree.directory import OPEN_DIRECTORY, OPEN_FILE, open_below
 from reposyncd.tree.secret_contents import secret_content
 
-_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
+_VANISHED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 """Errors that mean: nothing is there any more, or neither a regular file nor a directory."""
 
 _BINARY_PROBE = 8000
@@ -95,7 +95,7 @@ class Tree:
             directory, _, name = path.rpartition("/")
             fd = os.open(name, OPEN_FILE, dir_fd=self._enter(directory))
         except OSError as error:
-            if error.errno in _ABSENT:
+            if error.errno in _VANISHED:
                 raise VanishedError(f"{path!r} does not exist any more") from None
             raise UnreadableError(f"cannot be opened: {error.strerror}") from error
         try:
