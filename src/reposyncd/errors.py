@@ -169,7 +169,7 @@ class NoSpaceError(TransientStoreError):
 
 
 class EmbedderLostError(TransientStoreError):
-    """Raised when the embedder's process was killed from outside, or did not start. The store is not to blame."""
+    """Raised when the embedder's process was ended from outside, or did not start: it says nothing of the store."""
 
     code = "embedder_lost"
 

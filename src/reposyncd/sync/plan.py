@@ -78,12 +78,13 @@ def plan_file(repo: str, row: FileRow, chunks: Sequence[Chunk], known: Sequence[
     return FilePlan(row, tuple(rows), tuple(added), tuple(relabelled), tuple(before))
 
 
-def with_sources(added: Sequence[NewChunk], stored: Mapping[str, str], found: Set[str]) -> tuple[NewChunk, ...]:
+def with_sources(added: Sequence[NewChunk], stored: Mapping[str, str], orphans: Set[str]) -> tuple[NewChunk, ...]:
     """The chunks, each with the id of a record whose vector can be copied, if there is one.
 
-    That is its own id if it is in `found`, else the id that `stored` (text digest to id) has for the same text.
+    `orphans` are ids of stored records that the manifest does not know. The source of a chunk is its own id if that is
+    an orphan, else the id that `stored` (text digest to id) has for the same text.
     """
     return tuple(
-        chunk._replace(source=chunk.row.id if chunk.row.id in found else stored.get(chunk.row.digest))
+        chunk._replace(source=chunk.row.id if chunk.row.id in orphans else stored.get(chunk.row.digest))
         for chunk in added
     )
