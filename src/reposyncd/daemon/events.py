@@ -9,7 +9,7 @@ import logging
 import traceback
 from typing import Any, NamedTuple
 
-from reposyncd.errors import safe_message
+from reposyncd.errors import ReposyncError, safe_message
 
 LOGGER = "reposyncd"
 """The logger of all notices."""
@@ -134,6 +134,11 @@ def say(notice: Notice, **fields: Any) -> None:
 def say_unexpected(what: str, error: BaseException) -> None:
     """Tells of an error that nobody expected in `what`: its kind and where it was raised, never values."""
     say(UNEXPECTED, what=what, reason=safe_message(error), frames=frames(error))
+
+
+def internal_error(what: str) -> ReposyncError:
+    """What a client is told of an unexpected error in `what`. The log has the details; see `say_unexpected`."""
+    return ReposyncError(f"internal error in {what}; the service's log has the details")
 
 
 def frames(error: BaseException) -> str:

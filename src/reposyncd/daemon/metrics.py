@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from reposyncd.daemon.http.openapi import STATES
+from reposyncd.app.messages import RepoStateName
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -54,7 +54,7 @@ class _Report(Collector):
             name: GaugeMetricFamily(f"reposyncd_repo_{name}", text, labels=["repo"]) for name, text in _OF_REPO.items()
         }
         for repo in repos:
-            for each in STATES:
+            for each in get_args(RepoStateName):
                 state.add_metric([repo["name"], each], each == repo["state"])
             for name, value in _numbers(repo).items():
                 numbers[name].add_metric([repo["name"]], value)

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from reposyncd import __version__
-from reposyncd.daemon.engine.loop import Engine
-from reposyncd.daemon.engine.repo_state import Coverage, RepoState, estimate
+from reposyncd.daemon.engine.snapshots import Coverage, EngineSnapshot, RepoSnapshot, estimate
 from reposyncd.store.locks import CHROMA_LOCK, holder
 from reposyncd.sync.status import disk_trouble, incidents_of, status, verdicts_of
 
 
-def report(engine: Engine, started: float) -> dict[str, Any]:
-    """As `docs/interface` has it, without the daemon's problems. `started` is on the monotonic clock. For any
+def report(engine: EngineSnapshot, started: float) -> dict[str, Any]:
+    """As `docs/interface` has it, without the service's problems. `started` is on the monotonic clock. For any
     thread."""
-    with engine.changed:
-        repos = [_repo(engine, kept) for _, kept in sorted(engine.kept.items())]
-        waits = [kept for kept in engine.kept.values() if kept.trouble]
-        trouble = waits[0].trouble if waits else disk_trouble(engine.config.state_dir)
-        incidents = engine.incidents
-        activity = engine.activity
-        bulk_waits = engine.bulk.reason
-        lost = engine.events_lost
+    repos = [_repo(each, engine.watched[each.repo.root]) for each in engine.repos]
+    waits = [each for each in engine.repos if each.waiting_for]
+    trouble = waits[0].waiting_for if waits else disk_trouble(engine.state_dir)
     syncing = any(repo["state"] == "syncing" for repo in repos)
     return {
         "version": __version__,
@@ -32,20 +27,20 @@ def report(engine: Engine, started: float) -> dict[str, Any]:
             "running": True,
             "pid": os.getpid(),
             "uptime_s": time.monotonic() - started,
-            "state": activity or ("syncing" if syncing else "idle"),
+            "state": engine.activity or ("syncing" if syncing else "idle"),
             "starting": False,
-            "watches": engine.watching.total(),
-            "events_lost": lost,
-            "waits_for": bulk_waits,
+            "watches": engine.watches,
+            "events_lost": engine.events_lost,
+            "waits_for": engine.gate_reason,
         },
         "store": {
             "kind": "embedded",
-            "location": os.path.join(engine.config.state_dir, "chroma"),
+            "location": os.path.join(engine.state_dir, "chroma"),
             "healthy": not trouble,
             "reason": trouble,
-            "lock": _lock(engine, waits),
+            "lock": _lock(engine.state_dir, waits),
         },
-        "incidents": incidents_of(incidents),
+        "incidents": incidents_of(engine.incidents),
         "writer": os.getpid(),
         "repos": repos,
     }
@@ -69,7 +64,7 @@ def recorded(state_dir: str, now_ns: int, started: float) -> dict[str, Any]:
     nobody = {"held": False, "holder": None, "waits": 0, "wait_s_max": 0.0}
     found["store"]["lock"] = {**nobody, **found["store"].get("lock", {})}
     found.setdefault("writer", None)
-    nothing: dict[str, Any] = {"pending": 0, "lag_s": 0.0, "watch": Coverage()._asdict()}
+    nothing: dict[str, Any] = {"pending": 0, "lag_s": 0.0, "watch": _watch(Coverage(), 0)}
     found["repos"] = [{**each, **nothing} for each in found["repos"]]
     return found
 
@@ -90,45 +85,52 @@ def beginning(found: dict[str, Any], why: str) -> dict[str, Any]:
     }
 
 
-def _lock(engine: Engine, waits: list[RepoState]) -> dict[str, Any]:
+def _lock(state_dir: str, waits: Sequence[RepoSnapshot]) -> dict[str, Any]:
     """Who holds Chroma's lock, how many repositories wait for the store, and for how long."""
-    holding = holder(os.path.join(engine.config.state_dir, "chroma", CHROMA_LOCK))
+    holding = holder(os.path.join(state_dir, "chroma", CHROMA_LOCK))
     now = time.monotonic()
     return {
         "held": holding is not None,
         "holder": holding,
         "waits": len(waits),
-        "wait_s_max": max((now - kept.trouble_since for kept in waits), default=0.0),
+        "wait_s_max": max((now - each.waiting_since for each in waits), default=0.0),
     }
 
 
-def _repo(engine: Engine, kept: RepoState) -> dict[str, Any]:
+def _repo(repo: RepoSnapshot, watched: int) -> dict[str, Any]:
     now = time.monotonic()
-    state, reason = kept.state
-    since = kept.debounce.since
     return {
-        "name": kept.repo.name,
-        "root": kept.repo.root,
-        "collection": kept.stored.collection,
-        "state": state,
-        "reason": reason,
-        "files": kept.stored.files,
-        "chunks": kept.stored.chunks,
-        "pending": len(kept.debounce),
-        "lag_s": 0.0 if since is None else now - since,
-        "progress": _progress(kept, now),
-        "waiting": {"reason": kept.trouble, "for_s": now - kept.trouble_since} if kept.trouble else None,
-        "last_sync": None if kept.last is None else kept.last.to_dict(),
-        "synced_at": kept.synced_at,
-        "watch": kept.coverage._replace(directories=engine.watching.count(kept.repo.root))._asdict(),
-        "quarantined": [each.path for each in kept.stored.verdicts if not each.is_indexed],
-        "verdicts": verdicts_of(kept.stored.verdicts),
-        "errors": [asdict(each) for _, each in sorted(kept.unindexed.items())],
+        "name": repo.name,
+        "root": repo.repo.root,
+        "collection": repo.stored.collection,
+        "state": repo.condition.state,
+        "reason": repo.condition.reason,
+        "files": repo.stored.files,
+        "chunks": repo.stored.chunks,
+        "pending": repo.pending,
+        "lag_s": 0.0 if repo.pending_since is None else now - repo.pending_since,
+        "progress": _progress(repo, now),
+        "waiting": {"reason": repo.waiting_for, "for_s": now - repo.waiting_since} if repo.waiting_for else None,
+        "last_sync": None if repo.last_full_sync is None else repo.last_full_sync.to_dict(),
+        "synced_at": repo.synced_at,
+        "watch": _watch(repo.coverage, watched),
+        "quarantined": [each.path for each in repo.stored.verdicts if not each.is_indexed],
+        "verdicts": verdicts_of(repo.stored.verdicts),
+        "errors": [asdict(each) for _, each in sorted(repo.unindexed.items())],
     }
 
 
-def _progress(kept: RepoState, now: float) -> dict[str, Any] | None:
-    progress, pace = kept.progress, kept.pace
+def _watch(coverage: Coverage, directories: int) -> dict[str, Any]:
+    return {
+        "mode": coverage.mode,
+        "directories": directories,
+        "unwatched": coverage.unwatched,
+        "reason": coverage.reason,
+    }
+
+
+def _progress(repo: RepoSnapshot, now: float) -> dict[str, Any] | None:
+    progress, pace = repo.progress, repo.pace
     if progress is None:
         return None
     rate, left_s = (None, None) if pace is None else estimate(pace, progress, now)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reposyncd.cli.overview import fitted, overview, steady, troubles
-from reposyncd.daemon.engine.repo_state import PACED_S, Pace, estimate
+from reposyncd.daemon.engine.snapshots import PACED_S, Pace, estimate
 from reposyncd.model import Progress
 
 NOW = 1_000_000.0

@@ -190,6 +190,6 @@ def test_the_text_for_people_has_the_time_and_the_level() -> None:
 
 
 def test_the_table_of_events_in_the_documentation_is_complete() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "systemd.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "systemd.md").read_text()
     for each in NOTICES:
         assert f"| {each.name} | {each.id} | {each.text.splitlines()[0]} |\n" in page
