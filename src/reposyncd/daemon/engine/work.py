@@ -37,14 +37,14 @@ class Work:
         callback()
         return lambda: None
 
-    def result(self) -> dict[str, Any]:
-        """What came of it, as JSON. Raises what it failed with."""
+    def result(self) -> Any:
+        """What came of it: JSON of the type that `ports.Service` promises. Raises what it failed with."""
         if self._error is not None:
             raise self._error
         return self._result
 
-    def progress(self) -> dict[str, Any]:
-        """What is still to do."""
+    def progress(self) -> Any:
+        """What is still to do, a `messages.TaskProgress`."""
         return self._progress()
 
     def abandon(self) -> None:
