@@ -2,8 +2,8 @@
 
 These types are plain dicts at run time, so that a command which only asks the service imports little for them. The
 OpenAPI document is made from them (`daemon.http.openapi`). Later versions may add fields. No `int` is negative. Names
-that end in `_s` are seconds, those that end in `_ns` nanoseconds since the epoch; `synced_at` and `at` are seconds since
-the epoch.
+that end in `_s` are seconds, and those that end in `_ns` are nanoseconds since the epoch; `synced_at` and `at` are
+seconds since the epoch.
 """
 
 from __future__ import annotations
