@@ -19,11 +19,11 @@ from pathlib import Path
 import click
 import pytest
 
+from reposyncd.app.messages import STATES
 from reposyncd.cli import _group, completion
 from reposyncd.cli.config import reference, template
 from reposyncd.config import KEYS, load
 from reposyncd.daemon.http.api import Api
-from reposyncd.daemon.http.openapi import STATES
 from reposyncd.daemon.http.responses import failure
 from reposyncd.errors import ReposyncError
 from tests.live.service import until

@@ -86,12 +86,12 @@ def _repos(config: Config) -> list[dict[str, Any]]:
     try:
         return list(client_of(config).request("GET", "/v1/repos")["repos"])
     except DaemonNotRunningError:
-        from reposyncd.sync.status import status
+        from reposyncd.app.recorded_status import recorded_status
 
-        report = status(config.state_dir, time.time_ns(), __version__)
+        report = recorded_status(config.state_dir, time.time_ns(), __version__)
         if not report["repos"] and not report["store"]["healthy"]:
             raise StoreError(report["store"]["reason"]) from None
-        return list(report["repos"])
+        return [dict(each) for each in report["repos"]]
 
 
 def _note(config: Config, path: str, name: str | None) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from reposyncd import __version__
+from reposyncd.app.health import FAILS_CHECK, Kind, conditions
 from reposyncd.cli import load_config
 from reposyncd.cli.ask import client_of, complete_repo, meant
 from reposyncd.cli.output import say
@@ -17,6 +18,7 @@ from reposyncd.cli.overview import Line, fitted, overview, steady, troubles
 from reposyncd.errors import BusyError, DaemonLostError, DaemonNotRunningError
 
 if TYPE_CHECKING:
+    from reposyncd.app import messages
     from reposyncd.config import Config
 
 _PATIENCE_S = 5.0
@@ -28,8 +30,8 @@ _REDRAW_S = 0.5
 _PROGRESS_S = 5.0
 """Between two blocks of --watch on a pipe, while only the progress of an index changes."""
 
-_NOBODY = 3
-"""Exit code of --check where no daemon runs: nothing is current that nobody keeps current."""
+_NOT_RUNNING = 3
+"""Exit code of --check if the service does not run: nobody keeps the index current."""
 
 _CLEAR = "\x1b[H\x1b[J"
 """The cursor to the top left, and nothing below it (ECMA-48)."""
@@ -70,20 +72,16 @@ def command(ctx: click.Context, repo: str | None, watch: bool, check: bool, as_j
         sys.exit(_verdict(report, quiet=as_json))
 
 
-def _verdict(report: dict[str, Any], quiet: bool) -> int:
-    """The exit code of --check; says why it is not 0."""
-    stale = [each for each in report["repos"] if each["state"] != "current"]
-    reasons = troubles(report, time.time())
-    named = {reason.partition(":")[0] for reason in reasons}
-    reasons += [f"{each['name']}: {each['state']}" for each in stale if each["name"] not in named]
-    if not report["daemon"]["running"]:
-        reasons.insert(0, "the daemon is not running")
-    is_responsive = report["daemon"]["running"] and report["store"]["healthy"] and not stale
-    if not is_responsive and not quiet:
-        say("\n".join(reasons))
-    if not report["daemon"]["running"]:
-        return _NOBODY
-    return 0 if is_responsive else 1
+def _verdict(report: messages.Status, quiet: bool) -> int:
+    """The exit code of --check. Prints what is wrong if it is not 0."""
+    now = time.time()
+    found = conditions(report, now)
+    kinds = {each.kind for each in found}
+    if kinds & FAILS_CHECK and not quiet:
+        say("\n".join(troubles(found, now)))
+    if Kind.SERVICE_NOT_RUNNING in kinds:
+        return _NOT_RUNNING
+    return 1 if kinds & FAILS_CHECK else 0
 
 
 def _watch(config: Config, repo: str | None) -> None:
@@ -99,7 +97,7 @@ def _watch(config: Config, repo: str | None) -> None:
         return
 
 
-def _redraw(report: dict[str, Any]) -> None:
+def _redraw(report: messages.Status) -> None:
     """All of it, on a terminal that is cleared."""
     import shutil  # here, since it takes as long as the rest of the command
 
@@ -117,7 +115,7 @@ class _Log:
         self._progress: object = None
         self._again = 0.0
 
-    def __call__(self, report: dict[str, Any]) -> None:
+    def __call__(self, report: messages.Status) -> None:
         state, progress = steady(report)
         now = time.monotonic()
         if state == self._state and (progress == self._progress or now < self._again):
@@ -137,7 +135,7 @@ def _is_unread(timeout_s: float) -> bool:
     return bool(poll.poll(timeout_s * 1000))
 
 
-def _report(config: Config, repo: str | None) -> dict[str, Any]:
+def _report(config: Config, repo: str | None) -> messages.Status:
     """Of one repo, or of all."""
     report = _ask(config)
     if repo is not None:
@@ -148,16 +146,16 @@ def _report(config: Config, repo: str | None) -> dict[str, Any]:
     return report
 
 
-def _ask(config: Config) -> dict[str, Any]:
+def _ask(config: Config) -> messages.Status:
     try:
-        return client_of(config).request("GET", "/v1/status", timeout_s=_PATIENCE_S)
+        return cast("messages.Status", client_of(config).request("GET", "/v1/status", timeout_s=_PATIENCE_S))
     except DaemonNotRunningError:
         trouble = ""
     except (DaemonLostError, BusyError) as error:
         trouble = str(error)
-    from reposyncd.sync.status import status
+    from reposyncd.app.recorded_status import recorded_status
 
-    report = status(config.state_dir, time.time_ns(), __version__)
+    report = recorded_status(config.state_dir, time.time_ns(), __version__)
     if trouble:
         report["daemon"]["state"] = trouble
     return report

@@ -90,7 +90,7 @@ class Requests:
         work.fail_with(engine.ask(lambda: engine.jobs.verification.request(repo, repair, work)))
         return work
 
-    def runs(self, repo: str | None, limit: int) -> dict[str, Any]:
+    def runs(self, repo: str | None, limit: int) -> Any:
         """See `ports.Service`. Not before the engine has begun, which may be rebuilding the manifest."""
         if not self.engine.lifecycle.has_begun:
             self.engine.lifecycle.check_begun()
