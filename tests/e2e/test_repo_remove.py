@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.embedding import create
 from reposyncd.errors import BusyError, NotFoundError, TransientStoreError
 from reposyncd.store.locks import state_lock
@@ -45,7 +46,7 @@ def test_its_index_is_dropped_and_the_rest_stays_as_it_is(tmp_path: Path) -> Non
     run(tmp_path, "sync", "two")
     out = run(tmp_path, "repo", "remove", "one")
     assert (out.returncode, out.stderr) == (0, "")
-    assert out.stdout == f"one: {tmp_path / 'one'} is no longer kept\n"
+    assert out.stdout == f"one: no longer tracking {tmp_path / 'one'}\n"
     assert [each["reposyncd_repo"] for each in collections(tmp_path).values()] == ["two"]
     assert [repo["name"] for repo in json.loads(run(tmp_path, "repo", "list", "--json").stdout)] == ["two"]
     assert "two" in run(tmp_path, "search", "print").stdout
@@ -99,16 +100,16 @@ def test_what_could_not_be_dropped_is_dropped_by_the_next_sync(tmp_path: Path, h
     lab.sync()
     if has_nothing_else_to_do:
         with lab.workspace() as workspace:
-            workspace.sync(str(tmp_path / "other"))
+            operations.sync(workspace, str(tmp_path / "other"))
     with lab.workspace() as workspace:
-        removed, trouble = workspace.remove("lab")
+        removed, trouble = operations.remove(workspace, "lab")
         assert (removed.name, trouble) == ("lab", "the disk is full")
         assert "lab" not in [repo.name for repo in workspace.catalog.repos()]
         with pytest.raises(NotFoundError):
-            workspace.remove("lab")
+            operations.remove(workspace, "lab")
     assert "lab" in [each["reposyncd_repo"] for each in index.collections().values()]
     index.is_stuck = False
     with lab.workspace() as workspace:
-        workspace.sync(str(tmp_path / "other"))
+        operations.sync(workspace, str(tmp_path / "other"))
         assert workspace.catalog.removed() == []
     assert [each["reposyncd_repo"] for each in index.collections().values()] == ["other"]

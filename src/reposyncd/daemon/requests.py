@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 
+from reposyncd.app.operations import candidates, history
 from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.engine.loop import Engine
@@ -16,18 +16,9 @@ from reposyncd.daemon.engine.repo_state import RepoState
 from reposyncd.daemon.engine.verification import Verifying
 from reposyncd.daemon.engine.work import Flush, Work
 from reposyncd.daemon.events import say_unexpected
-from reposyncd.errors import (
-    CorruptStoreError,
-    LethalOperationError,
-    LethalTextError,
-    NotFoundError,
-    RebuildingError,
-    ReposyncError,
-    StoreError,
-    UsageError,
-)
-from reposyncd.model import Notice
-from reposyncd.search.query import Found, Target, left_out, outdated
+from reposyncd.errors import NotFoundError, ReposyncError, StoreError, UsageError
+from reposyncd.search.select import Candidate, Selection, Target, select
+from reposyncd.search.service import SearchService
 
 SETTLE_S = 10.0
 """How long the watches may take to see what was before a flush. Then the trees are looked at instead."""
@@ -94,7 +85,7 @@ class Requests:
         with Workspace(self._config, self._environ) as workspace:
             if repo is None and not workspace.catalog.repos():
                 return {"runs": []}
-            return {"runs": [run.to_dict(each) for each, run in workspace.history(repo, limit)]}
+            return {"runs": [run.to_dict(each) for each, run in history(workspace, repo, limit)]}
 
     def flush(self, repo: str | None) -> Work:
         """Done when every change of before is in the index."""
@@ -134,48 +125,30 @@ class Requests:
         return self._asking(lambda: self._search(query, repo, limit))
 
     def _search(self, query: str, repo: str | None, limit: int) -> Work:
-        with self.engine.changed:
-            self.engine.check_begun()
-            kept = self._named(repo)
-            targets, notices = _searched(kept)
-        workspace = self.engine.workspace
-        try:
-            try:
-                hits = workspace.nearest(query, targets, limit)
-            except LethalOperationError:
-                raise
-            except StoreError as error:
-                # The store was replaced meanwhile, or the index process by a reload; or a rebuild has ended, and what
-                # is on record of it is not in memory yet.
-                serving = self._serving(kept)
-                if isinstance(error, CorruptStoreError) and serving == targets:
-                    raise
-                hits = workspace.nearest(query, serving, limit)
-        except LethalTextError:  # the query's
-            raise
-        except (CorruptStoreError, LethalOperationError) as error:
-            self.engine.distrust_store()
-            raise CorruptStoreError(f"the index is damaged, and is being mended: {error}") from error
-        work = Work(self.engine.progress)
-        found = Found(hits, tuple(notices))
-        work.done(
-            {
-                "hits": [asdict(hit) for hit in found.hits],
-                "complete": found.is_complete,
-                "notices": [{"repo": each.repo, "text": each.text} for each in found.notices],
-            }
+        engine = self.engine
+        with engine.changed:
+            engine.check_begun()
+            known = [_candidate(each) for each in self._named(repo)]
+
+        def on_damage(error: StoreError) -> str:
+            engine.distrust_store()
+            return f"the index is damaged and is being repaired: {error}"
+
+        workspace = engine.workspace
+        service = SearchService(lambda: workspace.index, workspace.embed_query, on_damage)
+        found = service.search(
+            query, limit, lambda: select(known, is_updated=True), lambda: self._on_record({each.repo for each in known})
         )
+        work = Work(engine.progress)
+        work.done(found.to_dict())
         return work
 
-    def _serving(self, kept: Sequence[RepoState]) -> list[Target]:
-        """What can be searched of these repositories by now, read beside whatever the engine does."""
+    def _on_record(self, names: Set[str]) -> Selection:
+        """What a search of these repositories asks by now, read from the disk beside whatever the engine does: when a
+        rebuild has just ended, the engine does not know yet."""
         with Workspace(self._config, self._environ) as workspace:
-            return [
-                target
-                for each in kept
-                for generation in workspace.catalog.generations(each.repo)
-                if generation.state == "serving" and (target := workspace.target(each.repo, generation))
-            ]
+            repos = [repo for repo in workspace.catalog.repos() if repo.name in names]
+            return select(candidates(workspace, repos), is_updated=True)
 
     def _named(self, repo: str | None) -> list[RepoState]:
         """Those meant by a name or a root; all for None. Under the engine's lock. Raises NotFoundError."""
@@ -208,25 +181,15 @@ class Requests:
         return work
 
 
-def _searched(kept: Sequence[RepoState]) -> tuple[list[Target], list[Notice]]:
-    """What is searched of these repositories, and what is to be said of it. Under the engine's lock. Raises UsageError
-    and RebuildingError if nothing can be searched."""
-    targets: list[Target] = []
-    notices: list[Notice] = []
-    refused: list[Notice] = []
-    for each in kept:
-        stored, name = each.stored, each.repo.name
-        progress = (each.progress.files_done, each.progress.files_total) if each.progress else None
-        if stored.collection:
-            targets.append(Target(stored.collection, stored.embedder))
-        if stored.is_outdated:
-            notices.append((outdated if stored.collection else left_out)(name, progress))
-        elif stored.chunks and not stored.collection:
-            refused.append(Notice(name, f"it is not searched: {each.failure}", is_left_out=True))
-    if not targets and notices:
-        raise RebuildingError("; ".join(f"{each.repo}: {each.text}" for each in notices))
-    if not targets and refused:
-        raise UsageError("; ".join(f"{each.repo}: {each.text}" for each in refused))
-    if not targets:
-        raise UsageError("nothing is indexed yet; the first index is still to be made")
-    return targets, notices + refused
+def _candidate(kept: RepoState) -> Candidate:
+    """What a search has to know of a repository. Under the engine's lock."""
+    stored, progress = kept.stored, kept.progress
+    is_refused = stored.chunks and not stored.collection and not stored.is_outdated
+    return Candidate(
+        kept.repo.name,
+        kept.repo.root,
+        target=Target(stored.collection, stored.embedder) if stored.collection else None,
+        is_outdated=stored.is_outdated,
+        refusal=kept.failure if is_refused else None,
+        rebuilt=(progress.files_done, progress.files_total) if progress else None,
+    )

@@ -72,7 +72,7 @@ def _repo(state: State, repo: Repo, incidents: list[Incident], writer: bool, now
     runs = history.runs(repo)
     last = runs[0] if runs else None
     done = next((run for run in runs if run.outcome == "done"), None)
-    serving = [each for each in catalog.generations(repo) if each.state == "serving"]
+    serving = catalog.serving(repo)
     running = last if last is not None and last.outcome == "running" and writer else None
     rebuilt = [each for each in incidents if done is None or each.at_ns > (done.finished_ns or done.started_ns)]
     refused = refusal(repo, OffLimits.of(state.path)) or ""
@@ -81,11 +81,11 @@ def _repo(state: State, repo: Repo, incidents: list[Incident], writer: bool, now
     return {
         "name": repo.name,
         "root": repo.root,
-        "collection": serving[0].collection if serving else None,
+        "collection": serving.collection if serving else None,
         "state": what,
         "reason": reason,
-        "files": serving[0].files if serving else 0,
-        "chunks": serving[0].chunks if serving else 0,
+        "files": serving.files if serving else 0,
+        "chunks": serving.chunks if serving else 0,
         "progress": None
         if running is None
         else {"done": running.files_done, "total": running.files_total, "chunks": running.chunks_done},
@@ -126,12 +126,8 @@ def _state(
 def _verdicts(state: State, catalog: Catalog, repo: Repo) -> list[Verdict]:
     from reposyncd.store.manifest.manifest import Manifest
 
-    return [
-        verdict
-        for generation in catalog.generations(repo)
-        if generation.state == "serving"
-        for verdict in Manifest(state.db, generation).verdicts()
-    ]
+    serving = catalog.serving(repo)
+    return Manifest(state.db, serving).verdicts() if serving else []
 
 
 def verdicts_of(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
+from reposyncd.app.operations import target
 from reposyncd.daemon.engine.repo_state import Coverage, Pace, RepoState, Stored
 from reposyncd.daemon.engine.schedule import overdue
 from reposyncd.daemon.events import NOT_TIDIED, say, say_unexpected
@@ -305,12 +306,11 @@ class Jobs:
 
     def stored(self, kept: RepoState) -> Stored:
         """What the index has of a repo. Raises a StoreError."""
-        serving = [each for each in self._engine.catalog.generations(kept.repo) if each.state == "serving"]
-        if not serving:
+        generation = self._engine.catalog.serving(kept.repo)
+        if generation is None:
             return Stored()
-        [generation] = serving
         verdicts = tuple(self._engine.workspace.manifest(generation).verdicts())
-        collection, embedder = self._engine.workspace.target(kept.repo, generation) or (None, "")
+        collection, embedder = target(self._engine.workspace, kept.repo, generation) or (None, "")
         is_outdated = generation.fingerprint != self._engine.workspace.fingerprint
         return Stored(collection, generation.files, generation.chunks, verdicts, embedder, is_outdated)
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from reposyncd.app.client import running as is_answered
+from reposyncd.app.operations import drop_removed
 from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.engine.inbox import Command, Inbox
@@ -545,8 +546,8 @@ class Engine(threading.Thread):
         self.watching.drop(kept.repo.root)
 
     def drop_removed(self) -> bool:
-        """Deletes one collection of a removed repo; see `Workspace.drop_removed`."""
-        self.dirty_store |= (there_was := self.workspace.drop_removed())
+        """Deletes one collection of a removed repo; see `operations.drop_removed`."""
+        self.dirty_store |= (there_was := drop_removed(self.workspace))
         return there_was
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from reposyncd.app.operations import verification
 from reposyncd.daemon.engine.loop import Engine
 from reposyncd.daemon.engine.work import Work
 from reposyncd.daemon.resources import return_memory
@@ -112,8 +113,12 @@ class Verifying:
         return self._under_way
 
     def _comparison(self, kept: RepoState, request: _Request) -> _Comparison:
-        steps = self._engine.workspace.compare(
-            kept.repo, repair=request.repair, on_progress=self._on_progress, should_stop=self._should_stop
+        steps = verification(
+            self._engine.workspace,
+            kept.repo,
+            repair=request.repair,
+            on_progress=self._on_progress,
+            should_stop=self._should_stop,
         )
         return _Comparison(kept, request, steps)
 
