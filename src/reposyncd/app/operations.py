@@ -180,8 +180,8 @@ def search(workspace: Workspace, query: str, repo: str | None, limit: int) -> Fo
     """The chunks nearest to the query, best first, of one repository or of all. A repository that is being rebuilt
     with another model is searched in its old index.
 
-    Raises UsageError for a blank query, which is as near to one chunk as to any other, and if nothing is indexed;
-    RebuildingError if nothing can be searched until a rebuild is done; StoreError.
+    Raises UsageError for a blank query or if nothing is indexed, RebuildingError if nothing can be searched until a
+    rebuild is done, and StoreError.
     """
     from reposyncd.search.service import SearchService
 

@@ -6,7 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from reposyncd.errors import CorruptStoreError, LethalOperationError, LethalTextError, StoreBusyError, StoreError
+from reposyncd.errors import (
+    CorruptStoreError,
+    LethalOperationError,
+    LethalTextError,
+    StoreBusyError,
+    StoreError,
+    UsageError,
+)
 from reposyncd.model import Hit, Notice
 from reposyncd.ports import VectorIndex
 from reposyncd.search.rank import best
@@ -59,8 +66,10 @@ class SearchService:
 
         If that fails, it is done again with `select_again`, which reads what serves by now: a checkpoint may have
         replaced the store, a reload the index process, a rebuild the collection. Raises what these two raise,
-        CorruptStoreError for a damaged store, and other StoreErrors.
+        UsageError for a blank query, CorruptStoreError for a damaged store, and other StoreErrors.
         """
+        if not query.strip():  # it is as near to one chunk as to any other
+            raise UsageError("the query is blank; say what to look for")
         try:
             try:
                 return self._search(query, limit, select())
