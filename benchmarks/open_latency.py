@@ -22,6 +22,7 @@ from pathlib import Path
 from benchmarks.author import Author
 from benchmarks.churn import disk
 from benchmarks.measure import Peak, median
+from reposyncd.embedding import EmbedderSpec
 from reposyncd.model import Batch, ChunkRow, NewChunk
 from reposyncd.store.chroma.checkpoint import Checkpoint, examine
 from reposyncd.store.chroma.directory import StoreDirectory
@@ -57,7 +58,7 @@ with tempfile.TemporaryDirectory() as other:
 """
 
 
-def _process(state: str, path: str, embedder: str, lock_timeout_s: float) -> IndexProcess:
+def _process(state: str, path: str, embedder: EmbedderSpec | None, lock_timeout_s: float) -> IndexProcess:
     return IndexProcess(state, path, embedder, lock_timeout_s=lock_timeout_s, deadline_s=3600)
 
 
@@ -74,7 +75,7 @@ def _batch(author: Author, start: int, end: int) -> Batch:
 def _build(state: str, chunks: int) -> StoreDirectory:
     place = StoreDirectory(state)
     place.ensure()
-    process = _process(state, place.link, "static", 30)
+    process = _process(state, place.link, EmbedderSpec("static"), 30)
     process.open(_COLLECTION, {"reposyncd_repo": "repo"})
     author = Author("open")
     under_way = []
@@ -109,7 +110,7 @@ def _open(path: str) -> list[float]:
 
 def _whole(state: str, path: str) -> float:
     started = time.perf_counter()
-    process = _process(state, path, "static", 30)
+    process = _process(state, path, EmbedderSpec("static"), 30)
     try:
         assert len(process.query(_COLLECTION, "merge the rows of a table", 10)) == 10
         return time.perf_counter() - started

@@ -18,14 +18,14 @@ from pathlib import Path
 from reposyncd import config
 from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
 
 
 class _Counting(MemoryIndex):
     def __init__(self) -> None:
-        super().__init__(create("hashing").embed)
+        super().__init__(create(EmbedderSpec("hashing")).embed)
         self.texts = self.characters = 0
 
     def apply(self, collection: str, batch: Batch) -> Future[Applied]:

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
 from reposyncd.store.process.worker import Index
 from tests.support import until
@@ -55,7 +55,7 @@ class LocalIndex:
 
     def _do(self, operation: str, *arguments: Any) -> Any:
         if self._index is None:
-            self._index = Index(os.path.realpath(self._path), create("hashing").embed, _LOCK_TIMEOUT_S)
+            self._index = Index(os.path.realpath(self._path), create(EmbedderSpec("hashing")).embed, _LOCK_TIMEOUT_S)
             self.life += 1
         return self._index.perform(operation, self._index.prepare(operation, arguments))
 

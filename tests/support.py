@@ -15,7 +15,7 @@ from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.chunking.inline import InlineChunker
 from reposyncd.config import Config, load
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.model import Record, SyncResult
 from reposyncd.ports import Chunker, VectorIndex
 from reposyncd.store.manifest.catalog import Generation
@@ -61,7 +61,7 @@ def write(root: Path, nodes: Nodes) -> None:
 
 
 def memory_index() -> MemoryIndex:
-    return MemoryIndex(create("hashing").embed)
+    return MemoryIndex(create(EmbedderSpec("hashing")).embed)
 
 
 def config_for(state: Path, **variables: str) -> Config:

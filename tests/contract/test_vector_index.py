@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Batch, ChunkRow, NewChunk, Record
 from reposyncd.ports import VectorIndex
@@ -16,17 +16,18 @@ from reposyncd.store.memory import MemoryIndex
 from reposyncd.store.process.supervisor import IndexProcess
 from reposyncd.sync.plan import chunk_id, text_digest
 
+HASHING = EmbedderSpec("hashing")
 TREE = {"reposyncd_repo": "r"}
 
 
 @pytest.fixture(scope="module", params=["memory", "process"])
 def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VectorIndex]:
-    embedder = create("hashing")
+    embedder = create(HASHING)
     if request.param == "memory":
         yield MemoryIndex(embedder.embed)
         return
     state: Path = tmp_path_factory.mktemp("state")
-    process = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=120)
+    process = IndexProcess(str(state), str(state / "chroma"), HASHING, lock_timeout_s=30, deadline_s=120)
     yield process
     process.close()
 
@@ -74,7 +75,7 @@ def test_a_stored_chunk_is_a_record_with_text_metadata_and_the_embedders_vector(
         "symbol": "",
         "digest": text_digest(chunk.text),
     }
-    np.testing.assert_allclose(record.vector, create("hashing").embed([chunk.text])[0], atol=1e-6)
+    np.testing.assert_allclose(record.vector, create(HASHING).embed([chunk.text])[0], atol=1e-6)
 
 
 def test_storing_twice_is_storing_once(index: VectorIndex, collection: str) -> None:
@@ -107,7 +108,9 @@ def test_a_chunk_whose_source_is_gone_is_embedded_after_all(index: VectorIndex, 
     chunk = new("b", "its source is gone\n", source="0" * 32)
     assert store(index, collection, chunk) == 1
     np.testing.assert_allclose(
-        records(index, collection)[chunk.row.id].vector, create("hashing").embed([chunk.text])[0], atol=1e-6
+        records(index, collection)[chunk.row.id].vector,
+        create(HASHING).embed([chunk.text])[0],
+        atol=1e-6,
     )
 
 

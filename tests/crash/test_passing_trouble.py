@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from reposyncd.child_process import ChildProcess
+from reposyncd.embedding import EmbedderSpec
 from reposyncd.model import Batch, ChunkRow, NewChunk, Progress
 from reposyncd.store.process.supervisor import IndexProcess
 from tests.crash import faults
@@ -73,7 +74,7 @@ OPERATIONS: dict[str, Callable[[IndexProcess], Any]] = {
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexProcess]:
     state = tmp_path_factory.mktemp("state")
-    index = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=120)
+    index = IndexProcess(str(state), str(state / "chroma"), EmbedderSpec("hashing"), lock_timeout_s=30, deadline_s=120)
     index.open("c-1", {"a": "b"})
     index.apply("c-1", batch(1)).result()
     yield index

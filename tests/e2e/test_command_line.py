@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.embedding import EmbedderSpec
 from tests.support import Lab, write
 
 PROGRAM = [sys.executable, "-m", "reposyncd"]
@@ -211,7 +212,9 @@ def assert_records_equal_an_index_built_from_scratch(tmp_path: Path, tree: Path)
     from reposyncd.store.process.supervisor import IndexProcess
 
     state = tmp_path / "state"
-    process = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=300)
+    process = IndexProcess(
+        str(state), str(state / "chroma"), EmbedderSpec("hashing"), lock_timeout_s=30, deadline_s=300
+    )
     try:
         Lab(tree, state, index=process).assert_equals_an_index_built_from_scratch()
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reposyncd.app import operations
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import BusyError, NotFoundError, TransientStoreError
 from reposyncd.store.locks import state_lock
 from reposyncd.store.memory import MemoryIndex
@@ -33,7 +33,9 @@ def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def collections(tmp_path: Path) -> dict[str, dict[str, str]]:
     state = tmp_path / "state"
-    process = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=300)
+    process = IndexProcess(
+        str(state), str(state / "chroma"), EmbedderSpec("hashing"), lock_timeout_s=30, deadline_s=300
+    )
     try:
         return process.collections()
     finally:
@@ -95,7 +97,7 @@ class Stuck(MemoryIndex):
 @pytest.mark.parametrize("has_nothing_else_to_do", [False, True])
 def test_what_could_not_be_dropped_is_dropped_by_the_next_sync(tmp_path: Path, has_nothing_else_to_do: bool) -> None:
     write(tmp_path, {"tree/a.py": "print('a')\n", "other/b.py": "print('b')\n"})
-    index = Stuck(create("hashing").embed)
+    index = Stuck(create(EmbedderSpec("hashing")).embed)
     lab = Lab(tmp_path / "tree", tmp_path / "state", index=index)
     lab.sync()
     if has_nothing_else_to_do:

@@ -13,7 +13,7 @@ import xxhash
 
 from reposyncd import tree
 from reposyncd.app import operations
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import InterruptedSyncError, NoSpaceError, RootMissingError, UsageError
 from reposyncd.model import Progress, SyncResult
 from reposyncd.store.memory import MemoryIndex
@@ -492,7 +492,7 @@ class Untouchable(MemoryIndex):
     """An index that must not be needed."""
 
     def __init__(self) -> None:
-        super().__init__(create("hashing").embed)
+        super().__init__(create(EmbedderSpec("hashing")).embed)
 
     def __getattribute__(self, name: str) -> object:
         if name in ("start", "open", "apply", "delete", "drop", "ids", "records", "query"):

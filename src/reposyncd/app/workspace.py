@@ -13,10 +13,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reposyncd import tree
-from reposyncd.embedding import name_of
+from reposyncd.embedding import identity_of, spec_of, spec_with
 from reposyncd.errors import (
     ChunkerLostError,
     CorruptStoreError,
+    EmbedderUnavailableError,
     InterruptedSyncError,
     RefusedRootError,
     TransientStoreError,
@@ -39,6 +40,7 @@ from reposyncd.tree.scan import ScanObserver, Snapshot, scan
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
+    from reposyncd.embedding import EmbedderSpec
     from reposyncd.ports import Chunker, VectorIndex
     from reposyncd.store.manifest.history import Run
     from reposyncd.store.process.supervisor import IndexProcess
@@ -176,21 +178,27 @@ class Workspace:
             if self._index is None:
                 if self._closed:
                     raise TransientStoreError("the index was closed")
-                self._index = self._process(
-                    self._state.place.link, self._config.embedding.model, self._config.lock.timeout
-                )
+                self._index = self._process(self._state.place.link, self._embedder, self._config.lock.timeout)
             return self._index
 
-    def _query_embedder(self, name: str) -> VectorIndex:
-        """A process that is only ever asked to embed, and so never opens a store."""
+    @property
+    def _embedder(self) -> EmbedderSpec:
+        """The embedder that is configured."""
+        return spec_of(self._config.embedding)
+
+    def _query_embedder(self, identity: str) -> VectorIndex:
+        """A process that is only ever asked to embed, and so never opens a store. Raises EmbedderUnavailableError if
+        no embedder has this identity."""
         from reposyncd.store.locks import NO_LOCK
 
-        return self._process(self._state.place.link, name, NO_LOCK, f"{name}-embedder.log")
+        if (spec := spec_with(identity, self._embedder)) is None:
+            raise EmbedderUnavailableError(f"the embedder that made the index is not installed any more: {identity}")
+        return self._process(self._state.place.link, spec, NO_LOCK, f"{spec.kind}-embedder.log")
 
     def _process(
         self,
         path: str,
-        embedder: str,
+        embedder: EmbedderSpec | None,
         lock_timeout_s: float,
         log_name: str = "index-process.log",
         more_slack_s: float = 0.0,
@@ -243,12 +251,11 @@ class Workspace:
     def fingerprint(self) -> str:
         """Of everything that decides what the records of a given file are."""
         from reposyncd.chunking.identity import fingerprint as chunker
-        from reposyncd.embedding import identity_of
         from reposyncd.versions import installed_versions
 
         decoder = "charset_normalizer"
         decoder = f"{decoder}={installed_versions([decoder])[decoder]}"
-        return f"{_RECORDS} {decoder}; {chunker()}; {identity_of(self._config.embedding.model)}"
+        return f"{_RECORDS} {decoder}; {chunker()}; {identity_of(self._embedder)}"
 
     def open(self, read: Callable[[], None] = lambda: None, on_wait: Callable[[], None] = lambda: None) -> None:
         """Opens the manifest, and has `read` take from it what is wanted at the start. If it is damaged or lost, it is
@@ -403,18 +410,20 @@ class Workspace:
         return salvage(self._config.state_dir, store, self._state.db.path, self.fingerprint, on_wait)
 
     def query_embedder(self, generation: Generation) -> str | None:
-        """The embedder that queries of a generation need, by name. None if it is not installed any more, or if the
-        records of the generation have another form."""
-        return _embedder_of(generation) if generation.fingerprint.startswith(f"{_RECORDS} ") else None
+        """The identity of the embedder that queries of a generation need. None if it is not installed any more, or if
+        the records of the generation have another form."""
+        identity = _embedder_of(generation)
+        has_this_form = generation.fingerprint.startswith(f"{_RECORDS} ")
+        return identity if has_this_form and spec_with(identity, self._embedder) else None
 
     def embeds(self, generation: Generation) -> bool:
         """Whether `index` has the embedder that made the generation."""
-        return _embedder_of(generation) == self._config.embedding.model
+        return _embedder_of(generation) == identity_of(self._embedder)
 
     def embed_query(self, embedder: str, query: str) -> Sequence[float] | None:
-        """The vector of a query by the embedder of this name; None if `index` has that embedder and embeds the query
-        itself. For any thread. Raises a StoreError."""
-        return None if embedder == self._config.embedding.model else self._embedders.embed(embedder, query)
+        """The vector of a query by the embedder of this identity; None if `index` has that embedder and embeds the
+        query itself. For any thread. Raises a StoreError."""
+        return None if embedder == identity_of(self._embedder) else self._embedders.embed(embedder, query)
 
     def check_root(self, repo: Repo) -> OffLimits:
         """What no scan of the repo enters. Raises RefusedRootError if it was put on record by a version that took any
@@ -466,6 +475,6 @@ class Workspace:
         return state_lock(self._config.state_dir, self._config.lock.timeout if timeout_s is None else timeout_s)
 
 
-def _embedder_of(generation: Generation) -> str | None:
-    """The embedder that made its vectors, if it is installed in that version."""
-    return name_of(generation.fingerprint.rpartition("; ")[2])
+def _embedder_of(generation: Generation) -> str:
+    """The identity of the embedder that made its vectors."""
+    return generation.fingerprint.rpartition("; ")[2]

@@ -10,7 +10,7 @@ from reposyncd.model import Notice
 
 
 class Target(NamedTuple):
-    """A collection, and the name of the embedder that made its vectors: queries need the same one."""
+    """A collection, and the identity of the embedder that made its vectors: queries need the same one."""
 
     collection: str
     embedder: str

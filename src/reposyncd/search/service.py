@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 from reposyncd.errors import (
     CorruptStoreError,
+    EmbedderUnavailableError,
     LethalOperationError,
     LethalTextError,
+    RefusedTextError,
     StoreBusyError,
     StoreError,
     UsageError,
@@ -18,6 +20,9 @@ from reposyncd.model import Hit, Notice
 from reposyncd.ports import VectorIndex
 from reposyncd.search.rank import best
 from reposyncd.search.select import Selection
+
+_WOULD_FAIL_AGAIN = (StoreBusyError, LethalOperationError, EmbedderUnavailableError, RefusedTextError)
+"""Errors after which a search is not repeated: it has waited already, would crash again, or never came to the store."""
 
 Select = Callable[[], Selection]
 """Raises RebuildingError or UsageError if nothing can be searched, and a StoreError."""
@@ -46,8 +51,8 @@ class Found(NamedTuple):
 class SearchService:
     """Searches collections, once more if the store changes meanwhile. For any thread.
 
-    `index` is asked for the index each time, because it may be replaced. `embed` takes the name of an embedder and a
-    query to its vector; None if the index itself has that embedder. `on_damage` is told how a search found the store
+    `index` is asked for the index each time, because it may be replaced. `embed` takes the identity of an embedder and
+    a query to its vector; None if the index itself has that embedder. `on_damage` is told how a search found the store
     damaged; it has the store repaired, and returns what to tell the person who searches.
     """
 
@@ -73,7 +78,7 @@ class SearchService:
         try:
             try:
                 return self._search(query, limit, select())
-            except (StoreBusyError, LethalOperationError):  # it has waited long enough, or would crash again
+            except _WOULD_FAIL_AGAIN:
                 raise
             except StoreError:
                 return self._search(query, limit, select_again())
@@ -85,7 +90,7 @@ class SearchService:
     def _search(self, query: str, limit: int, selection: Selection) -> Found:
         index = self._index()
         embedders = dict.fromkeys(target.embedder for target in selection.targets)
-        vectors = {name: self._embed(name, query) for name in embedders}
+        vectors = {identity: self._embed(identity, query) for identity in embedders}
         hits: list[Hit] = []
         for target in selection.targets:
             vector = vectors[target.embedder]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from reposyncd.errors import (
     ChunkerLostError,
     CorruptStoreError,
-    EmbedderLostError,
+    EmbedderUnavailableError,
     LethalOperationError,
     LethalTextError,
     NoSpaceError,
@@ -45,7 +45,7 @@ GAP_S = 150.0
 """What the time between two looks counts at the most, so that a night between them is no evidence, nor a clock that was
 set: with LOOKS looks, UNUSABLE_S are over at the earliest."""
 
-_ELSEWHERE = (StoreBusyError, NoSpaceError, EmbedderLostError, ChunkerLostError, LethalTextError)
+_ELSEWHERE = (StoreBusyError, NoSpaceError, EmbedderUnavailableError, ChunkerLostError, LethalTextError)
 """Trouble of which it is known that it is not the store's."""
 
 _PASSING_AT_FIRST = 3

@@ -11,7 +11,7 @@ import pytest
 from reposyncd.app.local import LocalApp
 from reposyncd.app.messages import TaskProgress
 from reposyncd.app.workspace import Workspace
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import DaemonNotRunningError, InterruptedSyncError, NotFoundError, TransientStoreError, UsageError
 from reposyncd.store.memory import MemoryIndex
 from tests.support import Lab, config_for
@@ -99,7 +99,7 @@ class Stuck(MemoryIndex):
 
 
 def test_whoever_removes_a_repository_is_told_what_could_not_be_deleted(lab: Lab) -> None:
-    lab.index = Stuck(create("hashing").embed)
+    lab.index = Stuck(create(EmbedderSpec("hashing")).embed)
     app = LabApp(lab)
     app.sync(str(lab.root), "lab", False).result()
     app.remove("lab").result()

@@ -10,7 +10,7 @@ import pytest
 
 from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import CorruptManifestError, TransientStoreError
 from reposyncd.store.manifest.catalog import Repo
 from reposyncd.store.process.supervisor import IndexProcess
@@ -114,7 +114,7 @@ def test_an_index_that_waits_to_be_rebuilt_with_another_model_is_not_taken_for_d
     index = memory_index()
     with Workspace(config_for(tmp_path / "state"), index=index) as workspace:
         operations.sync(workspace, str(tmp_path / "a"))
-    index._embed = create("static").embed
+    index._embed = create(EmbedderSpec("static")).embed
     config = config_for(tmp_path / "state", REPOSYNCD_EMBEDDING__MODEL="static")
     with Workspace(config, index=index) as workspace:
         found = ended(comparison(workspace, tmp_path / "a"))

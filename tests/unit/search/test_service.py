@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import (
     CorruptStoreError,
+    EmbedderUnavailableError,
     LethalOperationError,
     LethalTextError,
+    RefusedTextError,
     StoreBusyError,
     StoreError,
     TransientStoreError,
@@ -29,7 +31,7 @@ class Index(MemoryIndex):
     """Answers a query with hits of scores that are told beforehand, by collection, or with an error."""
 
     def __init__(self) -> None:
-        super().__init__(create("hashing").embed)
+        super().__init__(create(EmbedderSpec("hashing")).embed)
         self.scores: dict[str, list[float]] = {}
         self.errors: list[StoreError] = []
         self.wanted: list[str | Sequence[float]] = []
@@ -85,7 +87,15 @@ def test_a_search_that_fails_is_done_again_on_what_serves_by_then(index: Index, 
     assert [hit.path for hit in found.hits] == ["new"]
 
 
-@pytest.mark.parametrize("error", [StoreBusyError("locked"), LethalTextError("it crashes")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreBusyError("locked"),
+        LethalTextError("it crashes"),
+        EmbedderUnavailableError("away"),
+        RefusedTextError("too long"),
+    ],
+)
 def test_what_would_fail_again_is_not_tried_again(index: Index, error: StoreError) -> None:
     index.errors = [error]
     with pytest.raises(type(error)):

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from reposyncd.child_process import LEAVE_S, ChildProcess
-from reposyncd.errors import LethalOperationError, StoreBusyError, TransientStoreError
+from reposyncd.errors import CONCERN_ONE_OPERATION, LethalOperationError, TransientStoreError
 from reposyncd.model import Applied, Batch, Hit, Record, Waiting
 from reposyncd.ports import Outcome
 from reposyncd.store.chroma.directory import translated
@@ -23,7 +23,7 @@ from reposyncd.store.chroma.salvage import SALVAGE
 
 T = TypeVar("T")
 
-NO_EMBEDDER = ""
+NO_EMBEDDER = None
 """For a process that is never to embed."""
 
 _POLL_S = 1.0
@@ -38,9 +38,6 @@ _LIVES = 2
 _LATE_S = 3.0
 """A look at the clock that comes so much later than it was to shows that the whole machine was held up: a child that
 is late then may be innocent."""
-
-_CONCERNS_ONE_OPERATION = (StoreBusyError, LethalOperationError)
-"""Errors of an operation after which the child goes on with the others."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")
 """What numpy, the tokenizers and Chroma ask how many threads to make."""
@@ -78,9 +75,10 @@ class IndexProcess:
     children have crashed, or hung while the machine was responsive, fails with LethalOperationError. If two were ended
     in it by somebody else (the kernel, for want of memory), nothing is held against it: everything that waits fails
     with TransientStoreError. After an error that may pass (a full disk) the child is given up, since Chroma's client is
-    of no use any more, and everything that waits fails with that error. A lock that another program holds, and texts
-    that the embedder dies of, fail one operation only.
+    of no use any more, and everything that waits fails with that error. The errors in `CONCERN_ONE_OPERATION` fail one
+    operation only: a lock that another program holds, and trouble of the embedder.
 
+    `embedder` says which embedder the child is to have, if any. The child gets it over its socket, as it is.
     `environment` is what the child gets beside the little that it inherits. `on_death` is told, from a thread of its
     own, why a child has died or was killed that was not asked to leave.
 
@@ -91,7 +89,7 @@ class IndexProcess:
         self,
         state_dir: str,
         chroma_dir: str,
-        embedder: str,
+        embedder: object,
         *,
         lock_timeout_s: float,
         deadline_s: float,
@@ -104,7 +102,8 @@ class IndexProcess:
         self._environment = environment
         self._state_dir = state_dir
         self._chroma_dir = chroma_dir
-        self._arguments = [embedder, repr(lock_timeout_s), os.path.join(state_dir, SALVAGE)]
+        self._embedder = embedder
+        self._arguments = [repr(lock_timeout_s), os.path.join(state_dir, SALVAGE)]
         self._deadline_s = deadline_s
         self._idle_s = idle_s
         self._slack_s = slack_s
@@ -269,6 +268,7 @@ class IndexProcess:
             except RuntimeError as error:
                 life.reap()
                 raise TransientStoreError(f"the index process could not be started: {error}") from error
+            life.send((0, "embedder", (self._embedder,)))  # which may hold a secret, and so is no argument
             self._life = life
             self._lives += 1
             self._looked = time.monotonic()
@@ -318,7 +318,7 @@ class IndexProcess:
                 self._waiting = None
                 if self._life is not life or not self._requests or id(self._requests[0]) != number:
                     break  # released meanwhile
-                if isinstance(value, TransientStoreError) and not isinstance(value, _CONCERNS_ONE_OPERATION):
+                if isinstance(value, TransientStoreError) and not isinstance(value, CONCERN_ONE_OPERATION):
                     trouble = value
                     break
                 request = self._requests.popleft()

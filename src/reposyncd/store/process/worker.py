@@ -21,10 +21,9 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from reposyncd.errors import (
+    CONCERN_ONE_OPERATION,
     CorruptStoreError,
-    LethalOperationError,
     ReposyncError,
-    StoreBusyError,
     StoreError,
     TransientStoreError,
     safe_message,
@@ -239,9 +238,7 @@ def serve(connection: Connection, index: Index) -> None:
             _log(error)
             reply = (number, False, portable(operation, error))
         connection.send(reply)
-        if isinstance(reply[2], TransientStoreError) and not isinstance(
-            reply[2], StoreBusyError | LethalOperationError
-        ):
+        if isinstance(reply[2], TransientStoreError) and not isinstance(reply[2], CONCERN_ONE_OPERATION):
             # After a full disk or the like Chroma's client fails, or hangs, for good; a new process does not.
             os._exit(1)
 

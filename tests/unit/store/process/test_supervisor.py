@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from reposyncd.embedding import EmbedderSpec
 from reposyncd.errors import (
     EmbedderLostError,
     LethalOperationError,
@@ -33,9 +34,11 @@ from reposyncd.store.process.supervisor import IndexProcess
 from reposyncd.store.process.worker import portable
 from tests.crash.faults import children
 
+HASHING = EmbedderSpec("hashing")
+
 
 def make(state: Path, deadline_s: float = 120) -> IndexProcess:
-    return IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=0.3, deadline_s=deadline_s)
+    return IndexProcess(str(state), str(state / "chroma"), HASHING, lock_timeout_s=0.3, deadline_s=deadline_s)
 
 
 @pytest.fixture
@@ -109,7 +112,9 @@ def test_an_idle_child_that_dies_is_replaced_at_the_next_call(process: IndexProc
 
 
 def test_a_request_that_kills_every_child_fails_and_names_the_log(tmp_path: Path) -> None:
-    process = IndexProcess(str(tmp_path), str(tmp_path / "chroma"), "no such model", lock_timeout_s=1, deadline_s=60)
+    process = IndexProcess(
+        str(tmp_path), str(tmp_path / "chroma"), EmbedderSpec("no such model"), lock_timeout_s=1, deadline_s=60
+    )
     try:
         with pytest.raises(Exception, match="no such model"):
             process.query("c-1", "text", 1)
@@ -120,8 +125,9 @@ def test_a_request_that_kills_every_child_fails_and_names_the_log(tmp_path: Path
 def test_the_child_leaves_when_its_parent_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys\n"
+        "from reposyncd.embedding import EmbedderSpec\n"
         "from reposyncd.store.process.supervisor import IndexProcess\n"
-        f"p = IndexProcess({str(tmp_path)!r}, {str(tmp_path / 'chroma')!r}, 'hashing',"
+        f"p = IndexProcess({str(tmp_path)!r}, {str(tmp_path / 'chroma')!r}, EmbedderSpec('hashing'),"
         " lock_timeout_s=1, deadline_s=60)\n"
         "p.open('c-1', {'a': 'b'})\n"
         "print(p.pid, flush=True)\n"
@@ -305,7 +311,7 @@ def test_a_child_that_somebody_has_stopped_past_its_deadline_is_not_taken_for_on
 
 def test_an_idle_child_leaves_and_the_next_operation_starts_another(tmp_path: Path) -> None:
     process = IndexProcess(
-        str(tmp_path), str(tmp_path / "chroma"), "hashing", lock_timeout_s=1, deadline_s=120, idle_s=0.5
+        str(tmp_path), str(tmp_path / "chroma"), HASHING, lock_timeout_s=1, deadline_s=120, idle_s=0.5
     )
     try:
         process.open("c-1", {"a": "b"})
@@ -320,8 +326,9 @@ def test_an_idle_child_leaves_and_the_next_operation_starts_another(tmp_path: Pa
 def test_a_child_that_hangs_with_the_interpreter_lock_does_not_outlive_its_parent(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys\n"
+        "from reposyncd.embedding import EmbedderSpec\n"
         "from reposyncd.store.process.supervisor import IndexProcess\n"
-        f"p = IndexProcess({str(tmp_path)!r}, {str(tmp_path / 'chroma')!r}, 'hashing',"
+        f"p = IndexProcess({str(tmp_path)!r}, {str(tmp_path / 'chroma')!r}, EmbedderSpec('hashing'),"
         " lock_timeout_s=1, deadline_s=60)\n"
         "p.open('c-1', {'a': 'b'})\n"
         "os.kill(p.pid, signal.SIGSTOP)\n"  # as good as hanging: it cannot see anything any more
