@@ -14,10 +14,10 @@ import pytest
 
 from reposyncd.daemon.http.api import Api
 from reposyncd.errors import CorruptStoreError
+from tests.program import PROGRAM, environ, run
 from tests.served import Shelf
 from tests.support import write
 
-PROGRAM = [sys.executable, "-m", "reposyncd"]
 TREE = {"door.py": "def open_door(key):\n    return unlock(key)\n", "http.py": "def listen(port):\n    bind(port)\n"}
 LONG_S = 60.0
 """A time-out that only a test which is about to fail reaches."""
@@ -41,18 +41,6 @@ def daemon(shelf: Shelf, tmp_path: Path) -> Iterator[Api]:
     state = tmp_path / "state"
     with Api(shelf, str(state / "reposyncd.sock"), state_dir=str(state)) as api:
         yield api
-
-
-def environ(tmp_path: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
-        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
-    }
-
-
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *arguments], env=environ(tmp_path), capture_output=True, text=True, cwd=tmp_path)
 
 
 @pytest.mark.usefixtures("daemon")

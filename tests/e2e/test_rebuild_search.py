@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -71,24 +69,15 @@ def test_where_only_the_chunker_is_another_one_no_other_model_is_started(lab: St
         assert len(found.notices) == 1
 
 
-def run(lab: StoreLab, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "reposyncd", *arguments],
-        env={**lab.environ(), **variables},
-        capture_output=True,
-        text=True,
-    )
-
-
 def test_without_that_model_it_is_busy_while_it_is_rebuilt_and_a_sync_is_named_when_it_is_not(lab: StoreLab) -> None:
     lab.sync()
     made_by_a_model_that_is_gone(lab)
-    out = run(lab, "search", "door")
+    out = lab.run("search", "door")
     assert out.returncode == UsageError.exit_code
     assert f"build the index anew with: reposyncd sync {lab.root}" in out.stderr
     with state_lock(str(lab.state), 0), lab.workspace() as workspace:
         workspace._state.db.run("UPDATE run SET outcome = 'running', files_done = 2, files_total = 9")
-        out = run(lab, "search", "door")
+        out = lab.run("search", "door")
     assert out.returncode == 75
     assert "being rebuilt with another model, 2 of 9 files; ask again later" in out.stderr
 
@@ -98,7 +87,7 @@ def test_the_other_repositories_are_searched_all_the_same(lab: StoreLab, tmp_pat
     with lab.workspace() as workspace:
         operations.sync(workspace, str(tmp_path / "other"))
     made_by_a_model_that_is_gone(lab)
-    out = run(lab, "search", "sail the ship", "--json")
+    out = lab.run("search", "sail the ship", "--json")
     assert out.returncode == 0
     assert [hit["path"] for hit in json.loads(out.stdout)] == ["sea.py"]
     assert "reposyncd: lab: not searched: its index is still to be rebuilt with another model" in out.stderr

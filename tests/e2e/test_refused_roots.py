@@ -15,18 +15,8 @@ from reposyncd.errors import RefusedRootError
 from reposyncd.sync.repos import identity_of
 from reposyncd.tree.mounts import pseudo_devices
 from tests.live.service import live, result_of, until
+from tests.program import run
 from tests.support import Lab, write
-
-PROGRAM = [sys.executable, "-m", "reposyncd"]
-
-
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {
-        **os.environ,
-        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
-        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
-    }
-    return subprocess.run([*PROGRAM, *arguments], env=environ, capture_output=True, text=True, cwd=tmp_path)
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,19 +14,8 @@ from reposyncd.errors import BusyError, NotFoundError, TransientStoreError
 from reposyncd.store.locks import state_lock
 from reposyncd.store.memory import MemoryIndex
 from reposyncd.store.process.supervisor import IndexProcess
+from tests.program import run
 from tests.support import Lab, write
-
-PROGRAM = [sys.executable, "-m", "reposyncd"]
-
-
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {
-        **os.environ,
-        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
-        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
-        "REPOSYNCD_LOCK__TIMEOUT": "0.2",
-    }
-    return subprocess.run([*PROGRAM, *arguments], env=environ, capture_output=True, text=True, cwd=tmp_path)
 
 
 def collections(tmp_path: Path) -> dict[str, dict[str, str]]:
@@ -77,7 +64,7 @@ def test_while_somebody_else_writes_it_is_busy(tmp_path: Path) -> None:
     write(tmp_path, {"one/a.py": "print('one')\n"})
     run(tmp_path, "sync", "one")
     with state_lock(str(tmp_path / "state"), 0):
-        out = run(tmp_path, "repo", "remove", "one")
+        out = run(tmp_path, "repo", "remove", "one", REPOSYNCD_LOCK__TIMEOUT="0.2")
     assert out.returncode == BusyError.exit_code
     assert f"process {os.getpid()}" in out.stderr
     assert "one" in run(tmp_path, "repo", "list").stdout
