@@ -13,12 +13,12 @@ import pytest
 
 from reposyncd import __version__
 from reposyncd.app import operations
+from reposyncd.app.recorded_status import recorded_status
 from reposyncd.chunking.chunker import chunk_plainly
 from reposyncd.chunking.cut import LONGEST
 from reposyncd.chunking.pool import ChunkingPool
 from reposyncd.cli.overview import overview
 from reposyncd.model import Progress, Record, SyncResult
-from reposyncd.sync.status import status
 from tests.corpus import CORPUS
 from tests.crash import faults
 from tests.crash.faults import NAME, SMALL_BATCHES, StoreLab, functions, many_files
@@ -53,7 +53,7 @@ def is_given_back(text: str, records: list[Record]) -> bool:
 
 def verdicts(lab: StoreLab) -> Mapping[str, str]:
     """Of the files that are indexed, but not as what they are."""
-    [repo] = status(str(lab.state), later_ns(), __version__)["repos"]
+    [repo] = recorded_status(str(lab.state), later_ns(), __version__)["repos"]
     assert repo["quarantined"] == []
     return {each["path"]: each["reason"] for each in repo["verdicts"]}
 
@@ -74,7 +74,7 @@ def test_a_repository_with_every_file_that_was_ever_trouble_is_indexed_and_says_
         assert len(found[path]) == len(chunk_plainly(path, CORPUS[path]))
     assert {"crash/strings.c", "crash/strings.cpp", "stall/unclosed.html", "stall/brackets.sh"} <= condemned.keys()
     assert "processor time" in condemned["stall/unclosed.html"]
-    shown = "\n".join(line.text for line in overview(status(str(lab.state), later_ns(), __version__), 0.0))
+    shown = "\n".join(line.text for line in overview(recorded_status(str(lab.state), later_ns(), __version__), 0.0))
     assert "cut as plain lines until it changes: crash/strings.c: " in shown
 
     # What was found out is not found out again, whatever the next sync trusts.

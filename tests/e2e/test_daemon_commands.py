@@ -166,7 +166,7 @@ def test_status_is_the_daemons_and_current_is_what_check_wants(tmp_path: Path, t
     out = run(tmp_path, "status", "--check")
     assert (out.returncode, out.stdout) == (0, "")
     first, heads, second, third = run(tmp_path, "status").stdout.splitlines()
-    assert first == f"daemon: running, pid {os.getpid()}, up 2 h"
+    assert first == f"service: running, pid {os.getpid()}, up 2 h"
     assert heads.split()[:4] == ["NAME", "STATE", "FILES", "CHUNKS"]
     assert second.split() == ["lab", "current", "2", "0", "never", "5,012", "dirs", str(tree)]
     assert third.index("current") == second.index("current") == heads.index("STATE")
@@ -187,7 +187,7 @@ def test_status_is_the_daemons_and_current_is_what_check_wants(tmp_path: Path, t
     [
         (
             {"mode": "poll", "directories": 0, "unwatched": 3, "reason": "it is on NFS"},
-            "  lab: it is on NFS\n  lab: changes that cause no event are found by a scan every watch.poll seconds\n",
+            "  lab: it is on NFS; a scan every watch.poll seconds finds the changes that cause no event\n",
         ),
         ({"mode": "none", "directories": 0, "unwatched": 0, "reason": ""}, "tree\n"),
     ],
@@ -220,7 +220,7 @@ def test_without_a_daemon_the_rest_is_done_by_the_command(tmp_path: Path, tree: 
     assert 'contains the repository "lab"' in run(tmp_path, "repo", "add", str(tmp_path)).stderr
     assert "lab: 2 files" in run(tmp_path, "sync", "tree").stdout
     out = run(tmp_path, "status")
-    assert out.stdout.startswith("daemon: not running; this is what was true at the last sync. Start it with: ")
+    assert out.stdout.startswith("service: not running; this is the state after the last sync. Start it with: ")
     assert "current" in out.stdout
     check = run(tmp_path, "status", "--check")
     assert (check.returncode, check.stdout) == (3, "the service is not running\n")
@@ -237,7 +237,8 @@ def test_a_daemon_that_keeps_another_state_directory_is_not_asked(tmp_path: Path
         assert shelf.roots == {}
         out = subprocess.run([*PROGRAM, "flush"], env=env, capture_output=True, text=True)
         assert out.returncode == 3
-        assert f"the one that listens keeps {tmp_path / 'elsewhere'}" in out.stderr
+        assert f"no service is running for {tmp_path / 'state'}" in out.stderr
+        assert str(tmp_path / "elsewhere") in out.stderr
 
 
 def test_a_daemon_that_is_stopped_is_said_to_be_silent_and_the_disk_answers(tmp_path: Path, tree: Path) -> None:
@@ -257,7 +258,7 @@ def test_a_daemon_that_is_stopped_is_said_to_be_silent_and_the_disk_answers(tmp_
         out = run(tmp_path, "status")
         silent.communicate()
     assert out.returncode == 0
-    assert "has not answered for 5 s; this is what was true at the last sync" in out.stdout
+    assert "has not answered for 5 s; this is the state after the last sync" in out.stdout
 
 
 @pytest.mark.usefixtures("daemon")

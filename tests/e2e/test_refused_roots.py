@@ -106,7 +106,7 @@ def test_one_that_is_on_record_is_failed_and_its_removal_is_the_remedy(tmp_path:
         lab.stop()
 
 
-def of(status: dict[str, Any], name: str) -> dict[str, Any]:
+def of(status: Any, name: str) -> dict[str, Any]:
     [found] = [repo for repo in status["repos"] if repo["name"] == name]
     return dict(found)
 

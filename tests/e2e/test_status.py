@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from reposyncd.app import operations
+from reposyncd.app.recorded_status import recorded_status
 from reposyncd.errors import CorruptStoreError, TransientStoreError
 from reposyncd.model import Progress, Waiting
 from reposyncd.store.locks import state_lock
-from reposyncd.sync.status import status
 from tests.support import Lab
 from tests.unit.sync.test_pipeline import FussyIndex
 
@@ -31,8 +31,8 @@ def lab(tmp_path: Path) -> Lab:
     return lab
 
 
-def report(lab: Lab) -> dict[str, Any]:
-    return status(str(lab.state), time.time_ns(), "1.2.3")
+def report(lab: Lab) -> Any:
+    return recorded_status(str(lab.state), time.time_ns(), "1.2.3")
 
 
 def repo(lab: Lab) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def test_a_damaged_manifest_is_said_and_not_touched(lab: Lab) -> None:
 
 def test_a_full_disk_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.sync()
-    monkeypatch.setattr("reposyncd.sync.status.RESERVE_BYTES", 1 << 62)
+    monkeypatch.setattr("reposyncd.app.recorded_status.RESERVE_BYTES", 1 << 62)
     assert "is full" in report(lab)["store"]["reason"]
 
 
@@ -193,8 +193,8 @@ def test_it_imports_neither_chroma_nor_numpy(lab: Lab) -> None:
     lab.sync()
     script = (
         "import sys, time\n"
-        "from reposyncd.sync.status import status\n"
-        f"status({str(lab.state)!r}, time.time_ns(), '')\n"
+        "from reposyncd.app.recorded_status import recorded_status\n"
+        f"recorded_status({str(lab.state)!r}, time.time_ns(), '')\n"
         "import reposyncd.cli.status\n"
         "print(sorted({'chromadb', 'numpy', 'tenacity', 'filelock', 'tree_sitter'} & sys.modules.keys()))\n"
     )

@@ -72,9 +72,9 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
         begun = index.edits
         until(lambda: index.edits > begun, "the edits are taken up all the while")
         index.lab = None
-        for each in daemon.status()["repos"]:
-            if each["name"] != "lab":
-                result_of(daemon.remove(each["name"]))
+        for repo in daemon.status()["repos"]:
+            if repo["name"] != "lab":
+                result_of(daemon.remove(repo["name"]))
         lab.assert_current()
 
 

@@ -57,9 +57,9 @@ class LocalApp:
 
     def status(self) -> messages.Status:
         """What was true at the last sync, from the manifest. Takes no lock and starts nothing."""
-        from reposyncd.sync.status import status
+        from reposyncd.app.recorded_status import recorded_status
 
-        return cast("messages.Status", status(self._config.state_dir, time.time_ns(), __version__))
+        return recorded_status(self._config.state_dir, time.time_ns(), __version__)
 
     def add(self, path: str, name: str | None) -> LocalTask[messages.RepoRef]:
         """Records the repository. The next service indexes it, or the next sync of it."""

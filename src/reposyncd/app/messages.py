@@ -7,9 +7,11 @@ Names ending in `_s` are seconds, in `_ns` nanoseconds since the epoch; `synced_
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict, get_args
 
 RepoStateName = Literal["current", "syncing", "pending", "paused", "degraded", "missing", "failed"]
+
+STATES: tuple[RepoStateName, ...] = get_args(RepoStateName)
 
 
 class FileError(TypedDict):

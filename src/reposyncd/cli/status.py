@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from reposyncd.app.health import FAILS_CHECK, Kind, conditions
 from reposyncd.cli import connect
 from reposyncd.cli.arguments import REPO
 from reposyncd.cli.output import say
@@ -16,6 +17,7 @@ from reposyncd.cli.overview import Line, fitted, overview, steady, troubles
 from reposyncd.errors import DaemonNotRunningError
 
 if TYPE_CHECKING:
+    from reposyncd.app import messages
     from reposyncd.app.facade import App
 
 _REDRAW_S = 0.5
@@ -63,20 +65,16 @@ def command(ctx: click.Context, repo: str | None, watch: bool, check: bool, as_j
         sys.exit(_verdict(report, quiet=as_json))
 
 
-def _verdict(report: Any, quiet: bool) -> int:
-    """The exit code of --check; says why it is not 0."""
-    stale = [each for each in report["repos"] if each["state"] != "current"]
-    reasons = troubles(report, time.time())
-    named = {reason.partition(":")[0] for reason in reasons}
-    reasons += [f"{each['name']}: {each['state']}" for each in stale if each["name"] not in named]
-    if not report["daemon"]["running"]:
-        reasons.insert(0, "the service is not running")
-    is_responsive = report["daemon"]["running"] and report["store"]["healthy"] and not stale
-    if not is_responsive and not quiet:
-        say("\n".join(reasons))
-    if not report["daemon"]["running"]:
+def _verdict(report: messages.Status, quiet: bool) -> int:
+    """The exit code of --check. Prints what is wrong if it is not 0."""
+    now = time.time()
+    found = conditions(report, now)
+    kinds = {each.kind for each in found}
+    if kinds & FAILS_CHECK and not quiet:
+        say("\n".join(troubles(found, now)))
+    if Kind.SERVICE_NOT_RUNNING in kinds:
         return DaemonNotRunningError.exit_code
-    return 0 if is_responsive else 1
+    return 1 if kinds & FAILS_CHECK else 0
 
 
 def _watch(app: App, repo: str | None) -> None:
@@ -92,7 +90,7 @@ def _watch(app: App, repo: str | None) -> None:
         return
 
 
-def _redraw(report: Any) -> None:
+def _redraw(report: messages.Status) -> None:
     """Clears the terminal and prints the report."""
     import shutil  # here, because it takes as long as the rest of the command
 
@@ -110,7 +108,7 @@ class _Log:
         self._progress: object = None
         self._again = 0.0
 
-    def __call__(self, report: Any) -> None:
+    def __call__(self, report: messages.Status) -> None:
         state, progress = steady(report)
         now = time.monotonic()
         if state == self._state and (progress == self._progress or now < self._again):
@@ -131,7 +129,7 @@ def _is_unread(timeout_s: float) -> bool:
     return bool(poll.poll(timeout_s * 1000))
 
 
-def _report(app: App, repo: str | None) -> Any:
+def _report(app: App, repo: str | None) -> messages.Status:
     """The status of one repo, or of all."""
     report = app.status()
     if repo is not None:

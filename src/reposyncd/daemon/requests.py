@@ -15,7 +15,7 @@ from reposyncd.daemon.engine.registry import RepoRegistry
 from reposyncd.daemon.engine.repo_state import RepoState
 from reposyncd.daemon.engine.verification import Verifying
 from reposyncd.daemon.engine.work import Flush, Work
-from reposyncd.daemon.events import say_unexpected
+from reposyncd.daemon.events import internal_error, say_unexpected
 from reposyncd.errors import NotFoundError, ReposyncError, StoreError, UsageError
 from reposyncd.search.select import Candidate, Selection, Target, select
 from reposyncd.search.service import SearchService
@@ -77,7 +77,7 @@ class Requests:
         """Compares repositories with their files, one after another."""
         return self._verifying.ask(repo, repair)
 
-    def runs(self, repo: str | None, limit: int) -> dict[str, Any]:
+    def runs(self, repo: str | None, limit: int) -> Any:
         """The history, read beside whatever the engine does. At its start it may be making the manifest anew."""
         if not self.engine.has_begun:
             with self.engine.changed:
@@ -172,7 +172,7 @@ class Requests:
                 work.fail(error)
             except Exception as error:
                 say_unexpected("a request", error)
-                work.fail(ReposyncError("internal error; the log says more"))
+                work.fail(internal_error("a request"))
 
         try:
             self._workers.submit(run)

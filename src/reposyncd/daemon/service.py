@@ -7,8 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
+from reposyncd import __version__
+from reposyncd.app import messages
+from reposyncd.app.recorded_status import recorded_status
 from reposyncd.config import Config
 from reposyncd.daemon.engine.loop import PATIENCE_S, STALL_S, Engine
 from reposyncd.daemon.engine.registry import Discovery, Missing, RepoRegistry, Roots
@@ -19,10 +21,11 @@ from reposyncd.daemon.http.api import Api
 from reposyncd.daemon.http.server import GRACE_S
 from reposyncd.daemon.process.supervision import HealthCheck, Restart
 from reposyncd.daemon.requests import Requests
-from reposyncd.daemon.status import beginning, recorded, report
+from reposyncd.daemon.stage_timings import StageTimings, StageTotal
+from reposyncd.daemon.status import report, starting, with_problems
 from reposyncd.daemon.summary import summary
 from reposyncd.errors import BusyError, ReposyncError, safe_message
-from reposyncd.ports import VectorIndex
+from reposyncd.ports import Stage, VectorIndex
 
 STOP_S = 30.0
 """How long the batches that are under way may take at the end, where nobody is in a hurry."""
@@ -67,6 +70,9 @@ class Daemon(Requests):
         self._now_ns = now_ns
         self._on_change = on_change
         self._started = time.monotonic()
+        self._recorded: messages.Status
+        """what is on record, while an engine begins"""
+        self._stage_timings = StageTimings()
         self.error: BaseException | None = None
         """what the engine ended of, if it has ended badly"""
         self._troubles: deque[str] = deque(maxlen=_TROUBLES)
@@ -80,10 +86,8 @@ class Daemon(Requests):
         self._reach_due = 0.0
         super().__init__()
         self._assemble()
-        self._reported: dict[str, Any] = {}
+        self._reported: messages.Status | None = None
         """the last report"""
-        self._recorded: dict[str, Any] = {}
-        """what is on record, while an engine begins"""
 
     def _assemble(self) -> None:
         """An engine, with its periodic_tasks."""
@@ -145,7 +149,7 @@ class Daemon(Requests):
 
     def _look_at_record(self) -> None:
         """What there is to say until an engine that does not run yet has begun."""
-        self._recorded = recorded(self._config.state_dir, self._now_ns(), self._started)
+        self._recorded = recorded_status(self._config.state_dir, self._now_ns(), __version__)
 
     def _answering(self) -> Api:
         api = Api(self, self._config.socket, state_dir=self._config.state_dir, on_death=self._on_api_death)
@@ -281,7 +285,7 @@ class Daemon(Requests):
     @property
     def summary(self) -> str:
         """What it is doing, on one line."""
-        return summary(self.status())
+        return summary(self.status(), self._now_ns() / 1e9)
 
     def _on_ready(self) -> None:
         self._ready.set()
@@ -294,7 +298,7 @@ class Daemon(Requests):
         self._ready.set()
         self._on_change()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> messages.Status:
         """What is kept, and how current it is. An engine that hangs keeps nobody from asking: it says so, and what was
         true before."""
         stalled = [each.what for each in self._passive_vitals if not each.is_responsive()]
@@ -303,21 +307,23 @@ class Daemon(Requests):
         if self.engine.checkpoint_failure:
             problems.append(self.engine.checkpoint_failure)
         found = self._begun() if self.engine.has_begun else self._beginning()
-        found = {**found, "daemon": {**found["daemon"], "problems": problems}}
-        if "the engine" in stalled:
-            found["daemon"]["state"] = "the engine makes no progress"
-        return found
+        return with_problems(found, problems, "the engine makes no progress" if "the engine" in stalled else None)
 
-    def _begun(self) -> dict[str, Any]:
-        with self.engine.lock_in_time(PATIENCE_S if self._reported else -1) as is_locked:
-            if is_locked:
-                self._reported = report(self.engine, self._started)
-        return self._reported
+    def stage_totals(self) -> Mapping[tuple[str, Stage], StageTotal]:
+        """How much time the stages of syncing have taken since the service started."""
+        return self._stage_timings.totals()
 
-    def _beginning(self) -> dict[str, Any]:
+    def _begun(self) -> messages.Status:
+        reported = self._reported
+        with self.engine.lock_in_time(PATIENCE_S if reported else -1) as is_locked:
+            if is_locked or reported is None:
+                self._reported = reported = report(self.engine, self._started)
+        return reported
+
+    def _beginning(self) -> messages.Status:
         """What is on record. Once the engine has the state it may make the manifest anew, and nobody else may look."""
         why = self.engine.beginning
         if self.engine.waits_for_lock:
             with suppress(ReposyncError):
                 self._look_at_record()
-        return beginning(self._recorded, why)
+        return starting(self._recorded, why, self._started)

@@ -1,133 +1,131 @@
-"""What the service says of itself and of every repository, from what it has in memory."""
+"""The status of a running service: from the engine, or from the manifest while the engine starts."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from reposyncd import __version__
+from reposyncd.app import messages
+from reposyncd.app.recorded_status import disk_trouble, kept_incidents
+from reposyncd.app.status import Live, Locks, repo_status, status
 from reposyncd.daemon.engine.loop import Engine
 from reposyncd.daemon.engine.repo_state import Coverage, RepoState, estimate
 from reposyncd.store.locks import CHROMA_LOCK, holder
-from reposyncd.sync.status import disk_trouble, incidents_of, status, verdicts_of
+
+_KNOWN_AT_START = frozenset({"paused", "missing", "degraded", "failed"})
+"""States that are as true as before while the engine starts."""
 
 
-def report(engine: Engine, started: float) -> dict[str, Any]:
-    """As `docs/interface` has it, without the daemon's problems. `started` is on the monotonic clock. For any
-    thread."""
+def report(engine: Engine, started: float) -> messages.Status:
+    """The status of a running engine. `started` is on the monotonic clock. From any thread."""
     with engine.changed:
         repos = [_repo(engine, kept) for _, kept in sorted(engine.kept.items())]
-        waits = [kept for kept in engine.kept.values() if kept.trouble]
-        trouble = waits[0].trouble if waits else disk_trouble(engine.config.state_dir)
+        waiting_for = next((kept.trouble for kept in engine.kept.values() if kept.trouble), "")
         incidents = engine.incidents
-        activity = engine.activity
-        bulk_waits = engine.bulk.reason
-        lost = engine.events_lost
-    syncing = any(repo["state"] == "syncing" for repo in repos)
+        service = _running(
+            engine.activity or ("syncing" if any(repo["state"] == "syncing" for repo in repos) else "idle"),
+            started,
+            watches=engine.watching.total(),
+            events_lost=engine.events_lost,
+            waits_for=engine.bulk.reason,
+        )
+    location = os.path.join(engine.config.state_dir, "chroma")
+    return status(
+        version=__version__,
+        service=service,
+        kind="embedded",
+        location=location,
+        trouble=waiting_for or disk_trouble(engine.config.state_dir),
+        locks=Locks(writer=os.getpid(), store=holder(os.path.join(location, CHROMA_LOCK))),
+        incidents=kept_incidents(incidents),
+        repos=repos,
+    )
+
+
+def starting(recorded: messages.Status, why: str, started: float) -> messages.Status:
+    """The status while the engine starts: `recorded` is that of the manifest, `why` says what the engine does. No
+    repository is called current, nor syncing unless another process syncs it."""
+    known = {*_KNOWN_AT_START, "syncing"} if recorded.get("writer") != os.getpid() else _KNOWN_AT_START
+    nobody: messages.LockStatus = {"held": False, "holder": None, "waits": 0, "wait_s_max": 0.0}
     return {
-        "version": __version__,
-        "daemon": {
-            "running": True,
-            "pid": os.getpid(),
-            "uptime_s": time.monotonic() - started,
-            "state": activity or ("syncing" if syncing else "idle"),
-            "starting": False,
-            "watches": engine.watching.total(),
-            "events_lost": lost,
-            "waits_for": bulk_waits,
-        },
-        "store": {
-            "kind": "embedded",
-            "location": os.path.join(engine.config.state_dir, "chroma"),
-            "healthy": not trouble,
-            "reason": trouble,
-            "lock": _lock(engine, waits),
-        },
-        "incidents": incidents_of(incidents),
-        "writer": os.getpid(),
-        "repos": repos,
+        **recorded,
+        "daemon": {**_running(why, started, watches=0, events_lost=0, waits_for=""), "starting": True},
+        "store": {**recorded["store"], "lock": recorded["store"].get("lock", nobody)},
+        "writer": recorded.get("writer"),
+        "repos": [_at_start(repo, repo["state"] in known, why) for repo in recorded["repos"]],
     }
 
 
-def recorded(state_dir: str, now_ns: int, started: float) -> dict[str, Any]:
-    """The same from the manifest alone, while an engine begins. It takes no lock and changes nothing; nobody of this
-    process may be making the manifest anew meanwhile. `now_ns` is the wall clock. Raises ReposyncError if there is no
-    state directory to be had."""
-    found = status(state_dir, now_ns, __version__)
-    found["daemon"] = {
+def with_problems(found: messages.Status, problems: Sequence[str], state: str | None = None) -> messages.Status:
+    """That status, with these problems of the service, and with another state of it if one is given."""
+    service: messages.ServiceStatus = {**found["daemon"], "problems": list(problems)}
+    if state is not None:
+        service["state"] = state
+    return {**found, "daemon": service}
+
+
+def _running(
+    state: str, started: float, *, watches: int, events_lost: int, waits_for: str | None
+) -> messages.ServiceStatus:
+    return {
         "running": True,
         "pid": os.getpid(),
         "uptime_s": time.monotonic() - started,
-        "state": "",
-        "starting": True,
-        "watches": 0,
-        "events_lost": 0,
-        "waits_for": "",
+        "state": state,
+        "starting": False,
+        "watches": watches,
+        "events_lost": events_lost,
+        "waits_for": waits_for,
     }
-    nobody = {"held": False, "holder": None, "waits": 0, "wait_s_max": 0.0}
-    found["store"]["lock"] = {**nobody, **found["store"].get("lock", {})}
-    found.setdefault("writer", None)
-    nothing: dict[str, Any] = {"pending": 0, "lag_s": 0.0, "watch": Coverage()._asdict()}
-    found["repos"] = [{**each, **nothing} for each in found["repos"]]
+
+
+def _at_start(repo: messages.RepoStatus, is_known: bool, why: str) -> messages.RepoStatus:
+    found: messages.RepoStatus = {**repo, "pending": 0, "lag_s": 0.0, "watch": _watch(Coverage())}
+    if not is_known:
+        found |= {"state": "pending", "reason": why, "progress": None}
     return found
 
 
-def beginning(found: dict[str, Any], why: str) -> dict[str, Any]:
-    """What was `recorded`, of an engine that is beginning: nothing is called current by it, and nothing at work but
-    what another process does."""
-    known = {"paused", "missing", "degraded", "failed"}
-    if found["writer"] != os.getpid():
-        known.add("syncing")
-    return {
-        **found,
-        "daemon": {**found["daemon"], "state": why},
-        "repos": [
-            each if each["state"] in known else {**each, "state": "pending", "reason": why, "progress": None}
-            for each in found["repos"]
-        ],
-    }
-
-
-def _lock(engine: Engine, waits: list[RepoState]) -> dict[str, Any]:
-    """Who holds Chroma's lock, how many repositories wait for the store, and for how long."""
-    holding = holder(os.path.join(engine.config.state_dir, "chroma", CHROMA_LOCK))
-    now = time.monotonic()
-    return {
-        "held": holding is not None,
-        "holder": holding,
-        "waits": len(waits),
-        "wait_s_max": max((now - kept.trouble_since for kept in waits), default=0.0),
-    }
-
-
-def _repo(engine: Engine, kept: RepoState) -> dict[str, Any]:
+def _repo(engine: Engine, kept: RepoState) -> messages.RepoStatus:
+    """The status of one repository. Under the engine's lock."""
     now = time.monotonic()
     state, reason = kept.state
     since = kept.debounce.since
+    return repo_status(
+        name=kept.repo.name,
+        root=kept.repo.root,
+        collection=kept.stored.collection,
+        state=state,
+        reason=reason,
+        files=kept.stored.files,
+        chunks=kept.stored.chunks,
+        progress=_progress(kept, now),
+        waiting={"reason": kept.trouble, "for_s": now - kept.trouble_since} if kept.trouble else None,
+        last_sync=None if kept.last is None else kept.last.to_dict(),
+        synced_at=kept.synced_at,
+        verdicts=kept.stored.verdicts,
+        errors=[each for _, each in sorted(kept.unindexed.items())],
+        live=Live(
+            pending=len(kept.debounce),
+            lag_s=0.0 if since is None else now - since,
+            watch=_watch(kept.coverage._replace(directories=engine.watching.count(kept.repo.root))),
+        ),
+    )
+
+
+def _watch(coverage: Coverage) -> messages.Watch:
     return {
-        "name": kept.repo.name,
-        "root": kept.repo.root,
-        "collection": kept.stored.collection,
-        "state": state,
-        "reason": reason,
-        "files": kept.stored.files,
-        "chunks": kept.stored.chunks,
-        "pending": len(kept.debounce),
-        "lag_s": 0.0 if since is None else now - since,
-        "progress": _progress(kept, now),
-        "waiting": {"reason": kept.trouble, "for_s": now - kept.trouble_since} if kept.trouble else None,
-        "last_sync": None if kept.last is None else kept.last.to_dict(),
-        "synced_at": kept.synced_at,
-        "watch": kept.coverage._replace(directories=engine.watching.count(kept.repo.root))._asdict(),
-        "quarantined": [each.path for each in kept.stored.verdicts if not each.is_indexed],
-        "verdicts": verdicts_of(kept.stored.verdicts),
-        "errors": [asdict(each) for _, each in sorted(kept.unindexed.items())],
+        "mode": cast("Any", coverage.mode),
+        "directories": coverage.directories,
+        "unwatched": coverage.unwatched,
+        "reason": coverage.reason,
     }
 
 
-def _progress(kept: RepoState, now: float) -> dict[str, Any] | None:
+def _progress(kept: RepoState, now: float) -> messages.RepoProgress | None:
     progress, pace = kept.progress, kept.pace
     if progress is None:
         return None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from reposyncd.app.operations import target
 from reposyncd.daemon.engine.repo_state import Coverage, Pace, RepoState, Stored
 from reposyncd.daemon.engine.schedule import overdue
-from reposyncd.daemon.events import NOT_TIDIED, say, say_unexpected
+from reposyncd.daemon.events import NOT_TIDIED, internal_error, say, say_unexpected
 from reposyncd.daemon.resources import Rate, return_memory
 from reposyncd.errors import (
     InterruptedSyncError,
@@ -23,7 +23,6 @@ from reposyncd.errors import (
     RootMissingError,
     StoreError,
     WholeTreeNeededError,
-    safe_message,
 )
 from reposyncd.model import Progress, Scope, SyncResult
 from reposyncd.store.manifest.catalog import Repo
@@ -123,8 +122,9 @@ class Jobs:
         except ReposyncError as raised:
             return None, raised
         except Exception as raised:
-            say_unexpected(f"the sync of {kept.repo.name}", raised)
-            return None, ReposyncError(f"internal error: {safe_message(raised)}; the log says where")
+            what = f"the sync of {kept.repo.name}"
+            say_unexpected(what, raised)
+            return None, internal_error(what)
 
     def _sync(self, kept: RepoState, scope: Scope) -> SyncResult:
         if not os.path.isdir(kept.repo.root):

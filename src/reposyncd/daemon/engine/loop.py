@@ -23,7 +23,7 @@ from reposyncd.daemon.engine.schedule import CheckpointJob, PeriodicTask, Schedu
 from reposyncd.daemon.engine.transition_log import TransitionLog
 from reposyncd.daemon.engine.watching import Watching
 from reposyncd.daemon.engine.work import Work
-from reposyncd.daemon.events import EVENTS_LOST, LOCKED, say, say_unexpected
+from reposyncd.daemon.events import EVENTS_LOST, LOCKED, internal_error, say, say_unexpected
 from reposyncd.daemon.resources import ResourceGate, Sleep
 from reposyncd.errors import (
     BusyError,
@@ -452,7 +452,7 @@ class Engine(threading.Thread):
             command.work.fail(error)
         except Exception as error:
             say_unexpected("a command", error)
-            command.work.fail(ReposyncError(f"internal error: {safe_message(error)}"))
+            command.work.fail(internal_error("a command"))
 
     def _run(self, task: PeriodicTask) -> None:
         self.workspace.index.on_wait = lambda waiting: self.heartbeat()

@@ -15,7 +15,7 @@ from reposyncd.daemon.events import (
     UNWATCHED,
     UPDATED,
     WAITING,
-    Notice,
+    LogEvent,
     say,
 )
 from reposyncd.model import Scope, SyncResult
@@ -30,7 +30,7 @@ class TransitionLog:
 
     def __init__(self, since_ns: int) -> None:
         self._told_until_ns = since_ns
-        self._troubles: dict[str, tuple[Notice, str]] = {}
+        self._troubles: dict[str, tuple[LogEvent, str]] = {}
         """root to what was said of it"""
         self._seen: set[str] = set()
         """roots that were looked at"""
@@ -40,11 +40,11 @@ class TransitionLog:
     def state(self, kept: RepoState) -> None:
         """The repo's state may have changed. Under the engine's lock."""
         root, (state, reason) = kept.repo.root, kept.state
-        notice = {"failed": FAILED, "missing": MISSING, "degraded": WAITING if kept.trouble else UNWATCHED}.get(state)
+        event = {"failed": FAILED, "missing": MISSING, "degraded": WAITING if kept.trouble else UNWATCHED}.get(state)
         before = self._troubles.get(root)
-        if notice and before != (notice, reason):
-            self._troubles[root] = notice, reason
-            say(notice, repo=kept.repo.name, path=root, reason=reason)
+        if event and before != (event, reason):
+            self._troubles[root] = event, reason
+            say(event, repo=kept.repo.name, path=root, reason=reason)
         elif before and state in ("current", "paused"):
             del self._troubles[root]
             say(RECOVERED, repo=kept.repo.name, path=root, reason=before[1])

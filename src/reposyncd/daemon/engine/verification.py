@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reposyncd.app.operations import verification
 from reposyncd.daemon.engine.loop import Engine
 from reposyncd.daemon.engine.work import Work
+from reposyncd.daemon.events import internal_error
 from reposyncd.daemon.resources import return_memory
 from reposyncd.errors import CorruptStoreError, InterruptedSyncError, ReposyncError
 from reposyncd.model import Progress
@@ -84,10 +85,7 @@ class Verifying:
                 self._give_up(request, error)
             except BaseException:
                 self._end(comparison)
-                name = comparison.kept.repo.name
-                self._give_up(
-                    request, ReposyncError(f'internal error in the comparison of "{name}"; the log says more')
-                )
+                self._give_up(request, internal_error(f'the comparison of "{comparison.kept.repo.name}"'))
                 raise
 
     def reconfigured(self) -> None:

@@ -20,9 +20,10 @@ import pytest
 
 from reposyncd.app.client import STATE_HEADER, Client, connect, running
 from reposyncd.daemon.events import UNEXPECTED
-from reposyncd.daemon.http.api import ASKING, Api
-from reposyncd.daemon.http.fields import values_of
-from reposyncd.daemon.http.routes import WAIT, document
+from reposyncd.daemon.http.api import Api
+from reposyncd.daemon.http.dispatch import STARTING
+from reposyncd.daemon.http.routes import document
+from reposyncd.daemon.http.schemas import WorkRequest
 from reposyncd.daemon.http.server import CONNECTIONS
 from reposyncd.daemon.http.tickets import KEPT_S, TicketStore
 from reposyncd.daemon.http.waiting import BODY_BYTES, WAITING
@@ -164,7 +165,7 @@ def test_what_is_not_said_is_as_the_document_has_it(path: str, shelf: Shelf, tre
         "limit": ask(path, "GET", "/v1/runs")[1]["runs"][0]["limit"]
     }
     assert search["limit"] == len(ask(path, "POST", "/v1/search", {"query": "one"})[1]["hits"])
-    assert search["wait_s"] == values_of(WAIT, {})["wait_s"]
+    assert search["wait_s"] == WorkRequest().wait_s
     assert verify["repair"] is ask(path, "POST", "/v1/verify")[1]["repos"][0]["repaired"]
     assert sync["full"] is bool(ask(path, "POST", "/v1/sync", {"path": str(tree)})[1]["files"]["new"])
 
@@ -186,22 +187,22 @@ def test_what_is_not_said_is_as_the_document_has_it(path: str, shelf: Shelf, tre
         ("POST", "/v1/search", {"query": "x", "limit": True}, 400, "the field limit"),
         ("POST", "/v1/search", {"query": "x", "limit": 2.5}, 400, "the field limit"),
         ("POST", "/v1/search", {"query": "x", "wait_s": 26}, 400, "the field wait_s must be a number of seconds"),
-        ("POST", "/v1/search", {"query": "x", "wait_s": math.nan}, 400, "NaN is no number"),
+        ("POST", "/v1/search", {"query": "x", "wait_s": math.nan}, 400, "NaN is not a number"),
         ("POST", "/v1/search", b'{"query": "x", "wait_s": 1e999}', 400, "the field wait_s"),
         ("POST", "/v1/search", b'{"query": ', 400, "not valid JSON"),
         ("POST", "/v1/search", b"[" * 500_000, 400, "not valid JSON"),
         ("POST", "/v1/search", b'{"limit": ' + b"9" * 5000 + b"}", 400, "not valid JSON"),
         ("POST", "/v1/search", b"\xff", 400, "not valid JSON"),
-        ("POST", "/v1/search", b'["x"]', 400, "no JSON object"),
+        ("POST", "/v1/search", b'["x"]', 400, "not a JSON object"),
         ("POST", "/v1/sync", {"path": "here"}, 400, "the field path must be an absolute path"),
         ("POST", "/v1/sync", {"path": "/a\0b"}, 400, "the field path"),
         ("POST", "/v1/sync", {"path": "/" + "x" * 4096}, 400, "of at most 4,096 characters"),
         ("POST", "/v1/repos", {"path": "/", "name": "x" * 4097}, 400, "of at most 4,096 characters"),
         ("POST", "/v1/sync", {"path": "/", "full": "yes"}, 400, "the field full must be true or false"),
         ("POST", "/v1/flush?repo=x", None, 400, "there is no field 'repo'"),
-        ("POST", "/v1/flush?wait_s=soon", None, 400, "the field wait_s must be a number"),
+        ("POST", "/v1/flush?wait_s=soon", None, 400, "the field wait_s must be a number of seconds"),
         ("GET", "/v1/runs?limit=0", None, 400, "the field limit must be a whole number from 1"),
-        ("GET", "/v1/runs?limit=1.5", None, 400, "the field limit must be a number"),
+        ("GET", "/v1/runs?limit=1.5", None, 400, "the field limit must be a whole number"),
         ("GET", "/v1/runs?repo=", None, 400, "the field repo must be a string that is not empty"),
         ("GET", "/v1/runs?repo=%ff", None, 400, "the field repo must be a string"),
         ("GET", "/v1/runs?wait_s=1", None, 400, "there is no field 'wait_s' (there is: repo, limit)"),
@@ -212,15 +213,15 @@ def test_what_is_not_said_is_as_the_document_has_it(path: str, shelf: Shelf, tre
         ("GET", "/v1/tickets/0?limit=1", None, 400, "there is no field 'limit'"),
         ("POST", "/v1/sync", {"path": "/no/such/place"}, 404, "/no/such/place does not exist"),
         ("DELETE", "/v1/repos/nobody", None, 404, 'there is no repository "nobody"'),
-        ("DELETE", "/v1/repos/a%00b", None, 400, "the repository's name"),
+        ("DELETE", "/v1/repos/a%00b", None, 400, "the field name must be a string"),
         ("DELETE", "/v1/repos/" + "x" * 4097, None, 400, "of at most 4,096 characters"),
         ("GET", "/v1/tickets/0", None, 404, "there is no ticket"),
         ("GET", "/v2/status", None, 404, "there is nothing at /v2/status"),
         ("GET", "/", None, 404, "there is nothing at /"),
         ("GET", "/v1/repos/", None, 404, "there is nothing"),
-        ("POST", "/v1/status", None, 405, "/v1/status cannot be asked with POST, but with GET"),
-        ("POST", "/v1/tickets/0", None, 405, "but with GET"),
-        ("BREW", "/v1/repos", None, 405, "but with GET, POST"),
+        ("POST", "/v1/status", None, 405, "/v1/status cannot be requested with POST; use GET"),
+        ("POST", "/v1/tickets/0", None, 405, "use GET"),
+        ("BREW", "/v1/repos", None, 405, "use GET, POST"),
     ],
 )
 def test_what_is_no_request_of_this_api_is_refused_and_the_message_says_why(
@@ -327,7 +328,7 @@ def test_status_and_tickets_are_answered_while_everybody_waits(shelf: Shelf, api
     with ExitStack() as stack:
         dribbling = stack.enter_context(connect(path))
         dribbling.sendall(b"GET /v1/sta")
-        waiting = [stack.enter_context(connect(path)) for _ in range(ASKING + WAITING)]
+        waiting = [stack.enter_context(connect(path)) for _ in range(STARTING + WAITING)]
         for each in waiting:
             each.settimeout(LONG_S)
             each.sendall(b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
@@ -364,7 +365,7 @@ def search_for(query: str) -> bytes:
 def searching(path: str, shelf: Slow) -> Iterator[list[socket.socket]]:
     """Clients that are searching, as many as the service is asked by at once; it has taken on none of it."""
     with ExitStack() as stack:
-        clients = [stack.enter_context(connect(path)) for _ in range(ASKING)]
+        clients = [stack.enter_context(connect(path)) for _ in range(STARTING)]
         for each in clients:
             each.settimeout(LONG_S)
             each.sendall(search_for("early"))
@@ -416,7 +417,7 @@ def test_what_clients_asked_that_are_gone_when_its_turn_comes_is_not_begun(
             until(lambda: waiting(api) == 1, "it waits for its turn")
             slow.may_go_on.set()
             assert {receive(each)[0] for each in (*clients, patient)} == {200}
-        assert slow.searches == ["early"] * ASKING + ["late"]
+        assert slow.searches == ["early"] * STARTING + ["late"]
 
 
 def test_when_too_many_wait_for_their_turn_the_next_is_refused_and_those_are_served(
@@ -442,7 +443,7 @@ def test_when_too_many_wait_for_their_turn_the_next_is_refused_and_those_are_ser
 
 def waiting(api: Api) -> int:
     """Requests that wait until the service can be asked."""
-    return api._asking.statistics().tasks_waiting
+    return api.dispatcher.starting.statistics().tasks_waiting
 
 
 def test_a_client_that_goes_while_it_waits_frees_its_place_and_its_ticket_and_the_service_is_told(
@@ -462,7 +463,7 @@ def test_a_client_that_goes_while_it_waits_frees_its_place_and_its_ticket_and_th
         with connect(path) as connection:
             connection.sendall(b"POST /v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
             assert shelf.asked.acquire(timeout=LONG_S)
-        until(lambda: not api.connections and not api._tickets._entries, "it is forgotten")
+        until(lambda: not api.connections and not len(api.dispatcher.tickets), "it is forgotten")
         until(lambda: not given[0].is_wanted, "the service is told")
         shelf.gate.set()
         assert ask(path, "POST", "/v1/flush")[0] == 200
@@ -486,7 +487,7 @@ def test_a_mistake_inside_is_500_and_the_log_says_where_it_was(
     status, answer = ask(path, "POST", "/v1/flush")
     assert (status, answer["error"]["code"]) == (500, "internal")
     assert "secret" not in answer["error"]["message"]
-    [record] = [record for record in caplog.records if getattr(record, "notice", None) is UNEXPECTED]
+    [record] = [record for record in caplog.records if getattr(record, "log_event", None) is UNEXPECTED]
     fields = vars(record)["fields"]
     assert fields["reason"].startswith(type(broken).__name__) and "served.py" in fields["frames"]
 
@@ -643,7 +644,7 @@ def test_a_socket_that_a_dead_daemon_left_is_replaced_and_that_of_a_live_one_is_
         dead.bind(path)
     with Api(shelf, path, state_dir=str(tmp_path)):
         assert ask(path, "GET", "/v1/status")[0] == 200
-        with pytest.raises(BusyError, match="another reposyncd daemon listens at"):
+        with pytest.raises(BusyError, match="another reposyncd service listens at"):
             Api(shelf, path, state_dir=str(tmp_path))
         assert ask(path, "GET", "/v1/status")[0] == 200
 
@@ -651,7 +652,7 @@ def test_a_socket_that_a_dead_daemon_left_is_replaced_and_that_of_a_live_one_is_
 def test_a_file_that_is_no_socket_is_left_alone(shelf: Shelf, path: str, tmp_path: Path) -> None:
     os.mkdir(os.path.dirname(path))
     Path(path).write_text("precious")
-    with pytest.raises(ReposyncError, match="is no socket"):
+    with pytest.raises(ReposyncError, match="is not a socket"):
         Api(shelf, path, state_dir=str(tmp_path))
     assert Path(path).read_text() == "precious"
 
@@ -697,7 +698,7 @@ def test_of_many_that_start_at_once_one_finds_the_place_free(
                 both_found_it_free.wait(0.3)  # long enough for another to come to the same conclusion
         return found
 
-    monkeypatch.setattr("reposyncd.daemon.http.unix_socket.running", running_and_then_slow)
+    monkeypatch.setattr("reposyncd.daemon.http.sockets.running", running_and_then_slow)
     started: list[Api] = []
     refused: list[BusyError] = []
 
@@ -821,7 +822,7 @@ def test_nothing_wakes_up_while_nobody_asks(api: Api, path: str) -> None:
 def test_whoever_means_another_state_directory_is_refused(path: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     assert Client(path, str(tmp_path / "link")).request("GET", "/v1/status")["version"] == "1.2.3"
-    with pytest.raises(DaemonNotRunningError, match=f"the one that listens keeps {tmp_path}"):
+    with pytest.raises(DaemonNotRunningError, match=f"the one at this socket keeps {tmp_path}"):
         Client(path, "/else where/ü").request("POST", "/v1/flush")
 
 

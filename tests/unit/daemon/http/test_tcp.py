@@ -16,9 +16,9 @@ import pytest
 from reposyncd.app.client import Client
 from reposyncd.config import ApiConfig, load
 from reposyncd.config.places import TOKEN
+from reposyncd.daemon.http.access import is_local
 from reposyncd.daemon.http.api import Api
 from reposyncd.daemon.http.server import CONNECTIONS
-from reposyncd.daemon.http.tcp import is_local
 from reposyncd.errors import BusyError, ConfigError, ReposyncError
 from tests.live.service import until
 from tests.served import Shelf

@@ -1,32 +1,29 @@
-"""The API over TCP, for those who asked for it: where it listens, and who is heard.
+"""Which requests over TCP are answered.
 
-A web page can have its reader's browser ask any address: hence the token, the Host header that has to name this machine
-(DNS rebinding), and no answer to whatever says that it comes from a page.
+A web page can make its reader's browser send requests to any address. Three things keep it out: the token, a Host
+header that must name this machine (against DNS rebinding), and the refusal of every request with an Origin header.
 """
 
 from __future__ import annotations
 
-import errno
 import hmac
 import ipaddress
 import os
 import secrets
-import socket
 import stat
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import NamedTuple
 
-from reposyncd.config import ApiConfig, address_of
+from reposyncd.config import ApiConfig
 from reposyncd.config.places import TOKEN
-from reposyncd.errors import BusyError, ReposyncError
+from reposyncd.errors import ReposyncError
 
 _TOKEN_BYTES = 32
-_BACKLOG = 128
 
 
 class Refusal(NamedTuple):
-    """Why a request is not heard."""
+    """Why a request is not answered."""
 
     status: int
     code: str
@@ -34,18 +31,18 @@ class Refusal(NamedTuple):
 
 
 class AccessPolicy(NamedTuple):
-    """What a request over TCP has to bring."""
+    """What a request over TCP must have."""
 
     token: str
     hosts: frozenset[str]
-    """names in the Host header beside those of the loopback device, in lower case"""
+    """names that the Host header may have, in lower case, beside those of the loopback device"""
 
     def refusal(self, header: Callable[[str], str | None]) -> Refusal | None:
-        """Why a request with these headers is not heard; None if it is."""
+        """Why a request with these headers is refused; None if it is not."""
         if header("origin") is not None:
-            return Refusal(403, "forbidden", "web pages are not answered")
+            return Refusal(403, "forbidden", "requests from web pages are not answered")
         if not is_local(header("host") or "", self.hosts):
-            return Refusal(403, "forbidden", "the Host header names no address of the loopback device; see api.hosts")
+            return Refusal(403, "forbidden", "the Host header does not name the loopback device; see api.hosts")
         scheme, _, given = (header("authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self.token.encode()):
             return Refusal(401, "unauthorized", f"Authorization: Bearer TOKEN is needed; the token is in {TOKEN}")
@@ -67,35 +64,19 @@ def is_local(host: str, hosts: Collection[str]) -> bool:
 
 
 def access_policy(config: ApiConfig, state_dir: str) -> AccessPolicy:
-    """What is asked of requests. Raises ReposyncError if the token cannot be had, or others know it."""
+    """The policy of this configuration. Raises ReposyncError if the token cannot be read or written, or if other users
+    can read it."""
     return AccessPolicy(_token(os.path.join(state_dir, TOKEN)), frozenset(host.lower() for host in config.hosts))
 
 
-def listen(address: str) -> socket.socket:
-    """A socket that listens at `api.listen`. Raises BusyError if another program does, and ReposyncError."""
-    host, port = address_of(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-        listening.setblocking(False)
-        return listening
-    except OSError as error:
-        listening.close()
-        kind = BusyError if error.errno == errno.EADDRINUSE else ReposyncError
-        raise kind(f"api.listen is {address}: {error.strerror}; choose another port") from error
-
-
 def _token(path: str) -> str:
-    """The token; a new one if there is none. It is there as a whole, or not at all."""
+    """The token in this file; a new one if there is none. A new file appears whole or not at all."""
     if os.path.lexists(path) and (known := _known(path)):
         return known
     token, new = secrets.token_urlsafe(_TOKEN_BYTES), f"{path}.{os.getpid()}"
     try:
         with suppress(FileNotFoundError):
-            os.unlink(new)  # of one that was killed
+            os.unlink(new)  # left by a process that was killed
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
             file.write(token + "\n")
@@ -108,7 +89,7 @@ def _token(path: str) -> str:
 
 
 def _known(path: str) -> str:
-    """The token in this file; "" if the disk lost it. Raises ReposyncError unless it is this user's alone."""
+    """The token in this file; "" if a crash emptied the file. Raises ReposyncError if other users can read it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
@@ -116,5 +97,5 @@ def _known(path: str) -> str:
     with open(descriptor, encoding="utf-8", errors="replace") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            raise ReposyncError(f"{path} is not this user's alone; delete it, and a new token is made")
+            raise ReposyncError(f"other users may know the token in {path}; delete the file to get a new one")
         return file.read().strip()
