@@ -196,7 +196,7 @@ def test_it_imports_neither_chroma_nor_numpy(lab: Lab) -> None:
         "from reposyncd.app.recorded_status import recorded_status\n"
         f"recorded_status({str(lab.state)!r}, time.time_ns(), '')\n"
         "import reposyncd.cli.status\n"
-        "print(sorted({'chromadb', 'numpy', 'tenacity', 'filelock', 'tree_sitter'} & sys.modules.keys()))\n"
+        "print(sorted({'chromadb', 'numpy', 'tenacity', 'filelock', 'tree_sitter', 'msgspec'} & sys.modules.keys()))\n"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

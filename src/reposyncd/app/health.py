@@ -132,7 +132,7 @@ def _of_service(service: messages.ServiceStatus) -> Iterator[Condition]:
     if not service["running"]:
         yield Condition(Kind.SERVICE_NOT_RUNNING, "service", service["state"], _START)
     if service.get("starting"):
-        yield Condition(Kind.SERVICE_STARTING, "service", service["state"])
+        yield Condition(Kind.SERVICE_STARTING, "service", service["state"] or "starting")
     for problem in service.get("problems", []):
         yield Condition(Kind.SERVICE_PROBLEM, "service", problem)
     if waits_for := service.get("waits_for"):

@@ -107,7 +107,7 @@ def _state(
 ) -> tuple[str, str]:
     """(state, reason): the most urgent of those that apply."""
     if repo.paused and running is None:
-        return "paused", f"its index is not updated; resume with: reposyncd resume {repo.name}"
+        return "paused", f"paused; resume with: reposyncd resume {repo.name}"
     if running is not None and running.trouble:
         return "degraded", running.trouble
     if incidents:

@@ -141,7 +141,7 @@ def _service(service: messages.ServiceStatus) -> str:
     state = printable(service["state"])
     if not service["running"]:
         return (
-            f"service: {state}; this is the state after the last sync. "
+            f"service: {state}; this is what was true at the last sync. "
             "Start it with: reposyncd service install, or: reposyncd daemon"
         )
     return f"service: {state or 'running'}, pid {service['pid']}, up {ago(service['uptime_s'] or 0)}"

@@ -63,7 +63,7 @@ LOCKED = LogEvent(
     "locked",
     "bfaf8f03739a4b3693e39198dd277b6d",
     logging.WARNING,
-    "waiting for the state: {reason}",
+    "the state is in use: {reason}",
 )
 FAILED = LogEvent(
     "failed",

@@ -139,7 +139,7 @@ def test_whoever_waits_is_woken_when_something_is_counted() -> None:
         assert not woken.is_set() and log.next_due is None
         say(DISCOVERY, reason="x")
         assert woken.is_set() and log.next_due is not None
-        log.say_counted(math.inf)
+        log.write_counts(math.inf)
         assert log.next_due is None
 
 
