@@ -64,7 +64,7 @@ before, started = resident(), time.perf_counter()
 if cookies != "-":
     watching = Watching(os.path.dirname(cookies), on_hint=lambda *hint: None, on_lost=unexpected, on_death=unexpected)
     watching.ensure()
-    watching.look(Repo(1, "tree", root, RootIdentity(0, 0)), WHOLE, look)
+    watching.scan(Repo(1, "tree", root, RootIdentity(0, 0)), WHOLE, look)
 else:
     look(None)
 ended = time.perf_counter()

@@ -364,6 +364,8 @@ class Transition(NamedTuple):
     state: str
     """"current", "syncing", "pending", "paused", "degraded", "missing" or "failed" """
     reason: str
+    is_waiting: bool = False
+    """whether it is degraded because a sync waits for something; otherwise because some changes give no event"""
 
 
 @dataclass(frozen=True, slots=True)

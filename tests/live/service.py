@@ -83,7 +83,8 @@ class Live(Lab):
 
 def result_of(work: Work) -> Any:
     assert work.wait(HANGS_S), work.progress()
-    return work.result()
+    result: dict[str, Any] = work.result()
+    return result
 
 
 def live(place: Path, **variables: str) -> Live:

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from reposyncd.daemon.engine import jobs, schedule
-from reposyncd.daemon.engine import registry as roster
-from reposyncd.daemon.engine import verification as verifying
+from reposyncd.daemon.engine import repo_state, schedule
+from reposyncd.daemon.engine.periodic import missing, removed, roots, verification
 from reposyncd.daemon.service import Daemon
 from tests.live.service import Live, live, many, result_of, until
 from tests.live.test_service import clone
@@ -39,19 +38,19 @@ class Edited:
 
     def edit(self, lab: Live) -> None:
         assert lab.daemon
-        kept = lab.daemon.engine.kept["lab"]
+        changes = lab.daemon.engine.registry._repos["lab"].changes
         self.edits += 1
         lab.write({f"d{self.edits % 5}/f.py": f"edit = {self.edits}\n"})
-        until(lambda: (due := kept.debounce.due()) is not None and due < time.monotonic(), "the edit is due")
+        until(lambda: (due := changes.due()) is not None and due < time.monotonic(), "the edit is due")
 
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
-    monkeypatch.setattr(roster, "ROOTS_S", 1.0)
-    monkeypatch.setattr(roster, "COUNT_S", 1.0)
-    for each in (roster.Removed, roster.Roots, roster.Missing):
+    monkeypatch.setattr(roots, "ROOTS_S", 1.0)
+    monkeypatch.setattr(missing, "COUNT_S", 1.0)
+    for each in (removed.DropRemoved, roots.CheckRoots, missing.CountMissing):
         monkeypatch.setattr(each, "patience_s", 0.1)
-    monkeypatch.setattr(jobs, "MISSING_S", 0.1)
+    monkeypatch.setattr(repo_state, "MISSING_S", 0.1)
     monkeypatch.setattr(schedule, "STARVED_S", 1.0)
     (tmp_path / "src").mkdir()
     lab = live(
@@ -102,8 +101,8 @@ def test_a_root_that_is_gone_without_an_event_is_missed_and_its_time_is_counted(
     service(lab).engine.watching.drop(str(tmp_path / "other"))
     (tmp_path / "other").rename(tmp_path / "elsewhere")
     until(lambda: state_of(service(lab), "other") == "missing", "it is missed")
-    kept = service(lab).engine.kept["other"]
-    until(lambda: kept.repo.missing_s > 0, "it is counted for how long")
+    registry = service(lab).engine.registry
+    until(lambda: registry.named("other")[0].repo.missing_s > 0, "it is counted for how long")
     shutil.move(tmp_path / "elsewhere", tmp_path / "other")
     until(lambda: state_of(service(lab), "other") == "current", "it is back")
 
@@ -114,9 +113,9 @@ def test_a_comparison_comes_to_its_end_and_finds_nothing_in_what_is_saved_meanwh
 
 
 def test_saves_are_taken_up_between_the_slices_of_one_comparison(lab: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifying, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(verifying.Verifying, "patience_s", 0.0)
-    monkeypatch.setattr(verifying, "SLICE_S", 0.0)  # a step at a time
+    monkeypatch.setattr(verification, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(verification.VerifyRepos, "patience_s", 0.0)
+    monkeypatch.setattr(verification, "SLICE_S", 0.0)  # a step at a time
     lab.write(many(300))
     lab.flush()
     index: Any = lab.index

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from reposyncd.daemon.engine import jobs as jobs_module
+from reposyncd.daemon.engine import repo_state
 from tests.edits import Edits
 from tests.live.service import Live, live, result_of, until
 from tests.property.test_sync import Crash
@@ -60,7 +60,7 @@ class Mortal:
 class Machine(Edits):
     def __init__(self) -> None:
         super().__init__()
-        jobs_module.MISSING_S = 0.05
+        repo_state.MISSING_S = 0.05
         self.place = Path(tempfile.mkdtemp())
         self.lab: Live = live(
             self.place, REPOSYNCD_WATCH__SETTLE="0.01", REPOSYNCD_WATCH__MAX_WAIT="0.05", REPOSYNCD_LOCK__TIMEOUT="5"
@@ -125,7 +125,7 @@ class Machine(Edits):
         self.lab.write({name: text})
         watching.settle(5)
         watches._on_hint = hint
-        engine.lost("the queue was full")
+        engine.lose_events("the queue was full")
 
     @rule(name=st.sampled_from(["none", "one", "two"]), texts=st.lists(st.sampled_from(["one\n", "2\n"]), max_size=3))
     def edit_another_one(self, name: str, texts: list[str]) -> None:

@@ -133,7 +133,7 @@ def test_a_storm_of_such_names_and_events_that_were_lost(lab: Live) -> None:
     assert lab.daemon
     lab.write({f"{ODD}{number}/f{number}.py": "nobody = 1\n" for number in range(1200)})
     lab.write(many(1200))
-    lab.daemon.engine.lost("the queue was full")
+    lab.daemon.engine.lose_events("the queue was full")
     lab.assert_current()
     for number in range(1200):
         shutil.rmtree(lab.root / f"{ODD}{number}")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from reposyncd.app.client import Client
-from reposyncd.daemon.process.supervision import AGAIN_AT_MOST
+from reposyncd.daemon.process.supervision import RESTARTS_AT_MOST
 from reposyncd.errors import BusyError, DaemonNotRunningError, OverloadedError, ReposyncError
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
@@ -279,7 +279,7 @@ def mended(lab: Live) -> bool:
     """Whether the engine is there again; what it waits for is not waited for."""
     assert lab.daemon
     now = time.monotonic()
-    while (again := lab.daemon.mend(now)) is not None:
+    while (again := lab.daemon.restart_dead(now)) is not None:
         now = again
     return lab.daemon.is_ready and not lab.daemon.has_ended
 
@@ -297,7 +297,7 @@ def test_an_engine_that_dies_is_seen_and_started_again_and_looks_at_everything(t
         lab.write({"d4/f4.txt": "a change while there is no engine\n"})
         until(lambda: mended(lab), "there is another")
         lab.assert_current()
-        assert any("started again" in each for each in daemon.status()["daemon"]["problems"])
+        assert any("restarted automatically" in each for each in daemon.status()["daemon"]["problems"])
 
 
 def test_an_engine_that_dies_again_and_again_ends_the_service(tmp_path: Path) -> None:
@@ -308,9 +308,9 @@ def test_an_engine_that_dies_again_and_again_ends_the_service(tmp_path: Path) ->
         killer.deaths = 10**6
         lab.write({"d3/f3.txt": "a change that ends it\n"})
         with pytest.raises(SystemExit):
-            for _ in range(AGAIN_AT_MOST + 1):
+            for _ in range(RESTARTS_AT_MOST + 1):
                 until(lambda: daemon.has_ended, "the engine is dead")
-                daemon.mend(time.monotonic())
+                daemon.restart_dead(time.monotonic())
                 until(lambda: mended(lab) or daemon.has_ended, "there is another, or was")
         lab.daemon = None
         daemon.stop()
@@ -404,10 +404,10 @@ def test_a_new_configuration_gives_nothing_to_do_to_who_has_nothing_to_do(tmp_pa
     lab = live(tmp_path)
     with lab.running() as daemon:
         result_of(daemon.verify(None, False))
-        before = [each.due for each in daemon.engine.periodic_tasks]
+        before = [each.due for each in daemon.engine.jobs.periodic]
         lab.variables["REPOSYNCD_LIMITS__NICE"] = "11"
         result_of(daemon.reconfigure(lab.config()))
-        assert [each.due for each in daemon.engine.periodic_tasks] == before
+        assert [each.due for each in daemon.engine.jobs.periodic] == before
         lab.assert_current()  # after whatever was due
 
 

@@ -11,19 +11,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reposyncd.app import operations
-from reposyncd.daemon import resources as gentle
-from reposyncd.daemon.engine import jobs as jobs_module
-from reposyncd.daemon.engine import registry as roster
-from reposyncd.daemon.engine import schedule
-from reposyncd.daemon.engine.repo_state import RepoState
+from reposyncd.daemon import resources
+from reposyncd.daemon.engine import repo_state, schedule, sync_job
+from reposyncd.daemon.engine.periodic import missing
+from reposyncd.daemon.engine.snapshots import NextSync, RepoSnapshot
 from reposyncd.daemon.service import Daemon
 from reposyncd.errors import BusyError, ReposyncError, RootMissingError, UsageError
-from reposyncd.model import Applied, Batch, Scope
+from reposyncd.model import Applied, Batch
 from reposyncd.store.manifest.database import Database
 from reposyncd.store.memory import MemoryIndex
 from reposyncd.tree.read import RawFile, _read
@@ -33,7 +31,7 @@ from tests.support import later_ns, memory_index, write
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
-    monkeypatch.setattr(jobs_module, "MISSING_S", 0.1)
+    monkeypatch.setattr(repo_state, "MISSING_S", 0.1)
     lab = live(tmp_path)
     lab.write({"a.py": "one = 1\n", "b/c.py": "two = 2\n"})
     return lab
@@ -134,8 +132,8 @@ def test_a_flush_of_what_is_not_there_or_paused_says_so(lab: Live, daemon: Daemo
 
 def test_a_save_goes_before_a_long_first_index(lab: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In another repository, and in the one that is being indexed."""
-    monkeypatch.setattr(jobs_module, "BULK_AT_LEAST_S", 0.0)
-    monkeypatch.setattr(jobs_module, "LOOK_S", 0.0)
+    monkeypatch.setattr(sync_job, "LONG_AT_LEAST_S", 0.0)
+    monkeypatch.setattr(sync_job, "CHECK_S", 0.0)
     monkeypatch.setattr("reposyncd.sync.pipeline.BATCH_CHUNKS", 150)
     lab.index = index = Slow()
     large = tmp_path / "large"
@@ -146,11 +144,11 @@ def test_a_save_goes_before_a_long_first_index(lab: Live, tmp_path: Path, monkey
         lab.write({"a.py": "one = 9\n"})
         late = "0/f0.txt" if any(path.startswith("1/") for path in index.first) else "1/f1.txt"
         write(large, {late: "saved meanwhile\n"})
-        kept = daemon.engine.kept
-        until(lambda: len(kept["lab"].debounce) and len(kept["large"].debounce), "both saves are noticed")
-        until(lambda: all(kept[name].debounce.due() < time.monotonic() for name in kept), "both are due")  # type: ignore[operator]
+        repos = daemon.engine.registry._repos
+        until(lambda: len(repos["lab"].changes) and len(repos["large"].changes), "both saves are noticed")
+        until(lambda: all(repos[name].changes.due() < time.monotonic() for name in repos), "both are due")  # type: ignore[operator]
         index.may_go_on.set()
-        until(lambda: kept["large"].indexed, "the first index is complete")
+        until(lambda: snapshot(daemon, "large").is_indexed, "the first index is complete")
         order = [path for batch in index.batches for path in batch]
         assert order.index("a.py", 2) < len(order) - 500
         assert order.index(late) < len(order) - 500
@@ -167,8 +165,8 @@ def test_a_save_goes_before_a_long_first_index(lab: Live, tmp_path: Path, monkey
 def test_a_full_sync_that_saves_are_put_before_goes_on_where_it_was_and_is_one_run(
     lab: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_module, "BULK_SHARE", 0)
-    monkeypatch.setattr(jobs_module, "LOOK_S", 0.0)
+    monkeypatch.setattr(sync_job, "LONG_SHARE", 0)
+    monkeypatch.setattr(sync_job, "CHECK_S", 0.0)
     lab.now_ns = later_ns  # so that the times of every file are proof
     lab.write({f"many/{number}.txt": f"{number}\n" for number in range(300)})
     other = lab.root.parent / "other"
@@ -184,8 +182,7 @@ def test_a_full_sync_that_saves_are_put_before_goes_on_where_it_was_and_is_one_r
             reads += path.startswith("many/")
             if path.startswith("many/") and reads % 70 == 0:
                 write(other, {"log.txt": f"{reads}\n"})
-                with daemon.engine.changed:
-                    daemon.engine.kept["other"].debounce.add("", False, time.monotonic() - 60)
+                daemon.engine.registry.hint(str(other), "", False, time.monotonic() - 60)
             return _read(fd, path, limit)
 
         monkeypatch.setattr("reposyncd.tree.read._read", busy)
@@ -212,12 +209,12 @@ def test_a_save_does_not_wait_for_the_manifest_to_be_read_because_a_run_that_it_
 
 
 def test_a_long_index_waits_for_memory_and_saves_do_not(lab: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gentle, "LOOK_S", 0.05)
+    monkeypatch.setattr(resources, "CHECK_S", 0.05)
     reasons: list[str | None] = [None]
     monkeypatch.setattr("reposyncd.daemon.resources.ResourceGate.reason_to_wait", lambda self: reasons[0])
     with lab.running() as daemon:
         reasons[0] = "memory is short"
-        daemon.engine.bulk.again = 0.0
+        daemon.engine.gate._next_check = 0.0
         other = lab.root.parent / "other"
         write(other, {"x.py": "x = 1\n"})
         result_of(daemon.add(str(other), "other"))
@@ -249,16 +246,15 @@ def test_small_work_that_never_ends_does_not_keep_a_first_index_from_being_made(
     with lab.running() as daemon:
         engine = daemon.engine
         stopped = threading.Event()
-        bring = engine._jobs.bring
+        run = engine.jobs.sync.run
 
-        def busy(kept: RepoState, scope: Scope, stretch: float) -> None:
+        def busy(next_sync: NextSync) -> None:
             """There is something due again as soon as a job has ended."""
-            bring(kept, scope, stretch)
+            run(next_sync)
             if not stopped.is_set():
-                with engine.changed:
-                    engine.kept["lab"].debounce.add("", False, time.monotonic() - 60)
+                engine.registry.hint(str(lab.root), "", False, time.monotonic() - 60)
 
-        monkeypatch.setattr(engine._jobs, "bring", busy)
+        monkeypatch.setattr(engine.jobs.sync, "run", busy)
         lab.write({"a.py": "one = 10\n"})
         other = lab.root.parent / "other"
         write(other, {"x.py": "x = 1\n"})
@@ -354,7 +350,8 @@ def test_a_restart_embeds_nothing_and_does_not_even_open_the_store(lab: Live) ->
     with lab.running():
         lab.write(many(100))
         lab.assert_current()
-        until(lambda: not len(next(iter(lab.daemon.engine.kept.values())).later), "it has looked once more")  # type: ignore[union-attr]
+        registry = lab.daemon.engine.registry  # type: ignore[union-attr]
+        until(lambda: not len(registry._repos["lab"].recheck), "it has looked once more")
         lab.until_current()
     index, lab.index = lab.index, Untouchable()
     daemon = lab.start()
@@ -451,25 +448,27 @@ def test_a_root_that_is_not_there_cannot_be_added(lab: Live, daemon: Daemon) -> 
 def test_the_index_of_a_missing_repository_is_dropped_after_the_days_that_are_configured_and_not_before(
     lab: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roster, "DAY_S", 1.0)
+    monkeypatch.setattr(missing, "DAY_S", 1.0)
     lab.variables["REPOSYNCD_WATCH__FORGET_AFTER"] = "100"
     with lab.running() as daemon:
-        missing = daemon.engine.periodic_tasks[1]
         shutil.rmtree(lab.root)
         until(lambda: lab.status()["state"] == "missing", "missing")
-        [kept] = daemon.engine.kept.values()
         for seconds, left in ((60, 1), (30, 1), (20, 0)):
-            with daemon.engine.changed:
-                kept.missing_since = time.monotonic() - seconds
-            do(daemon, missing.run)
+            last_s = time.monotonic() - seconds
+            daemon.engine.registry.change("lab", lambda state, last_s=last_s: state.count_missing(last_s))  # type: ignore[misc]
+            do(daemon, daemon.engine.jobs.missing.run)
             assert len(daemon.status()["repos"]) == left
             if left:
                 lab.stop_and_start_again()
                 daemon = lab.daemon  # type: ignore[assignment]
-                missing = daemon.engine.periodic_tasks[1]
-                [kept] = daemon.engine.kept.values()
                 until(lambda: lab.status()["state"] == "missing", "missing again")
         until(lambda: lab.index.collections() == {}, "its collection is dropped")
+
+
+def snapshot(daemon: Daemon, name: str) -> RepoSnapshot:
+    found = daemon.engine.registry.find(name)
+    assert found
+    return found
 
 
 def do(daemon: Daemon, task: Callable[[], None]) -> None:
@@ -485,18 +484,12 @@ def do(daemon: Daemon, task: Callable[[], None]) -> None:
 def test_the_days_of_a_repository_that_is_paused_are_not_counted(
     lab: Live, daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roster, "DAY_S", 1e-6)
+    monkeypatch.setattr(missing, "DAY_S", 1e-6)
     lab.root.rename(tmp_path / "away")
     until(lambda: lab.status()["state"] == "missing", "it is missing")
     result_of(daemon.pause("lab"))
     (tmp_path / "away").rename(lab.root)
-    [missing] = [each for each in daemon.engine.periodic_tasks if isinstance(each, roster.Missing)]
-
-    def count() -> dict[str, Any]:
-        missing.run()
-        return {}
-
-    result_of(daemon.engine.ask(count))
+    do(daemon, daemon.engine.jobs.missing.run)
     assert lab.status()["state"] == "paused"
     result_of(daemon.resume("lab"))
     lab.assert_current()
@@ -505,7 +498,7 @@ def test_the_days_of_a_repository_that_is_paused_are_not_counted(
 def test_a_repository_that_comes_back_has_not_been_missing(lab: Live, daemon: Daemon) -> None:
     lab.root.rename(lab.root.with_name("away"))
     until(lambda: lab.status()["state"] == "missing", "missing")
-    do(daemon, daemon.engine.periodic_tasks[1].run)
+    do(daemon, daemon.engine.jobs.missing.run)
     lab.root.with_name("away").rename(lab.root)
     lab.until_current()
     with lab.workspace() as workspace:
@@ -564,8 +557,7 @@ def test_what_was_removed_is_not_discovered_again(finder: Live) -> None:
     until(lambda: names(finder) == {"app", "lib"}, "found at the start")
     assert finder.daemon
     result_of(finder.daemon.remove("app"))
-    discovery = finder.daemon.engine.periodic_tasks[0]
-    do(finder.daemon, discovery.run)
+    do(finder.daemon, finder.daemon.engine.jobs.discovery.run)
     assert names(finder) == {"lib"}
     [root] = [repo["root"] for repo in finder.daemon.status()["repos"]]
     result_of(finder.daemon.add(str(Path(root).parent.parent / "app"), None))
@@ -577,6 +569,6 @@ def test_a_command_that_fails_leaves_the_engine_alive(lab: Live, daemon: Daemon)
     def broken() -> dict[str, object]:
         raise ZeroDivisionError("a bug")
 
-    with pytest.raises(ReposyncError, match="ZeroDivisionError"):
+    with pytest.raises(ReposyncError, match="internal error in a command"):
         result_of(daemon.engine.ask(broken))
     lab.assert_current()

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from reposyncd.app.client import Client
-from reposyncd.daemon.engine import repo_state as kept_module
+from reposyncd.daemon.engine import unreadable
 from reposyncd.daemon.engine.loop import Engine
 from reposyncd.daemon.engine.watching import Watching
 from reposyncd.daemon.events import EVENTS_LOST, say
@@ -75,7 +75,7 @@ def test_a_new_directory_that_cannot_be_watched_is_told_and_looked_at_on_a_timer
 def test_a_file_that_cannot_be_read_is_told_until_it_can_and_tried_again_without_an_event(
     lab: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_module, "RETRY_FIRST_S", 0.2)
+    monkeypatch.setattr(unreadable, "RETRY_FIRST_S", 0.2)
     readable = read._read
 
     def ill(fd: int, path: str, limit: int) -> Any:
@@ -138,8 +138,8 @@ def test_while_a_new_engine_opens_the_state_nothing_is_called_current(
         kill(daemon.engine, monkeypatch)
         until(lambda: daemon.has_ended, "the engine is dead")
         daemon.status()
-        daemon.mend(time.monotonic())
-        daemon.mend(time.monotonic() + 60)
+        daemon.restart_dead(time.monotonic())
+        daemon.restart_dead(time.monotonic() + 60)
         assert not daemon.has_ended
         try:
             assert lab.status()["state"] == "pending"
@@ -168,8 +168,8 @@ def test_an_engine_that_follows_a_dead_one_waits_for_who_has_taken_the_state_mea
         kill(daemon.engine, monkeypatch)
         until(lambda: daemon.has_ended, "the engine is dead")
         with state_lock(str(lab.state), 0):
-            daemon.mend(time.monotonic())
-            daemon.mend(time.monotonic() + 60)
+            daemon.restart_dead(time.monotonic())
+            daemon.restart_dead(time.monotonic() + 60)
             until(lambda: daemon.waits_for_lock, "it waits")
             status = lab.status()  # though nobody asked while the one of before lived
             assert (status["state"], status["chunks"]) == ("pending", 1)
@@ -224,9 +224,8 @@ def kill(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def fatal(*_: object) -> Any:
         raise KeyError("a line of a file")
 
-    monkeypatch.setattr(engine, "_choose", fatal)
-    with engine.changed:
-        engine.changed.notify_all()
+    monkeypatch.setattr(engine.jobs, "next", fatal)
+    engine.registry.wake()
 
 
 # Who asks while the engine hangs ------------------------------------------------------------------------
@@ -238,7 +237,7 @@ def test_status_and_tickets_are_answered_while_the_engine_hangs_with_its_lock(la
         may_go_on, holds = threading.Event(), threading.Event()
 
         def hang() -> None:
-            with daemon.engine.changed:
+            with daemon.engine.registry._lock:
                 holds.set()
                 assert may_go_on.wait(HANGS_S)
 
@@ -382,8 +381,8 @@ def _ignores_hangup(pid: int) -> bool:
 def test_a_service_that_cannot_go_on_says_so_without_values(program: StoreLab, tmp_path: Path) -> None:
     script = (
         "import sys; from reposyncd.daemon.service import Daemon\n"
-        "def mend(self, now): raise KeyError('a line of a file')\n"
-        "Daemon.mend = mend\n"
+        "def restart_dead(self, now): raise KeyError('a line of a file')\n"
+        "Daemon.restart_dead = restart_dead\n"
         "from reposyncd.cli import main\n"
         "sys.argv = ['reposyncd', 'daemon']; main()\n"
     )
@@ -442,10 +441,12 @@ def test_after_the_manifest_was_made_anew_every_repository_is_known_by_its_new_n
         result_of(daemon.engine.ask(renew))
         write(others["one"], {"a.txt": "one, saved\n"})
         result_of(daemon.flush("one"))
-        numbers = result_of(daemon.engine.ask(lambda: {repo.name: repo.id for repo in daemon.engine.catalog.repos()}))
+        numbers = result_of(
+            daemon.engine.ask(lambda: {repo.name: repo.id for repo in daemon.engine.workspace.catalog.repos()})
+        )
         assert numbers.keys() == others.keys()
-        assert numbers == {name: kept.repo.id for name, kept in daemon.engine.kept.items()}
+        assert numbers == {each.name: each.repo.id for each in daemon.engine.registry.named(None)}
         paused = result_of(
-            daemon.engine.ask(lambda: {repo.name: repo.paused for repo in daemon.engine.catalog.repos()})
+            daemon.engine.ask(lambda: {repo.name: repo.paused for repo in daemon.engine.workspace.catalog.repos()})
         )
         assert paused == {"one": False, "two": True}

@@ -153,7 +153,7 @@ def test_a_store_that_is_damaged_fails_it_and_is_mended_without_being_asked(
         raise CorruptStoreError("a page is torn")
 
     during(lab, monkeypatch, rot)
-    with pytest.raises(CorruptStoreError, match="is being mended: a page is torn"):
+    with pytest.raises(CorruptStoreError, match="is being repaired: a page is torn"):
         result_of(daemon.verify(None, False))
     lab.assert_current()
 
@@ -169,7 +169,7 @@ def test_an_internal_error_ends_one_comparison_and_is_said_once(
     with pytest.raises(ReposyncError, match="internal error in the comparison"):
         result_of(daemon.verify(None, False))
     daemon.engine.ask(dict).wait(HANGS_S)  # it has come by again
-    assert daemon._verifying.due == math.inf
+    assert daemon.engine.jobs.verification.due == math.inf
     assert result_of(daemon.verify(None, False))["repos"][0]["counts"] == {}
 
 

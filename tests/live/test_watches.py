@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.daemon.engine import jobs as jobs_module
-from reposyncd.daemon.engine import registry as roster
+from reposyncd.daemon.engine import repo_state
+from reposyncd.daemon.engine.periodic import roots
+from reposyncd.daemon.engine.snapshots import RepoSnapshot
 from tests.crash.faults import root_only
 from tests.live.service import Live, live, many, until
 
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
-    monkeypatch.setattr(jobs_module, "MISSING_S", 0.1)
+    monkeypatch.setattr(repo_state, "MISSING_S", 0.1)
     lab = live(tmp_path)
     lab.write({"a.py": "one = 1\n", "b/c.py": "two = 2\n"})
     with lab.running():
@@ -53,7 +54,7 @@ def test_an_overflow_is_made_good_and_the_watches_are_kept(lab: Live) -> None:
     if queue > 100_000:
         pytest.skip(f"the queue of this machine holds {queue:,} events")
     before = lab.status()["watch"]["directories"]
-    with lab.daemon.engine.changed:  # the reader cannot hand over its hints
+    with lab.daemon.engine.registry._lock:  # the reader cannot hand over its hints
         lab.write({"trigger.txt": "the reader waits for the lock now\n"})
         for number in range(queue // 2 + 1000):  # each is created and closed
             (lab.root / f"f{number}.tmp").touch()
@@ -97,8 +98,8 @@ def test_a_root_that_is_moved_away_is_missing_and_keeps_its_index(lab: Live, tmp
 def test_a_root_that_is_unmounted_keeps_its_index_and_is_current_when_it_is_mounted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_module, "MISSING_S", 0.1)
-    monkeypatch.setattr(roster, "ROOTS_S", 0.1)  # no event tells of a lazy unmount
+    monkeypatch.setattr(repo_state, "MISSING_S", 0.1)
+    monkeypatch.setattr(roots, "ROOTS_S", 0.1)  # no event tells of a lazy unmount
     lab = live(tmp_path)
     source = tmp_path / "source"
     source.mkdir()
@@ -127,10 +128,7 @@ def test_what_gives_no_event_is_found_by_the_next_look_at_the_whole(lab: Live, t
     lab.flush()
     with open(tmp_path / "outside.py", "w") as file:
         file.write("one = 12345\n")
-    [kept] = lab.daemon.engine.kept.values()
-    with lab.daemon.engine.changed:
-        kept.whole_due = time.monotonic()
-        lab.daemon.engine.changed.notify_all()
+    lab.daemon.engine.registry.change_all(lambda state: state.scan_soon(time.monotonic()))
     until(lambda: lab.text_of("a.py") == "one = 12345\n", "found")
     lab.assert_current()
 
@@ -139,13 +137,15 @@ def test_after_the_machine_was_asleep_everything_is_looked_at(lab: Live) -> None
     assert lab.daemon
     engine = lab.daemon.engine
     lab.until_current()
-    [kept] = engine.kept.values()
-    until(lambda: kept.whole_due > time.monotonic() + 60, "the next look is far away")
-    before = kept.synced_at
-    with engine.changed:
-        engine._sleep._gap -= 3600
-        engine.changed.notify_all()
-    until(lambda: kept.synced_at != before, "it has looked")
+
+    def snapshot() -> RepoSnapshot:
+        return engine.registry.named("lab")[0]
+
+    until(lambda: snapshot().full_scan_due > time.monotonic() + 60, "the next look is far away")
+    before = snapshot().synced_at
+    engine._suspend._gap -= 3600
+    engine.registry.wake()
+    until(lambda: snapshot().synced_at != before, "it has looked")
     lab.assert_current()
 
 

@@ -1,4 +1,4 @@
-"""The process of the service: its signals, its supervision, its word to systemd, and its end."""
+"""The process of the service: signals, supervision, what systemd is told, and the end."""
 
 from __future__ import annotations
 
@@ -36,66 +36,66 @@ from reposyncd.daemon.service import Daemon
 from reposyncd.errors import ConfigError, ReposyncError, safe_message
 
 BATCH_S = 2.0
-"""How long the batch that is under way may take when the service is told to stop. Then the index process is killed."""
+"""How long the batch under way may take when the service is told to stop. Then the child processes are killed."""
 
 STOP_S = 4.3
-"""When it ends in any case, after it was told to stop: 5 s were promised, and an interpreter takes its time to end."""
+"""The process ends this long after it was told to stop, in any case: 5 s are promised, and ending takes time too."""
 
 STATUS_S = 5.0
-"""Between two words to systemd while something is going on."""
+"""Time between two status lines for systemd while a sync is under way."""
 
 START_S = 30.0
-"""By so much the start is extended while it goes on: a damaged manifest is learnt anew from the store."""
+"""How much more time systemd is asked for at once while the service starts: it may have to rebuild the manifest."""
 
 START_AT_MOST_S = 900.0
-"""A start that takes longer hangs."""
+"""A start that takes longer is taken to hang."""
 
-_STALLS = 0.5
-"""Share of the watchdog's time after which what does not come by is taken to hang, if that time is short."""
+_STALL_SHARE = 0.5
+"""A part is taken to hang after this share of the watchdog's time-out, if that is sooner than STALL_S."""
 
-_LOOK_S = 0.2
-"""Between two looks at whether a configuration has been taken up."""
+_RELOAD_CHECK_S = 0.2
+"""Time between two checks whether a new configuration has been taken up."""
 
-_GOODBYE_S = 0.3
-"""How long those who waited for something may take to read that it ended."""
+_GRACE_S = 0.3
+"""How long clients may take to read that the service has ended."""
 
 _END_S = 4.7
-"""When the process ends if even that was in vain: its main thread hangs, in the log for example."""
+"""The process ends this long after it was told to stop even if its main thread hangs, for example in the log."""
 
 
 def run(config: Config, environ: Mapping[str, str], load: Callable[[], Config], log_format: str) -> None:
-    """The service in the foreground, until SIGTERM or SIGINT. Raises what it ended of.
+    """Runs the service in the foreground until SIGTERM or SIGINT. Raises ReposyncError if it cannot go on.
 
-    `load` reads the configuration again, on SIGHUP; raises ConfigError. `log_format` is one of `log.FORMATS`.
+    `load` reads the configuration again, after SIGHUP; it raises ConfigError. `log_format` is one of `log.FORMATS`.
     """
-    faulthandler.enable()  # systemd's watchdog sends SIGABRT: what hung is in the log
+    faulthandler.enable()  # systemd's watchdog sends SIGABRT: the log shows what hung
     lower_priority(config.limits.nice)
-    with SignalWaker(_END_S) as bell:
-        log = Log(writer(log_format, environ, sys.stderr), on_counted=bell.ring)
+    with SignalWaker(_END_S) as waker:
+        log = Log(writer(log_format, environ, sys.stderr), on_counted=waker.wake)
         with logging_to(log, config.log.level):
             is_systemd = bool(environ.get("NOTIFY_SOCKET")) or is_journal(environ, sys.stderr)
             if is_systemd and not available():
                 say(NO_SYSTEMD)
-            _Process(config, environ, load, bell, log).run()
+            _Process(config, environ, load, waker, log).run()
 
 
 class _Process:
     """The main thread."""
 
     def __init__(
-        self, config: Config, environ: Mapping[str, str], load: Callable[[], Config], bell: SignalWaker, log: Log
+        self, config: Config, environ: Mapping[str, str], load: Callable[[], Config], waker: SignalWaker, log: Log
     ) -> None:
         self._config = config
         self._load = load
-        self._bell = bell
+        self._waker = waker
         self._log = log
         self._systemd = Notifier(environ)
-        patience_s = self._systemd.watchdog_s or math.inf
-        self._daemon = Daemon(config, environ, on_change=bell.ring, stall_s=min(STALL_S, patience_s * _STALLS))
-        self._watchdog = Watchdog(self._daemon.vitals, self._systemd.feed, self._systemd.watchdog_s)
+        timeout_s = self._systemd.watchdog_s or math.inf
+        self._daemon = Daemon(config, environ, on_change=waker.wake, stall_s=min(STALL_S, timeout_s * _STALL_SHARE))
+        self._watchdog = Watchdog(self._daemon.health_checks, self._systemd.feed, self._systemd.watchdog_s)
         self._reload: _Reload | None = None
         self._is_reload_wanted = False
-        """whether there was a SIGHUP that nothing has been done about"""
+        """whether there was a SIGHUP that is not dealt with yet"""
         self._status_due = 0.0
 
     def run(self) -> None:
@@ -105,7 +105,7 @@ class _Process:
                 stop = self._attend()
         except BaseException as error:
             self._daemon.ask_to_stop()
-            self._daemon.close(_GOODBYE_S)
+            self._daemon.close(_GRACE_S)
             if isinstance(error, ReposyncError):
                 raise
             say_unexpected("the service", error)
@@ -113,7 +113,7 @@ class _Process:
         self._stop(stop)
 
     def _start(self) -> signal.Signals | None:
-        """Until it serves; or the signal that ends it."""
+        """Returns when the service is ready, or the signal that stops it."""
         self._daemon.begin()
         until = time.monotonic() + START_AT_MOST_S
         while not self._daemon.is_ready:
@@ -123,7 +123,7 @@ class _Process:
                 until = time.monotonic() + START_AT_MOST_S
             if time.monotonic() < until:
                 self._systemd.extend_start(START_S)
-            if (stop := self._heard(STATUS_S)) is not None:
+            if (stop := self._wait(STATUS_S)) is not None:
                 return stop
         self._daemon.serve()
         say(READY, socket=self._config.socket, place=self._config.state_dir)
@@ -131,34 +131,39 @@ class _Process:
         return None
 
     def _attend(self) -> signal.Signals | None:
-        """Waits for something to do, and does it; or the signal that ends it."""
+        """Waits for something to do, and does it. Returns the signal that stops the service, if there was one."""
         now = time.monotonic()
-        moments = [self._daemon.check_reach(now), self._daemon.mend(now), self._watchdog.due(now), self._log.next_due]
+        moments = [
+            self._daemon.check_reach(now),
+            self._daemon.restart_dead(now),
+            self._watchdog.due(now),
+            self._log.next_due,
+        ]
         if self._systemd.is_wanted and (due := self._tell(now)):
             moments.append(due)
         if self._reload:
-            moments.append(now + _LOOK_S)
+            moments.append(now + _RELOAD_CHECK_S)
         elif self._is_reload_wanted:  # there was another, or it came during the start
             moments.append(now)
         due = min((each for each in moments if each is not None), default=math.inf)
-        if (stop := self._heard(due - now)) is not None:
+        if (stop := self._wait(due - now)) is not None:
             return stop
         if self._is_reload_wanted and not self._reload:
             self._begin_reload()
-        self._watchdog.look(time.monotonic())
+        self._watchdog.check(time.monotonic())
         self._log.write_counts()
         if self._reload and self._reload.work.wait(0):
             self._end_reload(*self._reload)
         return None
 
-    def _heard(self, timeout_s: float) -> signal.Signals | None:
-        """Waits for a ring; the signal that ends it, if there was one. A SIGHUP is kept for when its time comes."""
-        heard = self._bell.wait(timeout_s)
-        self._is_reload_wanted = self._is_reload_wanted or signal.SIGHUP in heard
-        return next((each for each in heard if each in STOPS), None)
+    def _wait(self, timeout_s: float) -> signal.Signals | None:
+        """Waits until something happens. Returns the signal that stops the service, if there was one. Notes SIGHUP."""
+        received = self._waker.wait(timeout_s)
+        self._is_reload_wanted = self._is_reload_wanted or signal.SIGHUP in received
+        return next((each for each in received if each in STOPS), None)
 
     def _tell(self, now: float) -> float | None:
-        """Has systemd know what is going on; returns when it is to be told more, if something is."""
+        """Tells systemd what the service does. Returns when to do so again, if a sync is under way."""
         if now < self._status_due:
             return self._status_due
         self._systemd.status(self._daemon.summary)
@@ -174,11 +179,13 @@ class _Process:
         self._systemd.reloading()
         try:
             config = self._load()
-        except Exception as error:  # a working directory that is gone, for example; the old one is as good as before
+        except Exception as error:  # for example a working directory that is gone; the old configuration stays in force
             say(REFUSED, reason=str(error) if isinstance(error, ConfigError) else safe_message(error))
             self._systemd.ready()
             return
-        config = replace(config, state_dir=self._config.state_dir, socket=self._config.socket)  # it has them open
+        config = replace(
+            config, state_dir=self._config.state_dir, socket=self._config.socket
+        )  # these are open, and stay
         self._reload = _Reload(self._daemon.reconfigure(config), config)
 
     def _end_reload(self, work: Work, config: Config) -> None:
@@ -192,13 +199,15 @@ class _Process:
             lower_priority(config.limits.nice)
             say(RELOADED, reason=_difference(self._config, config))
             self._config = config
-        self._daemon.check_reach(time.monotonic(), at_once=True)  # who misses the socket may have asked for that
+        self._daemon.check_reach(
+            time.monotonic(), at_once=True
+        )  # somebody who cannot reach the socket may have sent the SIGHUP
         self._systemd.ready()
 
     # The end ----------------------------------------------------------------------------------------------
 
     def _stop(self, why: signal.Signals) -> None:
-        """Within STOP_S. Nothing is lost if a second signal ends it at once: what is under way is done again."""
+        """Ends within STOP_S. A second signal ends it at once. Nothing is lost: the work under way is done again."""
         began = time.monotonic()
         self._systemd.stopping()
         say(STOPPING, reason=why.name)
@@ -212,20 +221,20 @@ class _Process:
                 is_abandoned = True
                 say(ABANDONED)
                 self._daemon.abandon()
-            self._bell.wait((STOP_S if is_abandoned else BATCH_S) - elapsed)
-        self._daemon.close(_GOODBYE_S)
-        if self._are_left(began + STOP_S):
+            self._waker.wait((STOP_S if is_abandoned else BATCH_S) - elapsed)
+        self._daemon.close(_GRACE_S)
+        if self._are_threads_left(began + STOP_S):
             self._leave()
         say(STOPPED)
 
     def _leave(self) -> NoReturn:
-        """At once, with threads that the interpreter would wait for."""
+        """Ends the process at once, although there are threads that the interpreter would wait for."""
         say(STOPPED)
         self._log.write_counts(math.inf)
         os._exit(0)
 
-    def _are_left(self, until: float) -> bool:
-        """Whether threads go on that the interpreter would wait for: a search that hangs, for example."""
+    def _are_threads_left(self, until: float) -> bool:
+        """Whether there are still threads that the interpreter would wait for: for example a search that hangs."""
         others = [each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon]
         for each in others:
             each.join(max(0.0, until - time.monotonic()))
@@ -240,6 +249,6 @@ class _Reload(NamedTuple):
 
 
 def _difference(before: Config, after: Config) -> str:
-    """What is another value now, by name."""
+    """The names of the keys whose values have changed."""
     names = [key.path for key in KEYS if key.of(before) != key.of(after)]
     return ", ".join(names) or "nothing has changed"

@@ -1,4 +1,4 @@
-"""What others ask of the service, handed to whatever engine there is by now."""
+"""What others ask of the service, passed on to the engine that there is by then."""
 
 from __future__ import annotations
 
@@ -11,28 +11,24 @@ from reposyncd.app.operations import candidates, history
 from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.engine.loop import Engine
-from reposyncd.daemon.engine.registry import RepoRegistry
-from reposyncd.daemon.engine.repo_state import RepoState
-from reposyncd.daemon.engine.verification import Verifying
-from reposyncd.daemon.engine.work import Flush, Work
+from reposyncd.daemon.engine.snapshots import RepoSnapshot
+from reposyncd.daemon.engine.work import Work
 from reposyncd.daemon.events import internal_error, say_unexpected
-from reposyncd.errors import NotFoundError, ReposyncError, StoreError, UsageError
+from reposyncd.errors import ReposyncError, StoreError
 from reposyncd.search.select import Candidate, Selection, Target, select
 from reposyncd.search.service import SearchService
 
 SETTLE_S = 10.0
-"""How long the watches may take to see what was before a flush. Then the trees are looked at instead."""
+"""How long a flush waits for the events of before. Then the trees are scanned instead."""
 
 WORKERS = 4
-"""Searches and flushes that are begun at once. A search takes milliseconds, or waits for a batch."""
+"""Searches and flushes that are begun at the same time. A search takes milliseconds, or waits for a batch."""
 
 
 class Requests:
-    """A `ports.Service`, but for `status`. What it is a part of assembles an engine, and another when that has died."""
+    """A `ports.Service`, except for `status`. The subclass sets `engine`, and replaces it when it has died."""
 
     engine: Engine
-    _roster: RepoRegistry
-    _verifying: Verifying
     _config: Config
     _environ: Mapping[str, str]
 
@@ -40,131 +36,117 @@ class Requests:
         self._workers = ThreadPoolExecutor(WORKERS, "ask")
 
     def end_requests(self) -> None:
-        """Nothing is begun any more."""
+        """No request is begun any more."""
         self._workers.shutdown(wait=False)
 
     def add(self, path: str, name: str | None) -> Work:
-        """Keeps a tree from now on."""
-        return self.engine.ask(lambda: self._roster.add(path, name))
+        """See `ports.Service`."""
+        engine = self.engine
+
+        def add() -> dict[str, str]:
+            repo = engine.jobs.tracking.add(path, name).repo
+            return {"name": repo.name, "root": repo.root}
+
+        return engine.ask(add)
 
     def remove(self, repo: str) -> Work:
-        """Drops the index of a repository."""
-        return self.engine.ask(lambda: self._roster.remove(repo))
+        """See `ports.Service`."""
+        engine = self.engine
+        return engine.ask(lambda: engine.jobs.tracking.remove(repo))
 
     def pause(self, repo: str | None) -> Work:
-        """Leaves a repository (None: all) as it is."""
-        return self.engine.ask(lambda: self._roster.set_paused(repo, True))
+        """See `ports.Service`."""
+        engine = self.engine
+        return engine.ask(lambda: engine.jobs.tracking.pause(repo))
 
     def resume(self, repo: str | None) -> Work:
-        """Takes it up again."""
-        return self.engine.ask(lambda: self._roster.set_paused(repo, False))
+        """See `ports.Service`."""
+        engine = self.engine
+        return engine.ask(lambda: engine.jobs.tracking.resume(repo))
 
     def sync(self, path: str, name: str | None, full: bool) -> Work:
-        """Looks at a whole tree, which is kept from now on."""
-        work = Work(self.engine.progress)
-
-        def ask() -> dict[str, Any]:
-            kept = self._roster.kept(path, name)
-            with self.engine.changed:
-                kept.syncs.append(work)
-                kept.read_all = kept.read_all or full
-            return {}
-
-        self.engine.ask(ask).hand_on_failure(work)
+        """See `ports.Service`."""
+        engine = self.engine
+        work = Work(engine.progress)
+        work.fail_with(engine.ask(lambda: engine.jobs.tracking.sync(path, name, work, full=full)))
         return work
 
     def verify(self, repo: str | None, repair: bool) -> Work:
-        """Compares repositories with their files, one after another."""
-        return self._verifying.ask(repo, repair)
+        """See `ports.Service`."""
+        engine = self.engine
+
+        def progress() -> Any:
+            return engine.jobs.verification.progress() if engine.lifecycle.has_begun else engine.progress()
+
+        work = Work(progress)
+        work.fail_with(engine.ask(lambda: engine.jobs.verification.request(repo, repair, work)))
+        return work
 
     def runs(self, repo: str | None, limit: int) -> Any:
-        """The history, read beside whatever the engine does. At its start it may be making the manifest anew."""
-        if not self.engine.has_begun:
-            with self.engine.changed:
-                self.engine.check_begun()
+        """See `ports.Service`. Not before the engine has begun, which may be rebuilding the manifest."""
+        if not self.engine.lifecycle.has_begun:
+            self.engine.lifecycle.check_begun()
         with Workspace(self._config, self._environ) as workspace:
             if repo is None and not workspace.catalog.repos():
                 return {"runs": []}
             return {"runs": [run.to_dict(each) for each, run in history(workspace, repo, limit)]}
 
     def flush(self, repo: str | None) -> Work:
-        """Done when every change of before is in the index."""
-        return self._asking(lambda: self._flush(repo))
+        """See `ports.Service`."""
+        return self._in_worker(lambda: self._flush(repo))
 
     def _flush(self, repo: str | None) -> Work:
         engine = self.engine
-        if engine.has_begun:
-            return self._begun_flush(repo, engine.watching.settle(SETTLE_S))
+        if engine.lifecycle.has_begun:
+            return self._request_flush(engine, repo, has_seen_events=engine.watching.settle(SETTLE_S))
         work = Work(engine.progress)
-
-        def begin() -> dict[str, Any]:
-            work.end_as(self._begun_flush(repo, False))
-            return {}
-
-        engine.ask(begin).hand_on_failure(work)
+        work.fail_with(engine.ask(lambda: work.end_as(self._request_flush(engine, repo, has_seen_events=False))))
         return work
 
-    def _begun_flush(self, repo: str | None, settled: bool) -> Work:
-        with self.engine.changed:
-            self.engine.check_begun()
-            kept = self._named(repo)
-            if repo is None:
-                kept = [each for each in kept if not each.repo.paused and not each.missing]
-            elif kept[0].repo.paused:
-                raise UsageError(f'"{repo}" is paused; go on with: reposyncd resume {repo}')
-            flush = Flush([each.repo.name for each in kept], self.engine.progress)
-            for each in kept:
-                if not settled:
-                    each.debounce.add("", True, time.monotonic())
-                each.flushes.append(flush)
-            self.engine.changed.notify_all()
-        return flush
+    def _request_flush(self, engine: Engine, repo: str | None, *, has_seen_events: bool) -> Work:
+        engine.lifecycle.check_begun()
+        return engine.registry.request_flush(
+            repo, has_seen_events=has_seen_events, now=time.monotonic(), progress=engine.progress
+        )
 
     def search(self, query: str, repo: str | None, limit: int) -> Work:
-        """The chunks nearest to a query, by now."""
-        return self._asking(lambda: self._search(query, repo, limit))
+        """See `ports.Service`."""
+        return self._in_worker(lambda: self._search(query, repo, limit))
 
     def _search(self, query: str, repo: str | None, limit: int) -> Work:
         engine = self.engine
-        with engine.changed:
-            engine.check_begun()
-            known = [_candidate(each) for each in self._named(repo)]
+        engine.lifecycle.check_begun()
+        repos = engine.registry.named(repo)
 
         def on_damage(error: StoreError) -> str:
-            engine.distrust_store()
+            engine.invalidate_store()
             return f"the index is damaged and is being repaired: {error}"
 
         workspace = engine.workspace
-        service = SearchService(lambda: workspace.index, workspace.embed_query, on_damage)
-        found = service.search(
-            query, limit, lambda: select(known, is_updated=True), lambda: self._on_record({each.repo for each in known})
+        found = SearchService(lambda: workspace.index, workspace.embed_query, on_damage).search(
+            query,
+            limit,
+            lambda: select([_candidate(each) for each in repos], is_updated=True),
+            lambda: self._select_on_record({each.repo.name for each in repos}),
         )
         work = Work(engine.progress)
         work.done(found.to_dict())
         return work
 
-    def _on_record(self, names: Set[str]) -> Selection:
-        """What a search of these repositories asks by now, read from the disk beside whatever the engine does: when a
-        rebuild has just ended, the engine does not know yet."""
+    def _select_on_record(self, names: Set[str]) -> Selection:
+        """What a search of these repositories asks, as it is on record: when a rebuild has just ended, the engine does
+        not know yet. Waits for no engine."""
         with Workspace(self._config, self._environ) as workspace:
             repos = [repo for repo in workspace.catalog.repos() if repo.name in names]
             return select(candidates(workspace, repos), is_updated=True)
 
-    def _named(self, repo: str | None) -> list[RepoState]:
-        """Those meant by a name or a root; all for None. Under the engine's lock. Raises NotFoundError."""
-        kept = [each for each in self.engine.kept.values() if repo in (None, each.repo.name, each.repo.root)]
-        if repo is not None and not kept:
-            names = ", ".join(sorted(self.engine.kept)) or "none"
-            raise NotFoundError(f'there is no repository "{repo}"; there is: {names}')
-        return kept
-
-    def _asking(self, ask: Callable[[], Work]) -> Work:
-        """The work that `ask` returns, which takes seconds to do so; in a thread of its own."""
+    def _in_worker(self, ask: Callable[[], Work]) -> Work:
+        """The work that `ask` returns. `ask` may take seconds; it is called in a thread of its own."""
         work = Work(self.engine.progress)
 
         def run() -> None:
             if not work.is_wanted:
-                work.fail(ReposyncError("nobody waits for it any more"))
+                work.fail(ReposyncError("the request was cancelled"))
                 return
             try:
                 work.end_as(ask())
@@ -181,15 +163,15 @@ class Requests:
         return work
 
 
-def _candidate(kept: RepoState) -> Candidate:
-    """What a search has to know of a repository. Under the engine's lock."""
-    stored, progress = kept.stored, kept.progress
+def _candidate(snapshot: RepoSnapshot) -> Candidate:
+    """What a search has to know of a repository."""
+    repo, stored, progress = snapshot.repo, snapshot.stored, snapshot.progress
     is_refused = stored.chunks and not stored.collection and not stored.is_outdated
     return Candidate(
-        kept.repo.name,
-        kept.repo.root,
+        repo.name,
+        repo.root,
         target=Target(stored.collection, stored.embedder) if stored.collection else None,
         is_outdated=stored.is_outdated,
-        refusal=kept.failure if is_refused else None,
+        refusal=snapshot.failure if is_refused else None,
         rebuilt=(progress.files_done, progress.files_total) if progress else None,
     )

@@ -1,4 +1,4 @@
-"""Being a good guest on somebody's machine: low priority, a bounded rate, and waiting when resources are short."""
+"""Yields to other programs of the machine: low priority, a limited rate, and waiting while resources are short."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from reposyncd.config.values import LimitsConfig
+
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "armv7l": 314, "i686": 289, "ppc64le": 273, "s390x": 282, "riscv64": 30}
-"""Number of the system call ioprio_set(2), for which the C library has no function; ioprio_get(2) is the next one."""
+"""Numbers of the system call ioprio_set(2), for which the C library has no function; ioprio_get(2) is the next one."""
 
 _BEST_EFFORT = 2 << 13 | 7
-"""The ordinary I/O class, at its lowest level. Not the idle class: a save would wait for somebody's backup."""
+"""The ordinary I/O class, at its lowest level. Not the idle class: indexing a save would wait for any backup."""
 
-LOOK_S = 30.0
-"""Between two looks at whether long work has to wait for the battery or for memory."""
+CHECK_S = 30.0
+"""Time between two checks whether long work has to wait for mains or for memory."""
 
 _IDLE = 3
-"""The idle I/O class, in which the units put it."""
+"""The idle I/O class, which the systemd units choose."""
 
 SUSPENDED_S = 5.0
-"""A gap between the clocks that is no rounding."""
+"""The clocks differ by this much more than before only if the machine was suspended."""
 
 
 def lower_priority(nice: int) -> None:
-    """Makes this process, its threads and those that it will start, yield to others: at least this niceness, the lowest
-    level of the ordinary I/O class, unless whoever started it has put it into the idle one. What is refused, or unknown
-    here, is left out."""
+    """Lowers the priority of this process, of its threads and of those that it will start: at least this niceness, and
+    the lowest level of the ordinary I/O class unless it is in the idle class already. What the system refuses, or does
+    not know, is left out."""
     number = _IOPRIO_SET.get(platform.machine())
     for thread in _threads():  # Linux has a priority for each of them; a new one inherits it
         with suppress(OSError):
@@ -40,7 +42,7 @@ def lower_priority(nice: int) -> None:
 
 
 def _threads() -> list[int]:
-    """Ids of this process's; 0, which is the one that asks, if they cannot be had."""
+    """The ids of this process's threads; if they cannot be read, 0, which means the calling thread."""
     try:
         return [int(name) for name in os.listdir("/proc/self/task")]
     except OSError:
@@ -48,66 +50,73 @@ def _threads() -> list[int]:
 
 
 def return_memory() -> None:
-    """Gives back to the system what long work has left unused; a tenth of a second. glibc alone has malloc_trim(3)."""
+    """Returns unused memory to the system, after long work; takes 0.1 s. Only glibc has malloc_trim(3)."""
     gc.collect()
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class ResourceGate:
-    """Whether long work may go on. Files that are absent or unreadable say nothing."""
+    """Decides whether long work may run. Files that are absent or unreadable say nothing.
 
-    reason: str | None = None
-    """why it may not, as of the last look"""
-    again: float = -math.inf
-    """when it is to be looked at again, on the clock of `may_go_on`"""
+    For one thread; `reason` is for any.
+    """
 
     def __init__(
         self,
+        limits: LimitsConfig,
         *,
-        on_battery: bool,
-        memory_pressure: float,
         power: str = "/sys/class/power_supply",
         pressure: str = "/proc/pressure/memory",
     ) -> None:
-        """`on_battery`: whether it may without mains; `memory_pressure`: up to which share of time, in percent, in
-        which something waits for memory (0: whatever it is)."""
-        self._on_battery = on_battery
-        self._memory_pressure = memory_pressure
+        """See `reconfigure`. `power` and `pressure` are where the kernel says it."""
         self._power = power
         self._pressure = pressure
+        self.reconfigure(limits)
 
-    def may_go_on(self, now: float) -> float:
-        """When it may, at the earliest: now, or at the next look."""
-        if now >= self.again:
-            self.reason, self.again = self.reason_to_wait(), now + LOOK_S
-        return now if self.reason is None else self.again
+    def reconfigure(self, limits: LimitsConfig) -> None:
+        """`limits.on_battery`: whether long work may run without mains; `limits.memory_pressure`: only while processes
+        wait for memory for at most this share of the time, in percent (0: always)."""
+        self._limits = limits
+        self._reason: str | None = None
+        self._next_check = -math.inf
+
+    @property
+    def reason(self) -> str | None:
+        """Why long work may not run, as of the last check; None if it may."""
+        return self._reason
+
+    def allowed_from(self, now: float) -> float:
+        """From when long work may run: now, or at the earliest at the next check."""
+        if now >= self._next_check:
+            self._reason, self._next_check = self.reason_to_wait(), now + CHECK_S
+        return now if self._reason is None else self._next_check
 
     def reason_to_wait(self) -> str | None:
-        """Why it may not; None if it may."""
-        if not self._on_battery and self._is_on_battery():
+        """Why long work may not run now; None if it may."""
+        if not self._limits.on_battery and self._is_on_battery():
             return "on battery"
-        if self._memory_pressure:
+        if self._limits.memory_pressure:
             found = self._found_pressure()
-            if found > self._memory_pressure:
-                return f"memory is short: something waited for it {found:g} % of the time"
+            if found > self._limits.memory_pressure:
+                return f"memory is short: processes waited for it {found:g} % of the time"
         return None
 
     def _is_on_battery(self) -> bool:
-        """Some battery discharges, and no mains adapter is online (kernel: sysfs-class-power)."""
+        """Whether a battery discharges and no mains adapter is online (kernel: sysfs-class-power)."""
         discharges = False
         with suppress(OSError):
             for name in os.listdir(self._power):
                 place = os.path.join(self._power, name)
                 if _text(place, "type") in ("Mains", "USB") and _text(place, "online") == "1":
                     return False
-                # A mouse has a battery too; its scope says that it is a device's.
+                # A mouse has a battery too, whose scope is "Device".
                 if _text(place, "scope") != "Device":
                     discharges = discharges or _text(place, "status") == "Discharging"
         return discharges
 
     def _found_pressure(self) -> float:
-        """Percent of the last ten seconds (kernel: accounting/psi)."""
+        """Percentage of the last ten seconds in which a process waited for memory (kernel: accounting/psi)."""
         with suppress(OSError, ValueError), open(self._pressure, encoding="ascii") as file:
             for line in file:
                 kind, *fields = line.split()
@@ -116,15 +125,15 @@ class ResourceGate:
         return 0.0
 
 
-class Rate:
-    """At most `per_s` chunks each second on average, with a burst of one second's; 0: no limit. Pure."""
+class RateLimit:
+    """At most `per_s` chunks per second on average, in bursts of at most one second's worth; 0: no limit. Pure."""
 
     def __init__(self, per_s: float) -> None:
         self._per_s = per_s
         self._paid_until = 0.0
 
     def delay_s(self, chunks: int, now_s: float) -> float:
-        """How long to wait before so many more. The call counts them."""
+        """Seconds to wait before this many more chunks, which count from now on."""
         if not self._per_s:
             return 0.0
         begin = max(self._paid_until, now_s - 1.0)
@@ -132,8 +141,8 @@ class Rate:
         return max(0.0, begin - now_s)
 
 
-class Sleep:
-    """Notices that the machine was suspended: one of the clocks stood still."""
+class SuspendDetector:
+    """Notices that the machine was suspended: only one of two clocks goes on then."""
 
     def __init__(
         self,
@@ -145,7 +154,7 @@ class Sleep:
         self._gap = boottime() - monotonic()
 
     def was_suspended(self) -> bool:
-        """Whether it was, since this was asked before."""
+        """Whether the machine was suspended since the last call."""
         gap = self._boottime() - self._monotonic()
         before, self._gap = self._gap, gap
         return gap - before > SUSPENDED_S

@@ -1,20 +1,21 @@
-"""The service: an engine, its API, and their end."""
+"""The service: an engine and its API, started, restarted when they die, and stopped."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from reposyncd import __version__
 from reposyncd.app import messages
 from reposyncd.app.recorded_status import recorded_status
 from reposyncd.config import Config
-from reposyncd.daemon.engine.loop import PATIENCE_S, STALL_S, Engine
-from reposyncd.daemon.engine.registry import Discovery, Missing, RepoRegistry, Roots
-from reposyncd.daemon.engine.verification import Verifying
+from reposyncd.daemon.engine.loop import STALL_S, Engine
+from reposyncd.daemon.engine.observers import Observers
+from reposyncd.daemon.engine.registry import LOCK_PATIENCE_S
+from reposyncd.daemon.engine.transition_log import TransitionLog
 from reposyncd.daemon.engine.work import Work
 from reposyncd.daemon.events import DIED, say
 from reposyncd.daemon.http.api import Api
@@ -25,32 +26,35 @@ from reposyncd.daemon.stage_timings import StageTimings, StageTotal
 from reposyncd.daemon.status import report, starting, with_problems
 from reposyncd.daemon.summary import summary
 from reposyncd.errors import BusyError, ReposyncError, safe_message
-from reposyncd.ports import Stage, VectorIndex
+from reposyncd.ports import Observer, Stage, VectorIndex
 
 STOP_S = 30.0
-"""How long the batches that are under way may take at the end, where nobody is in a hurry."""
+"""How long `Daemon.stop` waits for the batches that are under way."""
 
 LEAVE_S = 5.0
-"""How long a service that lets go of the state may still listen at the socket: it promises to end within that."""
+"""How long another service may still listen at the socket after it has released the state: it ends within this time."""
 
-LEAVE_LOOK_S = 0.05
-"""Between two looks at whether it has ended."""
+LEAVE_CHECK_S = 0.05
+"""Time between two checks whether it has ended."""
 
 PING_S = 2.0
-"""How long the API's thread may take to come by; it takes a millisecond."""
+"""How long the API's thread may take to answer. It takes a millisecond."""
 
 REACH_S = 60.0
-"""Between two looks at whether the socket's file is still there."""
+"""Time between two checks whether the socket's file is still there."""
 
-_TROUBLES = 10
-"""Deaths that status tells of: the last ones."""
+_DEATHS_AT_MOST = 10
+"""How many deaths `status` tells of: the last ones."""
 
 
 class Daemon(Requests):
-    """A `ports.Service` over an engine, which is started again when it dies.
+    """A `ports.Service` over an engine, which is replaced when it dies.
 
-    `on_change` is called, from any thread, when `mend` may have something to do, and when a job begins or ends.
-    A part that has made no progress for `stall_s`, although it had something to do, is not well.
+    `on_change` is called, in any thread, when `restart_dead` may have something to do, and when a job begins or ends.
+    `observers` are told what every engine does, one after another. A part of the service that had to advance, and has
+    not for `stall_s` seconds, is taken to hang.
+
+    `start` to `close` are for the main thread; everything else for any.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Daemon(Requests):
         index: VectorIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         on_change: Callable[[], None] = lambda: None,
+        observers: Sequence[Observer] = (),
         stall_s: float = STALL_S,
     ) -> None:
         self._stall_s = stall_s
@@ -70,53 +75,53 @@ class Daemon(Requests):
         self._now_ns = now_ns
         self._on_change = on_change
         self._started = time.monotonic()
-        self._recorded: messages.Status
-        """what is on record, while an engine begins"""
         self._stage_timings = StageTimings()
-        self.error: BaseException | None = None
-        """what the engine ended of, if it has ended badly"""
-        self._troubles: deque[str] = deque(maxlen=_TROUBLES)
-        """what has died since the start"""
-        self._restarts = (
-            Restart("the engine", self._start_engine_again, self._tell_death),
-            Restart("the API", self._start_api_again, self._tell_death),
-        )
-        self._engine_restart, self._api_restart = self._restarts
+        self._transition_log = TransitionLog(now_ns())
+        self._observer = Observers([self._transition_log, self._stage_timings, *observers])
+        self._error: BaseException | None = None
+        self._deaths: deque[str] = deque(maxlen=_DEATHS_AT_MOST)
+        """what has died since the start, in words"""
+        self._engine_restart = Restart("the engine", self._restart_engine, self._tell_death)
+        self._api_restart = Restart("the API", self._restart_api, self._tell_death)
         self._api: Api | None = None
         self._reach_due = 0.0
+        self._reported: messages.Status | None = None
+        """the last status of an engine that had begun"""
+        self._recorded: messages.Status
+        """what is on record, for as long as the engine has not begun"""
         super().__init__()
         self._assemble()
-        self._reported: messages.Status | None = None
-        """the last report"""
 
     def _assemble(self) -> None:
-        """An engine, with its periodic_tasks."""
+        """Makes an engine, and does not start it."""
         self._ready = threading.Event()
         self._ended = threading.Event()
         self.engine = Engine(
             self._config,
             self._environ,
+            observer=self._observer,
+            reports=self._transition_log,
             on_ready=self._on_ready,
             on_end=self._on_end,
             on_change=self._on_change,
             on_death=self._tell_death,
-            has_api=lambda: self._api is not None,
+            has_own_api=lambda: self._api is not None,
             recorded=lambda: [str(each["name"]) for each in self.status()["repos"]],
             index=self._index,
             now_ns=self._now_ns,
             stall_s=self._stall_s,
         )
-        self._roster = RepoRegistry(self.engine)
-        self._discovery = Discovery(self.engine, self._roster)
-        self._verifying = Verifying(self.engine)
-        self.engine.periodic_tasks += [self._discovery, Missing(self.engine, self._roster), Roots(self.engine)]
-        self.engine.periodic_tasks += [self._roster.removed, self._verifying]
 
-    # Its life, in the main thread -------------------------------------------------------------------------
+    @property
+    def error(self) -> BaseException | None:
+        """What the engine has died of, if it has."""
+        return self._error
+
+    # Start, restart and stop ------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Returns when the repositories are known and the API answers. Raises what keeps it from starting: BusyError,
-        if another process writes to the state."""
+        """Returns when the repositories are known and the API answers. Raises what prevents it: BusyError, if another
+        process writes to the state."""
         self.begin()
         try:
             self._ready.wait()
@@ -126,32 +131,33 @@ class Daemon(Requests):
             raise
 
     def begin(self) -> None:
-        """Starts the engine; `is_ready` when the repositories are known, or `has_ended`. Answers meanwhile what can be
-        said before, unless another service answers there: that one may be about to end. Raises ReposyncError if there
-        is no state directory to be had, and what else keeps the API from answering."""
-        self._look_at_record()
+        """Starts the engine, and the API, which answers from the record until the engine has begun. There is no API if
+        another service answers at the socket: that one may be about to end. Raises ReposyncError if the state directory
+        cannot be used, or the API cannot be started for another reason."""
+        self._read_record()
         with suppress(BusyError):
-            self._api = self._answering()
+            self._api = self._start_api()
         self.engine.start()
 
     def serve(self) -> None:
-        """Answers from now on. Raises what ended the engine, if it has ended, and what keeps the API from answering."""
-        if self.error:
-            raise self.error
+        """Starts the API, if `begin` has not. Raises what the engine has died of, if it has, and what prevents the API
+        from starting."""
+        if self._error:
+            raise self._error
         until = time.monotonic() + LEAVE_S
         while self._api is None:
             try:
-                self._api = self._answering()
-            except BusyError:  # the state is ours, so who listens may be a service that is just ending
+                self._api = self._start_api()
+            except BusyError:  # the state is ours, so the one that listens may be a service that is ending
                 if time.monotonic() >= until:
                     raise
-                time.sleep(LEAVE_LOOK_S)
+                time.sleep(LEAVE_CHECK_S)
 
-    def _look_at_record(self) -> None:
-        """What there is to say until an engine that does not run yet has begun."""
+    def _read_record(self) -> None:
+        """Reads what `status` says until the engine has begun."""
         self._recorded = recorded_status(self._config.state_dir, self._now_ns(), __version__)
 
-    def _answering(self) -> Api:
+    def _start_api(self) -> Api:
         api = Api(self, self._config.socket, state_dir=self._config.state_dir, on_death=self._on_api_death)
         try:
             api.listen(self._config.api)
@@ -162,7 +168,7 @@ class Daemon(Requests):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the repositories are known; or the engine has ended before."""
+        """Whether the repositories are known, or the engine has ended."""
         return self._ready.is_set()
 
     @property
@@ -170,34 +176,34 @@ class Daemon(Requests):
         """Whether the engine has ended."""
         return self._ended.is_set()
 
-    def mend(self, now: float) -> float | None:
-        """Starts again what has died; returns when there will be more to do, on the monotonic clock. Raises what it
-        died of, when it dies too often, and what keeps the API from answering again."""
-        if self.engine.is_told_to_stop:
+    def restart_dead(self, now: float) -> float | None:
+        """Restarts what has died, after a while; returns when there is something to do next, on the monotonic clock.
+        Raises what a part died of, when it dies too often, and what prevents the API from starting."""
+        if self.engine.lifecycle.is_told_to_stop:
             return None
-        due = [each.mend(now) for each in self._restarts]
+        due = [each.restart_if_due(now) for each in (self._engine_restart, self._api_restart)]
         return min((each for each in due if each is not None), default=None)
 
-    def _start_engine_again(self) -> None:
-        self.error = None
-        with suppress(ReposyncError):  # the engine meets it too, and is tried again
-            self._look_at_record()
+    def _restart_engine(self) -> None:
+        self._error = None
+        with suppress(ReposyncError):  # the engine meets it too, and is restarted again
+            self._read_record()
         self._assemble()
         self.engine.start()
 
-    def _start_api_again(self) -> None:
+    def _restart_api(self) -> None:
         api, self._api = self._api, None  # there is none to be missed meanwhile
         if api:
             api.close()
-        self._api = self._answering()
+        self._api = self._start_api()
 
     def _on_api_death(self, error: BaseException) -> None:
         self._api_restart.died(error)
         self._on_change()
 
     def check_reach(self, now: float, *, at_once: bool = False) -> float:
-        """Has the API start again if nobody can find its socket any more; looks now and then, and returns when the next
-        time is, on the monotonic clock."""
+        """Checks from time to time (`at_once`: now) whether clients still find the socket, and has the API restarted if
+        they do not. Returns when the next check is due, on the monotonic clock."""
         if at_once or now >= self._reach_due:
             self._reach_due = now + REACH_S
             if self._api and not self._api_restart.is_pending and not self._api.is_reachable:
@@ -209,62 +215,64 @@ class Daemon(Requests):
         why = str(error) if isinstance(error, str | ReposyncError) else safe_message(error)
         say(DIED, what=what, reason=why)
         at = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._now_ns() / 1e9))
-        self._troubles.append(f"{what} died on {at}, and is started again by itself: {why}")
+        self._deaths.append(f"{what} died on {at} and is restarted automatically: {why}")
 
     def reconfigure(self, config: Config) -> Work:
-        """Done when all is as this configuration has it, but for the places of state and socket. If it cannot listen at
+        """Takes up another configuration, but for the places of the state and the socket. If the API cannot listen at
         `api.listen`, the work fails, and everything stays as it was."""
-        work = Work(self.engine.progress)
+        engine = self.engine
+        work = Work(engine.progress)
         try:
-            if self._api and not self._api_restart.is_pending:  # the one that follows has it anyway
+            if self._api and not self._api_restart.is_pending:  # the one that follows takes it from `_config`
                 self._api.listen(config.api)
         except ReposyncError as error:
             work.fail(error)
             return work
         self._config = config
-        engine = self.engine
-        asked = engine.ask(lambda: engine.reconfigure(config))
+        asked = engine.reconfigure(config)
 
-        def ended() -> None:
-            if engine.is_stopping:  # it has died; the next one is assembled with this configuration
+        def end() -> None:
+            if engine.lifecycle.is_stopping:  # it has died; the next one has this configuration from the start
                 work.done({})
             else:
                 work.end_as(asked)
 
-        asked.on_end(ended)
+        asked.on_end(end)
         return work
 
     def ask_to_stop(self) -> None:
-        """Returns at once; `has_ended` when it is done."""
+        """Has the engine stop, and returns at once. `has_ended` says when it has."""
         self.engine.stop()
 
     def abandon(self) -> None:
-        """What is under way is cut off: it is done again at the next start."""
+        """Cuts off the work under way. The next start does it again."""
         self.engine.abandon()
 
     def stop(self) -> None:
-        """Ends everything, and returns when it has."""
+        """Stops everything, and returns when that is done."""
         self.ask_to_stop()
         self._ended.wait(STOP_S)
         self.close()
 
     def close(self, grace_s: float = GRACE_S) -> None:
-        """Answers no more; those who are being answered have `grace_s` to read it."""
+        """Stops the API. Clients that are being answered have `grace_s` seconds to read the answer."""
         self.end_requests()
         if self._api:
             self._api.close(grace_s)
 
+    # For any thread ---------------------------------------------------------------------------------------
+
     @property
-    def vitals(self) -> list[HealthCheck]:
-        """What has to make progress."""
+    def health_checks(self) -> list[HealthCheck]:
+        """One for each part that has to advance."""
         return [
-            *self._passive_vitals,
+            *self._passive_checks,
             HealthCheck("the API", lambda: self._api is None or self._api_restart.is_pending or self._api.ping(PING_S)),
         ]
 
     @property
-    def _passive_vitals(self) -> list[HealthCheck]:
-        """Those that are not asked, only looked at."""
+    def _passive_checks(self) -> list[HealthCheck]:
+        """Those that return at once."""
         return [
             HealthCheck("the engine", lambda: self.engine.is_responsive),
             HealthCheck("the watcher", lambda: self.engine.is_watcher_responsive),
@@ -274,13 +282,13 @@ class Daemon(Requests):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is under way."""
+        """Whether a sync is under way, or the engine hangs."""
         return self.engine.is_busy
 
     @property
     def waits_for_lock(self) -> str:
-        """Who keeps it from being ready by holding the state; "" for nobody."""
-        return self.engine.waits_for_lock
+        """Who holds the lock of the state that the service waits for, in words; or ""."""
+        return self.engine.lifecycle.waits_for_lock
 
     @property
     def summary(self) -> str:
@@ -292,38 +300,38 @@ class Daemon(Requests):
         self._on_change()
 
     def _on_end(self, error: BaseException | None) -> None:
-        self.error = error
+        self._error = error
         self._engine_restart.died(error or RuntimeError("the engine has ended, and nobody told it to"))
         self._ended.set()
         self._ready.set()
         self._on_change()
 
     def status(self) -> messages.Status:
-        """What is kept, and how current it is. An engine that hangs keeps nobody from asking: it says so, and what was
-        true before."""
-        stalled = [each.what for each in self._passive_vitals if not each.is_responsive()]
+        """The state of the service, the store and every repository. If the engine hangs, this says so, and otherwise
+        what was true before."""
+        stalled = [each.what for each in self._passive_checks if not each.is_responsive()]
         problems = [f"{what} makes no progress; if that lasts, restart the service" for what in stalled]
-        problems += [*self._troubles, *self._discovery.problems]
-        if self.engine.checkpoint_failure:
-            problems.append(self.engine.checkpoint_failure)
-        found = self._begun() if self.engine.has_begun else self._beginning()
+        problems += [*self._deaths, *self.engine.problems]
+        found = self._status() if self.engine.lifecycle.has_begun else self._recorded_status()
         return with_problems(found, problems, "the engine makes no progress" if "the engine" in stalled else None)
 
     def stage_totals(self) -> Mapping[tuple[str, Stage], StageTotal]:
-        """How much time the stages of syncing have taken since the service started."""
+        """How much time the stages of syncing have taken since the service started, by repository and stage."""
         return self._stage_timings.totals()
 
-    def _begun(self) -> messages.Status:
+    def _status(self) -> messages.Status:
         reported = self._reported
-        with self.engine.lock_in_time(PATIENCE_S if reported else -1) as is_locked:
-            if is_locked or reported is None:
-                self._reported = reported = report(self.engine, self._started)
+        snapshot = self.engine.snapshot(LOCK_PATIENCE_S if reported else -1)
+        if snapshot is not None:
+            self._reported = reported = report(snapshot, self._started)
+        assert reported is not None  # noqa: S101 - the first time it waits for as long as it takes
         return reported
 
-    def _beginning(self) -> messages.Status:
-        """What is on record. Once the engine has the state it may make the manifest anew, and nobody else may look."""
-        why = self.engine.beginning
-        if self.engine.waits_for_lock:
+    def _recorded_status(self) -> messages.Status:
+        """What is on record. While the engine waits for the state it is read again. Not later: the engine may be
+        rebuilding the manifest, and nobody else may read it then."""
+        why = self.engine.lifecycle.starting
+        if self.engine.lifecycle.waits_for_lock:
             with suppress(ReposyncError):
-                self._look_at_record()
+                self._read_record()
         return starting(self._recorded, why, self._started)

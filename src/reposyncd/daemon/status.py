@@ -11,36 +11,33 @@ from reposyncd import __version__
 from reposyncd.app import messages
 from reposyncd.app.recorded_status import disk_trouble, kept_incidents
 from reposyncd.app.status import Live, Locks, repo_status, status
-from reposyncd.daemon.engine.loop import Engine
-from reposyncd.daemon.engine.repo_state import Coverage, RepoState, estimate
+from reposyncd.daemon.engine.snapshots import Coverage, EngineSnapshot, RepoSnapshot, estimate
 from reposyncd.store.locks import CHROMA_LOCK, holder
 
 _KNOWN_AT_START = frozenset({"paused", "missing", "degraded", "failed"})
 """States that are as true as before while the engine starts."""
 
 
-def report(engine: Engine, started: float) -> messages.Status:
+def report(engine: EngineSnapshot, started: float) -> messages.Status:
     """The status of a running engine. `started` is on the monotonic clock. From any thread."""
-    with engine.changed:
-        repos = [_repo(engine, kept) for _, kept in sorted(engine.kept.items())]
-        waiting_for = next((kept.trouble for kept in engine.kept.values() if kept.trouble), "")
-        incidents = engine.incidents
-        service = _running(
-            engine.activity or ("syncing" if any(repo["state"] == "syncing" for repo in repos) else "idle"),
-            started,
-            watches=engine.watching.total(),
-            events_lost=engine.events_lost,
-            waits_for=engine.bulk.reason,
-        )
-    location = os.path.join(engine.config.state_dir, "chroma")
+    repos = [_repo(each, engine.watched[each.repo.root]) for each in engine.repos]
+    waiting_for = next((each.waiting_for for each in engine.repos if each.waiting_for), "")
+    service = _running(
+        engine.activity or ("syncing" if any(repo["state"] == "syncing" for repo in repos) else "idle"),
+        started,
+        watches=engine.watches,
+        events_lost=engine.events_lost,
+        waits_for=engine.gate_reason,
+    )
+    location = os.path.join(engine.state_dir, "chroma")
     return status(
         version=__version__,
         service=service,
         kind="embedded",
         location=location,
-        trouble=waiting_for or disk_trouble(engine.config.state_dir),
+        trouble=waiting_for or disk_trouble(engine.state_dir),
         locks=Locks(writer=os.getpid(), store=holder(os.path.join(location, CHROMA_LOCK))),
-        incidents=kept_incidents(incidents),
+        incidents=kept_incidents(engine.incidents),
         repos=repos,
     )
 
@@ -83,50 +80,47 @@ def _running(
 
 
 def _at_start(repo: messages.RepoStatus, is_known: bool, why: str) -> messages.RepoStatus:
-    found: messages.RepoStatus = {**repo, "pending": 0, "lag_s": 0.0, "watch": _watch(Coverage())}
+    found: messages.RepoStatus = {**repo, "pending": 0, "lag_s": 0.0, "watch": _watch(Coverage(), 0)}
     if not is_known:
         found |= {"state": "pending", "reason": why, "progress": None}
     return found
 
 
-def _repo(engine: Engine, kept: RepoState) -> messages.RepoStatus:
-    """The status of one repository. Under the engine's lock."""
+def _repo(repo: RepoSnapshot, watched: int) -> messages.RepoStatus:
     now = time.monotonic()
-    state, reason = kept.state
-    since = kept.debounce.since
     return repo_status(
-        name=kept.repo.name,
-        root=kept.repo.root,
-        collection=kept.stored.collection,
-        state=state,
-        reason=reason,
-        files=kept.stored.files,
-        chunks=kept.stored.chunks,
-        progress=_progress(kept, now),
-        waiting={"reason": kept.trouble, "for_s": now - kept.trouble_since} if kept.trouble else None,
-        last_sync=None if kept.last is None else kept.last.to_dict(),
-        synced_at=kept.synced_at,
-        verdicts=kept.stored.verdicts,
-        errors=[each for _, each in sorted(kept.unindexed.items())],
+        name=repo.name,
+        root=repo.repo.root,
+        collection=repo.stored.collection,
+        state=repo.condition.state,
+        reason=repo.condition.reason,
+        files=repo.stored.files,
+        chunks=repo.stored.chunks,
+        progress=_progress(repo, now),
+        waiting={"reason": repo.waiting_for, "for_s": now - repo.waiting_since} if repo.waiting_for else None,
+        last_sync=None if repo.last_full_sync is None else repo.last_full_sync.to_dict(),
+        synced_at=repo.synced_at,
+        verdicts=repo.stored.verdicts,
+        errors=[each for _, each in sorted(repo.unindexed.items())],
         live=Live(
-            pending=len(kept.debounce),
-            lag_s=0.0 if since is None else now - since,
-            watch=_watch(kept.coverage._replace(directories=engine.watching.count(kept.repo.root))),
+            pending=repo.pending,
+            lag_s=0.0 if repo.pending_since is None else now - repo.pending_since,
+            watch=_watch(repo.coverage, watched),
         ),
     )
 
 
-def _watch(coverage: Coverage) -> messages.Watch:
+def _watch(coverage: Coverage, directories: int) -> messages.Watch:
     return {
         "mode": cast("Any", coverage.mode),
-        "directories": coverage.directories,
+        "directories": directories,
         "unwatched": coverage.unwatched,
         "reason": coverage.reason,
     }
 
 
-def _progress(kept: RepoState, now: float) -> messages.RepoProgress | None:
-    progress, pace = kept.progress, kept.pace
+def _progress(repo: RepoSnapshot, now: float) -> messages.RepoProgress | None:
+    progress, pace = repo.progress, repo.pace
     if progress is None:
         return None
     rate, left_s = (None, None) if pace is None else estimate(pace, progress, now)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reposyncd.app.health import conditions
 from reposyncd.app.messages import Status
 from reposyncd.cli.overview import fitted, overview, steady, troubles
-from reposyncd.daemon.engine.repo_state import PACED_S, Pace, estimate
+from reposyncd.daemon.engine.snapshots import PACED_S, Pace, estimate
 from reposyncd.model import Progress
 from tests.statuses import NOW, repo, status
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,39 +12,55 @@ from reposyncd.errors import ReposyncError
 
 
 class Command(NamedTuple):
-    """Something that the engine is to do between two jobs."""
+    """Something that the engine does between two jobs."""
 
-    do: Callable[[], dict[str, Any]]
+    run: Callable[[], dict[str, Any]]
     work: Work
 
 
 class Inbox:
-    """Commands in order, and work that was promised. Guarded by the engine's lock."""
+    """Commands, in order, and promises. Thread-safe. `on_put` is called after a command was put in, by the thread that
+    put it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_put: Callable[[], None]) -> None:
+        self._on_put = on_put
+        self._lock = threading.Lock()
         self._commands: deque[Command] = deque()
         self._promised: set[Work] = set()
+        self._refusal: ReposyncError | None = None
 
     def __len__(self) -> int:
         return len(self._commands)
 
     def put(self, command: Command) -> None:
-        """After those that are there."""
-        self._commands.append(command)
+        """Adds a command. Its work fails at once if the inbox is closed."""
+        with self._lock:
+            refusal = self._refusal
+            if refusal is None:
+                self._commands.append(command)
+        if refusal is None:
+            self._on_put()
+        else:
+            command.work.fail(refusal)
 
-    def take(self) -> Command:
-        """The first. Raises IndexError if there is none."""
-        return self._commands.popleft()
+    def take(self) -> Command | None:
+        """The first command, if there is one."""
+        with self._lock:
+            return self._commands.popleft() if self._commands else None
 
     def promise(self, work: Work) -> Callable[[], None]:
-        """It fails with `refuse`, unless what is returned was called before."""
-        self._promised.add(work)
+        """Has the work fail when the inbox is closed. To be kept, or broken, the promise has to be withdrawn: by
+        calling what is returned."""
+        with self._lock:
+            self._promised.add(work)
         return lambda: self._promised.discard(work)
 
-    def refuse(self, error: ReposyncError) -> None:
-        """Nothing of it will be done."""
-        works = [*(command.work for command in self._commands), *self._promised]
-        self._commands.clear()
-        self._promised.clear()
+    def close(self, refusal: ReposyncError) -> None:
+        """Everything that is in it fails with this error, and so does what is put in later."""
+        with self._lock:
+            self._refusal = refusal
+            works = [*(command.work for command in self._commands), *self._promised]
+            self._commands.clear()
+            self._promised.clear()
         for work in works:
-            work.fail(error)
+            work.fail(refusal)

@@ -1,72 +1,49 @@
-"""The engine: the one thread that writes. It decides what is done next, and does it."""
+"""The engine: the one thread that writes. Opens the state, then does one job after another."""
 
 from __future__ import annotations
 
-import math
-import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from typing import Any
 
-from reposyncd.app.client import running as is_answered
-from reposyncd.app.operations import drop_removed
+from reposyncd.app import messages
 from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
+from reposyncd.daemon.engine.activity import Activity
 from reposyncd.daemon.engine.inbox import Command, Inbox
-from reposyncd.daemon.engine.jobs import RETRY_S, Jobs
-from reposyncd.daemon.engine.repo_state import RepoState, Stored
-from reposyncd.daemon.engine.schedule import CheckpointJob, PeriodicTask, Schedule, SyncJob, Wait
-from reposyncd.daemon.engine.transition_log import TransitionLog
+from reposyncd.daemon.engine.jobs import Jobs
+from reposyncd.daemon.engine.lifecycle import Heartbeat, Lifecycle
+from reposyncd.daemon.engine.registry import LOCK_PATIENCE_S, RepoRegistry, progress_message
+from reposyncd.daemon.engine.repo_state import RepoState
+from reposyncd.daemon.engine.snapshots import EngineSnapshot
+from reposyncd.daemon.engine.state_lock import take_state_lock
+from reposyncd.daemon.engine.transition_log import SyncReports
 from reposyncd.daemon.engine.watching import Watching
 from reposyncd.daemon.engine.work import Work
-from reposyncd.daemon.events import EVENTS_LOST, LOCKED, internal_error, say, say_unexpected
-from reposyncd.daemon.resources import ResourceGate, Sleep
-from reposyncd.errors import (
-    BusyError,
-    CorruptManifestError,
-    DaemonNotRunningError,
-    InterruptedSyncError,
-    OverloadedError,
-    ReposyncError,
-    StoreError,
-    safe_message,
-)
+from reposyncd.daemon.events import EVENTS_LOST, say
+from reposyncd.daemon.resources import ResourceGate, SuspendDetector
+from reposyncd.errors import CorruptManifestError, ReposyncError, safe_message
 from reposyncd.model import Progress
-from reposyncd.ports import VectorIndex
-from reposyncd.store.locks import STATE_LOCK, holder
-from reposyncd.store.manifest.catalog import Catalog, Incident, Repo
-from reposyncd.sync.debounce import Debounce
-from reposyncd.tree.gitdir import is_busy
-
-AGAIN_S = 4.0
-"""After a change its directories are looked at once more, when their times are old enough to be proof."""
-
-AGAIN_AT_MOST_S = 60.0
-"""And at the latest after so long, if changes go on."""
-
-PATIENCE_S = 1.0
-"""How long others wait for the engine's lock, which it holds for microseconds, before they do without."""
-
-LOCK_LOOK_S = 1.0
-"""Between two looks at whether the state is still held by another process."""
+from reposyncd.ports import Observer, VectorIndex
+from reposyncd.store.manifest.catalog import Incident
 
 STALL_S = 90.0
-"""A part that has not come by for so long, although it was to, hangs. Nothing that the engine does alone takes a tenth
-of that; what the index process does for it is waited for in half seconds, and has its own deadlines."""
+"""A part that should have advanced, and has not for this time, is taken to hang. Nothing that the engine does alone
+takes a tenth of it; what the index process does is waited for in half seconds, and has deadlines of its own."""
 
 
 class Engine(threading.Thread):
-    """Keeps the repositories of a state directory current until it is told to stop. Holds the state lock for its life.
+    """Keeps the repositories of a state directory current, and holds the lock of the state, until it is told to stop.
 
-    `ask`, `hint`, `lost`, `stop` and what is read under `changed` are for any thread; everything else is the engine
-    thread's. `on_end` is called once, with what ended it, or None after `stop`; `on_change` when a job begins or ends;
-    `on_death`, from any thread, with what has died and why, when it can do without and has it started again.
-    `has_api` says whether the API that answers is our own, and not another service's. `recorded` names the repositories
-    on record, while it begins.
+    `ask`, `lose_events`, `invalidate_store`, `stop`, `abandon` and all that is read is for any thread; everything else
+    for the engine's.
+
+    `observer` and `reports` outlive it. `on_ready` is called when the repositories are known; `on_end` once, with what
+    ended it, or None after `stop`; `on_change` when a job begins or ends; `on_death`, from any thread, with what has
+    died and why, if the engine can do without it and has it restarted. `has_own_api` says whether the API that
+    answers at the socket is ours. `recorded` names the repositories on record, until the engine knows them.
     """
 
     def __init__(
@@ -74,191 +51,111 @@ class Engine(threading.Thread):
         config: Config,
         environ: Mapping[str, str],
         *,
+        observer: Observer,
+        reports: SyncReports,
         on_ready: Callable[[], None],
         on_end: Callable[[BaseException | None], None],
-        on_change: Callable[[], None] = lambda: None,
+        on_change: Callable[[], None],
         on_death: Callable[[str, str], None],
-        has_api: Callable[[], bool] = lambda: False,
-        recorded: Callable[[], Iterable[str]] = lambda: (),
+        has_own_api: Callable[[], bool],
+        recorded: Callable[[], Iterable[str]],
         index: VectorIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         stall_s: float = STALL_S,
     ) -> None:
         super().__init__(name="engine", daemon=True)
-        self.now_ns = now_ns
-        self.config = config
+        self._config = config
         self._environ = environ
-        self._index = index
+        self._reports = reports
         self._on_ready = on_ready
         self._on_end = on_end
-        self.on_change = on_change
+        self._on_change = on_change
         self._on_death = on_death
-        self._has_api = has_api
+        self._has_own_api = has_own_api
         self._recorded = recorded
+        self._index = index
+        self._now_ns = now_ns
         self._stall_s = stall_s
-        self._expected = time.monotonic() + stall_s
-        """when it comes by, at the latest, if all is well"""
-        self.allowed_s = 0.0
-        """by how much longer what is under way may take without a sign"""
-        self.changed = threading.Condition(threading.RLock())
-        self.kept: dict[str, RepoState] = {}
-        """by name"""
-        self._by_root: dict[str, RepoState] = {}
-        self.inbox = Inbox()
-        self._told = self._stopping = False
-        self.has_begun = False
-        """whether it is known which repositories there are"""
-        self.waits_for_lock = ""
-        """who holds the state, while it waits for that"""
-        self._last_progress: dict[str, Any] = {"pending": [], **asdict(Progress("scan"))}
-        self.events_lost = 0
-        """times that everything had to be looked at, because events were lost"""
-        self.transitions = TransitionLog(now_ns())
+        self.lifecycle = Lifecycle()
+        self.registry = RepoRegistry(observer)
+        self.activity = Activity(on_change)
+        self.gate = ResourceGate(config.limits)
+        self._heartbeat = Heartbeat(stall_s)
+        self._inbox = Inbox(self.registry.wake)
+        self._suspend = SuspendDetector()
         self.watching = Watching(
             config.state_dir,
-            on_hint=self.hint,
-            on_lost=self.lost,
+            on_hint=lambda root, path, recursive: self.registry.hint(root, path, recursive, time.monotonic()),
+            on_lost=self.lose_events,
             on_death=lambda why: on_death("the watcher", why),
-            on_step=self.heartbeat,
+            on_step=self._heartbeat.beat,
         )
-        self.periodic_tasks: list[PeriodicTask] = []
-        """what else is to be done now and then"""
-        self.activity = ""
-        """what it does apart from any repository"""
-        self.bulk = _bulk(config)
-        self._schedule = Schedule()
-        self._sleep = Sleep()
-        self._jobs = Jobs(self)
-        self.last_work = 0.0
-        """when a job ended"""
-        self.dirty_store = True
-        """whether the store may be worth a checkpoint"""
-        self.checkpoint_failure = ""
-        """why the last checkpoint failed"""
-        self.incidents: list[Incident] = []
-        """what was found damaged"""
         self._workspace: Workspace | None = None
+        self._jobs: Jobs | None = None
 
     # For any thread ---------------------------------------------------------------------------------------
 
-    def hint(self, root: str, path: str, recursive: bool) -> None:
-        """Something may have changed there."""
-        with self.changed:
-            kept = self._by_root.get(root)
-            if kept is None or kept.repo.paused:
-                return
-            first = len(kept.debounce) == 0
-            kept.debounce.add(path, recursive, time.monotonic())
-            if first:
-                self.changed.notify_all()
+    def ask(self, command: Callable[[], Any]) -> Work:
+        """Has the engine call this between two jobs; the work ends with what it returns, as JSON."""
+        return self.ask_for(Work(self.progress), command)
 
-    def lost(self, reason: str) -> None:
-        """Events were lost: every tree is to be looked at as a whole."""
-        say(EVENTS_LOST, reason=reason)
-        with self.changed:
-            self.events_lost += 1
-            self.look_everywhere()
-
-    def look_everywhere(self) -> None:
-        """Every tree is to be looked at as a whole."""
-        with self.changed:
-            for kept in self.kept.values():
-                if not kept.repo.paused:
-                    kept.debounce.add("", True, time.monotonic())
-            self.changed.notify_all()
-
-    def ask(self, command: Callable[[], dict[str, Any]]) -> Work:
-        """Has the engine do something between two jobs."""
-        work = Work(self.progress)
-        with self.changed:
-            try:
-                self.check_alive()
-            except ReposyncError as error:
-                work.fail(error)
-            else:
-                self.inbox.put(Command(command, work))
-                self.changed.notify_all()
+    def ask_for(self, work: Work, command: Callable[[], Any]) -> Work:
+        """The same, for work that is there already."""
+        if self.lifecycle.is_stopping:
+            work.fail(self.lifecycle.refusal)
+        else:
+            self._inbox.put(Command(command, work))
         return work
 
-    def check_alive(self) -> None:
-        """Raises ReposyncError if nothing that is asked will be done. Under the lock."""
-        if self._stopping:
-            raise self._refusal()
+    def lose_events(self, reason: str) -> None:
+        """Events were lost: every tree is scanned."""
+        say(EVENTS_LOST, reason=reason)
+        self.registry.lose_events(time.monotonic())
 
-    def check_begun(self) -> None:
-        """Raises ReposyncError if it is not known by now which repositories there are. Under the lock."""
-        self.check_alive()
-        if self.has_begun:
-            return
-        if self.waits_for_lock:
-            raise DaemonNotRunningError(self.beginning)  # who asks can do without it
-        raise OverloadedError(f"{self.beginning}; ask again in some seconds")
-
-    @property
-    def beginning(self) -> str:
-        """What to say of an engine that does not know by now which repositories there are."""
-        waits = self.waits_for_lock
-        return "the engine is starting" + (f"; {waits}" if waits else "")
-
-    def _refusal(self) -> ReposyncError:
-        if self._told:
-            return ReposyncError("the service is stopping")
-        return OverloadedError("the engine has died, and is started again; ask again in some seconds")
-
-    def distrust_store(self) -> Work:
-        """Somebody found the store damaged: it is to be looked at, and mended."""
+    def invalidate_store(self) -> Work:
+        """Somebody found the store damaged: it is examined, and mended."""
 
         def command() -> dict[str, Any]:
-            with suppress(CorruptManifestError):  # the look at the tree meets it too, and mends it
-                self.catalog.forget_stamp()
-            with self.changed:
-                for kept in self.kept.values():
-                    if not kept.repo.paused:
-                        kept.ready, kept.behind, kept.whole_due = False, True, time.monotonic()
+            with suppress(CorruptManifestError):  # the next scan meets it too, and mends it
+                self.workspace.catalog.forget_stamp()
+            now = time.monotonic()
+            self.registry.change_all(lambda state: state.invalidate(now))
             return {}
 
         return self.ask(command)
 
-    @property
-    def is_told_to_stop(self) -> bool:
-        """Whether `stop` was called, and not only that it has ended."""
-        return self._told
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether it was told to stop."""
-        return self._stopping
-
     def stop(self) -> None:
-        """Ends it after the batches that are under way. Returns within a second, whatever it is at."""
-        self._told = self._stopping = True
-        with self.lock_in_time() as is_locked:
-            if is_locked:
-                self.changed.notify_all()
+        """Ends it after the batches that are under way. Returns within a second, even if the engine hangs."""
+        self.lifecycle.tell_to_stop()
+        self.registry.wake(LOCK_PATIENCE_S)
 
     def abandon(self) -> None:
-        """Cuts off what the index process is doing. Nothing is lost: it is done again."""
+        """Cuts off what the child processes are doing. Nothing is lost: it is done again."""
         if self._workspace:  # else it is still opening the state
             self._workspace.abandon()
 
-    @contextmanager
-    def lock_in_time(self, timeout_s: float = PATIENCE_S) -> Iterator[bool]:
-        """`changed`, or False if it is not had within that time (-1: without end): the engine hangs with it then."""
-        is_locked = self.changed.acquire(timeout=timeout_s)
-        try:
-            yield is_locked
-        finally:
-            if is_locked:
-                self.changed.release()
+    @property
+    def workspace(self) -> Workspace:
+        """The open state, once the engine has begun."""
+        assert self._workspace  # noqa: S101 - nobody asks before
+        return self._workspace
 
-    def heartbeat(self) -> None:
-        """The engine makes progress."""
-        self._expected = time.monotonic() + self._stall_s + self.allowed_s
+    @property
+    def jobs(self) -> Jobs:
+        """What it does, once the engine has begun."""
+        assert self._jobs  # noqa: S101 - nobody asks before
+        return self._jobs
+
+    @property
+    def problems(self) -> list[str]:
+        """What `status` says of it, beside its repositories."""
+        discovery = self._jobs.discovery.problems if self._jobs else ()
+        return [*discovery, *filter(None, [self.activity.checkpoint_failure])]
 
     @property
     def is_responsive(self) -> bool:
-        """Whether it came by when it should have."""
-        return time.monotonic() < self._expected
+        """Whether its thread advances."""
+        return self._heartbeat.is_responsive
 
     @property
     def is_watcher_responsive(self) -> bool:
@@ -277,29 +174,33 @@ class Engine(threading.Thread):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is under way, or it hangs."""
-        with self.lock_in_time() as is_locked:
-            return not is_locked or any(kept.running is not None for kept in self.kept.values())
+        """Whether a sync is under way, or the engine hangs."""
+        repos = self.registry.snapshots(LOCK_PATIENCE_S)
+        return repos is None or any(each.running is not None for each in repos)
 
-    def progress(self) -> dict[str, Any]:
-        """What is still to do, as JSON; what was, if the engine hangs."""
-        if not self.has_begun:
-            pending = [{"repo": name, "paths": [], "why": self.beginning} for name in self._recorded()]
-            return {"pending": pending, **asdict(Progress("scan", trouble=self.waits_for_lock))}
-        with self.lock_in_time() as is_locked:
-            if is_locked:
-                self._last_progress = self._progress()
-        return self._last_progress
+    def progress(self) -> messages.TaskProgress:
+        """What is still to be done; what was, if the engine hangs."""
+        if self.lifecycle.has_begun:
+            return self.registry.progress()
+        why = self.lifecycle.starting
+        pending: list[messages.PendingRepo] = [{"repo": name, "paths": [], "why": why} for name in self._recorded()]
+        return progress_message(Progress("scan", trouble=self.lifecycle.waits_for_lock), pending)
 
-    def _progress(self) -> dict[str, Any]:
-        pending = [
-            {"repo": kept.repo.name, "paths": kept.debounce.paths()[:20], "why": kept.state[1] or kept.state[0]}
-            for kept in self.kept.values()
-            if kept.is_pending or kept.running is not None or kept.flushes or kept.syncs
-        ]
-        running = next((kept for kept in self.kept.values() if kept.running is not None), None)
-        now = (running.progress if running else None) or Progress("scan")
-        return {"pending": pending, **asdict(now)}
+    def snapshot(self, timeout_s: float = -1) -> EngineSnapshot | None:
+        """What is true now. None if the engine hangs, and that is not known within this time (-1: it is waited for)."""
+        repos = self.registry.snapshots(timeout_s)
+        if repos is None:
+            return None
+        return EngineSnapshot(
+            state_dir=self._config.state_dir,
+            repos=repos,
+            watched={each.repo.root: self.watching.count(each.repo.root) for each in repos},
+            watches=self.watching.total(),
+            activity=self.activity.text,
+            gate_reason=self.gate.reason,
+            events_lost=self.registry.events_lost,
+            incidents=self.activity.incidents,
+        )
 
     # The loop ---------------------------------------------------------------------------------------------
 
@@ -307,253 +208,97 @@ class Engine(threading.Thread):
         """Until `stop`."""
         ended: BaseException | None = None
         try:
-            with Workspace(
-                self.config,
-                self._environ,
-                index=self._index,
-                now_ns=self.now_ns,
-                scan_hook=self.watching.look,
-                on_death=self._on_death,
-            ) as self._workspace:
-                with ExitStack() as locked:
-                    if not self._lock(locked):
-                        return
-                    self._begin()
-                    self.has_begun = True
-                    self._on_ready()
-                    while job := self._next():
-                        self.heartbeat()
-                        job()
-                self._end()
+            with (
+                Workspace(
+                    self._config,
+                    self._environ,
+                    index=self._index,
+                    now_ns=self._now_ns,
+                    scan_hook=self.watching.scan,
+                    on_death=self._on_death,
+                ) as self._workspace,
+                ExitStack() as locked,
+            ):
+                if not self._lock(locked):
+                    return
+                self._begin()
+                self.lifecycle.begin()
+                self._on_ready()
+                while job := self._next():
+                    self._heartbeat.beat()
+                    job()
+                self.jobs.close()
         except BaseException as error:
             ended = error
-            self._fail(error)
+            self.activity.doing("failed")
+            self.registry.engine_died(f"the engine has died: {safe_message(error)}", time.monotonic())
         finally:
             self.watching.close()
-            self._refuse_all(ended)
+            self.lifecycle.end()
+            refusal = ended if isinstance(ended, ReposyncError) else self.lifecycle.refusal
+            self._inbox.close(refusal)
+            self.registry.close(refusal)
             self._on_end(ended)
 
     def _lock(self, locked: ExitStack) -> bool:
-        """Takes the state's lock. Waits without end for a sync or a verify that has it, and gives up for another
-        service, after `lock.timeout`; says at once who has it, and for how long it waits. False: it was told to stop
-        before."""
-        began, place, look_s = time.monotonic(), self.config.state_dir, 0.0
-        while not self._stopping:
-            self.heartbeat()
-            try:
-                locked.enter_context(self.workspace.state_lock(look_s))
-            except BusyError:
-                who = f"process {holder(os.path.join(place, STATE_LOCK)) or 'unknown'}"
-                limit_s = self.config.lock.timeout
-                if not self._has_api() and is_answered(self.config.socket):
-                    if time.monotonic() >= began + limit_s:
-                        raise BusyError(f"another reposyncd daemon ({who}) keeps {place}; stop it first") from None
-                    waits = f"another reposyncd daemon ({who}) keeps {place}; it is waited for, {limit_s:g} s at most"
-                else:
-                    waits = f"{who} is writing to {place}; it is waited for until it is done"
-                if waits != self.waits_for_lock:
-                    say(LOCKED, reason=waits)
-                self.waits_for_lock = waits
-                self.on_change()
-                look_s = LOCK_LOOK_S
-            else:
-                self.waits_for_lock = ""
-                return True
-        return False
+        def on_wait() -> None:
+            self._heartbeat.beat()
+            self._on_change()
+
+        return take_state_lock(
+            locked, self.workspace, self._config, self.lifecycle, has_own_api=self._has_own_api, on_wait=on_wait
+        )
 
     def _begin(self) -> None:
+        """Opens the state, and learns which repositories there are."""
         self.watching.ensure()
-        known: list[RepoState] = []
+        self._jobs = Jobs(
+            self._config,
+            workspace=self.workspace,
+            registry=self.registry,
+            watching=self.watching,
+            inbox=self._inbox,
+            lifecycle=self.lifecycle,
+            heartbeat=self._heartbeat,
+            gate=self.gate,
+            activity=self.activity,
+            reports=self._reports,
+            invalidate_store=self.invalidate_store,
+            now_ns=self._now_ns,
+        )
+        incidents: list[Incident] = []
+        states: list[RepoState] = []
 
-        def learn() -> None:
-            self.incidents = self.catalog.incidents()
-            known[:] = [self._known(repo) for repo in self.catalog.repos()]
+        def read() -> None:
+            catalog = self.workspace.catalog
+            incidents[:] = catalog.incidents()
+            states[:] = [self.jobs.tracking.state_of(repo) for repo in catalog.repos()]
 
-        self.workspace.open(learn, self.heartbeat)
-        self.transitions.incidents(self.incidents)
-        for kept in known:
-            self._keep(kept)
+        self.workspace.open(read, self._heartbeat.beat)
+        self.activity.set_incidents(incidents)
+        self._reports.incidents(incidents)
+        for state in states:
+            self.registry.track(state)
 
-    def _fail(self, error: BaseException) -> None:
-        """It is visible that nothing is kept any more."""
-        with self.changed:
-            self.activity = "failed"
-            for kept in self.kept.values():
-                kept.running, kept.progress, kept.trouble = None, None, ""
-                kept.failure = f"the engine has died: {safe_message(error)}"
+    def reconfigure(self, config: Config) -> Work:
+        """Takes up another configuration, but for the place of the state. For any thread."""
 
-    def _end(self) -> None:
-        for kept in self.kept.values():
-            if kept.sync:
-                kept.sync.end(InterruptedSyncError("the service was stopped; it goes on from there"))
+        def command() -> dict[str, Any]:
+            self._config = config
+            return {"changed": self.jobs.reconfigure(config)}
 
-    def _refuse_all(self, ended: BaseException | None) -> None:
-        with self.changed:
-            self._stopping = True
-            works: list[Work] = []
-            for kept in self.kept.values():
-                works += [*kept.syncs, *kept.flushes]
-                kept.syncs, kept.flushes = [], []
-            error = ended if isinstance(ended, ReposyncError) else self._refusal()
-            self.inbox.refuse(error)
-        for work in works:
-            work.fail(error)
+        return self.ask(command)
 
     def _next(self) -> Callable[[], None] | None:
         """Waits for the next job; None: it is to stop."""
-        while not self._stopping:
-            at_work = self._where_git_is_at_work()
-            with self.changed:
-                now = time.monotonic()
-                if self._sleep.was_suspended():
-                    for kept in self.kept.values():
-                        kept.whole_due = min(kept.whole_due, now)
-                job = self._choose(now, at_work)
-                if callable(job):
-                    return job
-                self._expected = job + self._stall_s
-                if not self._stopping:
-                    self.changed.wait(max(0.0, job - now))
+        while not self.lifecycle.is_stopping:
+            wakes = self.registry.wakes
+            if self._suspend.was_suspended():
+                self.registry.change_all(lambda state: state.scan_soon(time.monotonic()))
+            job = self.jobs.next()
+            if callable(job):
+                return job
+            self._heartbeat.sleep_until(job)
+            if not self.lifecycle.is_stopping:
+                self.registry.wait(wakes, job - time.monotonic())
         return None
-
-    def _where_git_is_at_work(self) -> set[str]:
-        """Roots of the repos of which a part is due. Not under the lock: it looks at the disk, which may hang."""
-        now = time.monotonic()
-        with self.changed:
-            due = [(kept.repo.root, *kept.next(now, 1.0)) for kept in self.kept.values()]
-        return {root for root, when, scope in due if -math.inf < when <= now and not scope.is_whole and is_busy(root)}
-
-    def _choose(self, now: float, at_work: Set[str]) -> Callable[[], None] | float:
-        """The job that is due, or until when none is. `at_work`: roots where git has more to write."""
-        if self.inbox:
-            return partial(self._obey, self.inbox.take())
-        chosen = self._schedule.choose(
-            now,
-            self.kept.values(),
-            self.periodic_tasks,
-            at_work=at_work,
-            may_go_on=lambda: self.bulk.may_go_on(now),
-            quiet_since=self.last_work if self.dirty_store else None,
-        )
-        match chosen:
-            case Wait(until):
-                return until
-            case SyncJob():
-                return partial(self._jobs.bring, *chosen)
-            case CheckpointJob():
-                return self._jobs.checkpoint
-        return partial(self._run, chosen)
-
-    def _obey(self, command: Command) -> None:
-        self.workspace.index.on_wait = lambda waiting: self.heartbeat()
-        try:
-            command.work.done(command.do())
-        except ReposyncError as error:
-            command.work.fail(error)
-        except Exception as error:
-            say_unexpected("a command", error)
-            command.work.fail(internal_error("a command"))
-
-    def _run(self, task: PeriodicTask) -> None:
-        self.workspace.index.on_wait = lambda waiting: self.heartbeat()
-        try:
-            task.run()
-        except Exception as error:
-            say_unexpected(type(task).__name__.lower(), error)
-            task.due = max(task.due, time.monotonic() + RETRY_S)
-
-    def reconfigure(self, config: Config) -> dict[str, Any]:
-        """From now on all is as this configuration has it, but for where the state is. A command."""
-        before, self.config = self.config, config
-        self.bulk = _bulk(config)
-        self._jobs.reconfigure()
-        # What is true of a tree may be another thing from now on.
-        changed = [name for name in _OF_THE_INDEX if getattr(before, name) != getattr(config, name)]
-        if changed:
-            self.workspace.reconfigure(config)
-        for task in self.periodic_tasks:
-            task.reconfigured()
-        now = time.monotonic()
-        for kept in self.kept.values():
-            if changed and kept.sync:
-                kept.read_all = kept.read_all or not kept.sync.trusts
-                kept.sync.end(InterruptedSyncError("the configuration was changed; it goes on from there"))
-                kept.sync = None
-            with self.changed:
-                kept.debounce.reconfigure(config.watch.settle, config.watch.max_wait)
-                if not kept.repo.paused:
-                    kept.whole_due = now
-                    if changed:
-                        kept.ready, kept.behind = False, True
-            if changed:  # one of another model is no longer searched
-                kept.stored = Stored()
-                with suppress(StoreError):  # the next job meets it too, and deals with it
-                    kept.stored = self._jobs.stored(kept)
-        return {"changed": changed}
-
-    # All repos --------------------------------------------------------------------------------------------
-
-    @property
-    def workspace(self) -> Workspace:
-        """The open state; from when `on_ready` was called."""
-        assert self._workspace  # noqa: S101 - nobody asks before
-        return self._workspace
-
-    @property
-    def catalog(self) -> Catalog:
-        """The repos on record."""
-        return self.workspace.catalog
-
-    def keep(self, repo: Repo) -> RepoState:
-        """From now on the repo is kept current."""
-        kept = self._known(repo)
-        self._keep(kept)
-        return kept
-
-    def _known(self, repo: Repo) -> RepoState:
-        """The repo, with what is on record of it."""
-        watch = self.config.watch
-        kept = RepoState(
-            repo,
-            Debounce(watch.settle, watch.max_wait),
-            Debounce(AGAIN_S, AGAIN_AT_MOST_S),
-            whole_due=math.inf if repo.paused else time.monotonic(),
-        )
-        kept.stored = self._jobs.stored(kept)
-        for run in self.workspace.runs(repo):
-            if run.outcome == "done" and run.finished_ns:
-                kept.synced_at, kept.indexed = run.finished_ns / 1e9, True
-                break
-        return kept
-
-    def _keep(self, kept: RepoState) -> None:
-        with self.changed:
-            self.kept[kept.repo.name] = self._by_root[kept.repo.root] = kept
-            self.changed.notify_all()
-
-    def untrack(self, kept: RepoState) -> None:
-        """The repo is kept no longer."""
-        with self.changed:
-            self.kept.pop(kept.repo.name, None)
-            self._by_root.pop(kept.repo.root, None)
-            self.transitions.forget(kept.repo.root)
-            for flush in kept.flushes:
-                flush.is_current(kept.repo.name)  # there is no index to be behind
-        for work in kept.syncs:
-            work.fail(ReposyncError(f'the repository "{kept.repo.name}" was removed'))
-        if kept.sync:
-            kept.sync.end(InterruptedSyncError("the repository was removed"))
-        self.watching.drop(kept.repo.root)
-
-    def drop_removed(self) -> bool:
-        """Deletes one collection of a removed repo; see `operations.drop_removed`."""
-        self.dirty_store |= (there_was := drop_removed(self.workspace))
-        return there_was
-
-
-_OF_THE_INDEX = ("index", "embedding", "lock", "store", "limits")
-"""Sections of the configuration of which something is held for as long as the state is open."""
-
-
-def _bulk(config: Config) -> ResourceGate:
-    return ResourceGate(on_battery=config.limits.on_battery, memory_pressure=config.limits.memory_pressure)

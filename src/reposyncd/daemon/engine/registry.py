@@ -1,242 +1,310 @@
-"""Which repositories are kept: added, removed, paused and resumed by somebody, discovered, or gone for too long.
-
-Everything here is done by the engine's thread.
-"""
+"""The states of all repositories, and the one lock around them."""
 
 from __future__ import annotations
 
-import math
-import os
-import time
-from contextlib import suppress
-from typing import Any
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import contextmanager
+from typing import TypeVar
 
-from reposyncd.daemon.engine.jobs import RETRY_S
-from reposyncd.daemon.engine.loop import Engine
-from reposyncd.daemon.engine.repo_state import Coverage, RepoState
-from reposyncd.daemon.engine.schedule import patience_of
-from reposyncd.daemon.events import ADDED, DISCOVERY, PAUSED, REMOVED, RESUMED, say
-from reposyncd.errors import OverlapError, ReposyncError, StoreError
-from reposyncd.store.manifest.catalog import Repo
-from reposyncd.sync.repos import add, find, identity_of, moved, named, root_of
-from reposyncd.text import encodable
-from reposyncd.tree.discover import discover
-from reposyncd.tree.offlimits import OffLimits
+from reposyncd.app import messages
+from reposyncd.daemon.engine.repo_state import RepoState
+from reposyncd.daemon.engine.schedule import GIT_STRETCH
+from reposyncd.daemon.engine.snapshots import Condition, NextSync, RepoSnapshot
+from reposyncd.daemon.engine.work import Flush, Work
+from reposyncd.errors import NotFoundError, ReposyncError, UsageError
+from reposyncd.model import Progress, Transition
+from reposyncd.ports import Observer
 
-DAY_S = 86_400.0
+T = TypeVar("T")
 
-ROOTS_S = 60.0
-"""Between two looks at whether every root is still the directory that it was."""
-
-COUNT_S = 600.0
-"""Between two times that it is put on record for how long a root has been missing."""
+LOCK_PATIENCE_S = 1.0
+"""How long others wait for the lock before they do without it. It is held for microseconds, unless a thread hangs."""
 
 
 class RepoRegistry:
-    """The repositories of an engine."""
+    """Owns the state of every repository, and is the only one who changes it. Thread-safe.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.removed = Removed(engine)
+    Everybody else gets frozen snapshots. A change is a transition of `RepoState`, made by `change`, `change_all` or one
+    of the methods below. Each change of a repository's condition is reported to the observer, once and in order,
+    after the lock was released; by another thread if that one is just reporting.
 
-    def add(self, path: str, name: str | None) -> dict[str, Any]:
-        """Keeps the tree at `path`; one that is kept already stays as it is."""
-        kept = self.kept(path, name)
-        return {"name": kept.repo.name, "root": kept.repo.root}
-
-    def kept(self, path: str, name: str | None) -> RepoState:
-        """The repository at `path`, kept from now on if it was not."""
-        catalog = self._engine.catalog
-        root = root_of(path, self._engine.config.state_dir)
-        repo = find(catalog, root, name)
-        if repo is None:
-            before = {each.id: each for each in catalog.repos()}
-            repo = add(catalog, root, name)
-            if repo.id in before:  # it was moved here
-                self._engine.untrack(self._engine.kept[repo.name])
-        if repo.name in self._engine.kept:
-            return self._engine.kept[repo.name]
-        say(ADDED, repo=repo.name, path=repo.root)
-        return self._engine.keep(repo)
-
-    def remove(self, name: str, *, decline: bool = True) -> dict[str, Any]:
-        """Keeps the repo no longer, and drops its index."""
-        [repo] = named(self._engine.catalog, name)
-        if repo.name in self._engine.kept:
-            self._engine.untrack(self._engine.kept[repo.name])
-        self._engine.catalog.remove(repo, decline=decline)
-        self.removed.due = time.monotonic()
-        say(REMOVED, repo=repo.name, path=repo.root)
-        return {"name": repo.name, "root": repo.root}
-
-    def set_paused(self, name: str | None, paused: bool) -> dict[str, Any]:
-        """Leaves a repo (None: all) as it is, or takes it up again."""
-        repos = named(self._engine.catalog, name)
-        for repo in repos:
-            kept = self._engine.kept.get(repo.name) or self._engine.keep(repo)
-            with self._engine.changed:
-                kept.repo = self._engine.catalog.set_paused(repo, paused)
-                kept.forget_dirty()
-                kept.ready, kept.behind = False, True
-                kept.missing, kept.failure = False, ""  # whether it is will be seen when it is looked at
-                kept.whole_due = math.inf if paused else time.monotonic()
-                if paused:
-                    kept.coverage = Coverage()
-            say(PAUSED if paused else RESUMED, repo=repo.name, path=repo.root)
-            if paused:
-                self._engine.watching.drop(repo.root)
-        return {"repos": [repo.name for repo in repos]}
-
-
-class Removed:
-    """Drops the collections of repositories that were removed. A `schedule.PeriodicTask`."""
-
-    patience_s = patience_of(RETRY_S)
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.due = time.monotonic()  # those of before a crash
-
-    def reconfigured(self) -> None:
-        """Nothing of it depends on that."""
-
-    def run(self) -> None:
-        """Drops one collection. Chroma does not do that in parts: it takes 3 s for 20,000 chunks."""
-        self.due = math.inf
-        try:
-            if self._engine.drop_removed():
-                self.due = time.monotonic()
-        except StoreError:
-            self.due = time.monotonic() + RETRY_S
-            raise
-
-
-class Discovery:
-    """Finds repositories below `discover.roots`, now and then. A `schedule.PeriodicTask`."""
-
-    def __init__(self, engine: Engine, roster: RepoRegistry) -> None:
-        self._engine = engine
-        self._roster = roster
-        self.problems: tuple[str, ...] = ()
-        """what to say of the last look"""
-        self.reconfigured()
-
-    @property
-    def patience_s(self) -> float:
-        """A share of the interval."""
-        return patience_of(self._engine.config.discover.interval)
-
-    def reconfigured(self) -> None:
-        """At once, if there is a place to look in."""
-        self.due = time.monotonic() if self._engine.config.discover.roots else math.inf
-        self.problems = ()
-
-    def run(self) -> None:
-        """Looks, and keeps what is new."""
-        settings = self._engine.config.discover
-        self.due = time.monotonic() + settings.interval
-        off_limits = OffLimits.of(self._engine.config.state_dir)
-        # All of / may be looked through, though not be indexed.
-        looked = {root: off_limits.refusal(os.path.realpath(root)) for root in settings.roots if root != os.sep}
-        refused = {root: why for root, why in looked.items() if why}
-        found = discover(
-            [root for root in settings.roots if root not in refused],
-            depth=settings.depth,
-            excludes=settings.exclude,
-            limit=settings.limit,
-        )
-        problems = [f"discover.roots: {why}" for why in refused.values()]
-        problems += [encodable(f"{each.path}: {each.error}") for each in found.unreadable]
-        if found.truncated:
-            problems.append(
-                f"there are more than {settings.limit:,} repositories, or too many directories, below discover.roots; "
-                "the rest is left out. Raise discover.limit, or exclude something with discover.exclude"
-            )
-        declined = self._engine.catalog.declined()
-        known = {repo.root for repo in self._engine.catalog.repos()}
-        for root in found.found:
-            if root not in known and root not in declined:
-                try:
-                    self._keep(root)
-                except ReposyncError as error:
-                    problems.append(str(error))
-        for problem in problems:
-            if problem not in self.problems:
-                say(DISCOVERY, reason=problem)
-        self.problems = tuple(problems)
-
-    def _keep(self, root: str) -> None:
-        if moved(self._engine.catalog, root):
-            self._roster.kept(root, None)
-            return
-        name = os.path.basename(root)
-        taken = {repo.name for repo in self._engine.catalog.repos()}
-        if name in taken:  # the same name elsewhere: as much of the path as tells them apart
-            name = f"{os.path.basename(os.path.dirname(root))}-{name}"
-        number = 2
-        while name in taken:
-            name, number = f"{os.path.basename(root)}-{number}", number + 1
-        with suppress(OverlapError):  # it lies in a repository that is kept
-            self._roster.kept(root, name)
-
-
-class Roots:
-    """Notices roots that are gone, or other directories, without an event: a lazy unmount, a directory that was deleted
-    while somebody is in it. A `schedule.PeriodicTask`."""
-
-    patience_s = patience_of(ROOTS_S)
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.due = time.monotonic() + ROOTS_S
-
-    def reconfigured(self) -> None:
-        """Nothing of it depends on that."""
-
-    def run(self) -> None:
-        """Looks."""
-        self.due = time.monotonic() + ROOTS_S
-        for kept in list(self._engine.kept.values()):
-            if kept.missing or kept.repo.paused:
-                continue
-            try:
-                is_there = identity_of(kept.repo.root) == kept.repo.identity
-            except OSError:
-                is_there = False
-            if not is_there:
-                self._engine.hint(kept.repo.root, "", True)
-
-
-class Missing:
-    """Counts for how long roots have been gone, and drops the index of those gone for too long. A
-    `schedule.PeriodicTask`.
-
-    Only time in which the service ran counts, on a clock that nobody sets.
+    A repository is named by its name, which no other has.
     """
 
-    patience_s = patience_of(COUNT_S)
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._woken = threading.Condition(self._lock)
+        self._wakes = 0
+        """how often the engine was woken"""
+        self._repos: dict[str, RepoState] = {}
+        self._by_root: dict[str, RepoState] = {}
+        self._numbers: dict[str, int] = {}
+        self._tracked = 0
+        """how many repositories there ever were"""
+        self._reported: dict[str, Condition] = {}
+        self._outbox: deque[Transition] = deque()
+        self._is_reporting = False
+        self._refusal: ReposyncError | None = None
+        self._events_lost = 0
+        self._progress = task_progress(())
 
-    def __init__(self, engine: Engine, roster: RepoRegistry) -> None:
-        self._engine = engine
-        self._roster = roster
-        self.due = time.monotonic() + COUNT_S
+    # Which repositories there are -------------------------------------------------------------------------
 
-    def reconfigured(self) -> None:
-        """The limit is looked up when it counts."""
+    def track(self, state: RepoState) -> RepoSnapshot:
+        """Adds a repository. From now on the registry alone changes the state."""
+        with self._changing() as changed:
+            name = state.repo.name
+            self._tracked += 1
+            self._repos[name] = self._by_root[state.repo.root] = state
+            self._numbers[name] = self._tracked
+            changed.append(state)
+            self._wake()
+            return self._snapshot(state)
 
-    def run(self) -> None:
-        """Counts."""
-        now = time.monotonic()
-        self.due = now + COUNT_S
-        limit_s = self._engine.config.watch.forget_after * DAY_S
-        for kept in list(self._engine.kept.values()):
-            if not kept.missing or kept.repo.paused:
-                continue
-            kept.repo = self._counted(kept, now)
-            if limit_s and kept.repo.missing_s > limit_s:
-                self._roster.remove(kept.repo.name, decline=False)
+    def untrack(self, name: str) -> list[Work]:
+        """Removes a repository. Its flushes end well, since there is no index to be behind; returns the syncs that
+        somebody waits for."""
+        with self._lock:
+            state = self._repos.pop(name)
+            del self._by_root[state.repo.root], self._numbers[name]
+            self._reported.pop(name, None)
+            flushes, syncs = state.withdraw_requests()
+        for flush in flushes:
+            flush.is_current(name)
+        return syncs
 
-    def _counted(self, kept: RepoState, now: float) -> Repo:
-        seconds = kept.repo.missing_s + now - kept.missing_since
-        kept.missing_since = now
-        return self._engine.catalog.set_missing(kept.repo, seconds)
+    def find(self, name: str) -> RepoSnapshot | None:
+        """The repository, if there is one of this name."""
+        with self._lock:
+            state = self._repos.get(name)
+            return None if state is None else self._snapshot(state)
+
+    def named(self, repo: str | None) -> list[RepoSnapshot]:
+        """The repositories meant by a name or a root; None: all. Raises NotFoundError if there is none of it."""
+        with self._lock:
+            return [self._snapshot(each) for each in self._named(repo)]
+
+    def snapshots(self, timeout_s: float = -1) -> list[RepoSnapshot] | None:
+        """Every repository, by name. None if the lock cannot be had within that time (-1: it is waited for)."""
+        with self._lock_within(timeout_s) as is_locked:
+            return [self._snapshot(state) for _, state in sorted(self._repos.items())] if is_locked else None
+
+    def progress(self, timeout_s: float = LOCK_PATIENCE_S) -> messages.TaskProgress:
+        """What is still to be done; what was, if the lock cannot be had within that time."""
+        with self._lock_within(timeout_s) as is_locked:
+            if is_locked:
+                self._progress = task_progress(self._repos.values())
+        return self._progress
+
+    @property
+    def events_lost(self) -> int:
+        """How often events were lost."""
+        return self._events_lost
+
+    # Changes ----------------------------------------------------------------------------------------------
+
+    def change(self, name: str, transition: Callable[[RepoState], T]) -> T:
+        """Makes a transition, which must not block, and returns what it returns. Raises KeyError if there is no such
+        repository: one that the engine's thread has seen is there until that thread removes it."""
+        with self._changing() as changed:
+            state = self._repos[name]
+            changed.append(state)
+            return transition(state)
+
+    def change_all(self, transition: Callable[[RepoState], object]) -> None:
+        """Makes a transition of every repository, and wakes the engine."""
+        with self._changing() as changed:
+            for state in self._repos.values():
+                changed.append(state)
+                transition(state)
+            self._wake()
+
+    def hint(self, root: str, path: str, recursive: bool, now: float) -> None:
+        """Something may have changed there. What is no root is ignored."""
+        with self._changing() as changed:
+            state = self._by_root.get(root)
+            if state is not None and state.hint(path, recursive, now):
+                changed.append(state)
+                self._wake()
+
+    def rescan_all(self, now: float) -> None:
+        """Anything may have changed in every repository."""
+        self.change_all(lambda state: state.hint("", True, now))
+
+    def lose_events(self, now: float) -> None:
+        """Events were lost: anything may have changed."""
+        with self._lock:
+            self._events_lost += 1
+        self.rescan_all(now)
+
+    def request_flush(
+        self, repo: str | None, *, has_seen_events: bool, now: float, progress: Callable[[], messages.TaskProgress]
+    ) -> Flush:
+        """Done when every change of before is indexed in this repository (None: in all that are neither paused nor
+        missing). See `RepoState.request_flush`. Raises NotFoundError, UsageError, and the error given to `close`."""
+        with self._changing() as changed:
+            if self._refusal:
+                raise self._refusal
+            states = self._named(repo)
+            if repo is None:
+                states = [each for each in states if not each.repo.paused and not each.is_missing]
+            elif states[0].repo.paused:
+                raise UsageError(f'"{repo}" is paused; resume it with: reposyncd resume {repo}')
+            flush = Flush([each.repo.name for each in states], progress)
+            for each in states:
+                each.request_flush(flush, has_seen_events=has_seen_events, now=now)
+            changed += states
+            self._wake()
+            return flush
+
+    def close(self, error: ReposyncError) -> None:
+        """Nothing will be done any more: all requests fail with this error, now and later."""
+        works: list[Work] = []
+        with self._lock:
+            self._refusal = error
+            for state in self._repos.values():
+                flushes, syncs = state.withdraw_requests()
+                works += [*flushes, *syncs]
+        for work in works:
+            work.fail(error)
+
+    def engine_died(self, why: str, now: float) -> None:
+        """Makes it visible that nobody keeps the repositories current. It is not reported to the observer: the death
+        of the engine is reported once, and not for each repository."""
+        with self._lock:
+            for state in self._repos.values():
+                state.end()
+                state.failed(why, now)
+
+    # The engine -------------------------------------------------------------------------------------------
+
+    def next_syncs(self, now: float, at_work: Set[str] = frozenset()) -> list[NextSync]:
+        """The next sync of each repository. `at_work`: roots where git is at work."""
+        with self._lock:
+            return [
+                state.next_sync(now, GIT_STRETCH if state.repo.root in at_work else 1.0)
+                for state in self._repos.values()
+            ]
+
+    def is_part_due(self, now: float, running: str) -> bool:
+        """Whether a part of a tree is due that goes before the sync of `running`, which is under way."""
+        with self._lock:
+            for state in self._repos.values():
+                if state.repo.name != running or state.has_only_parts:
+                    found = state.next_sync(now)
+                    if found.when <= now and not found.scope.is_whole:
+                        return True
+            return False
+
+    @property
+    def wakes(self) -> int:
+        """To be given to `wait`."""
+        return self._wakes
+
+    def wait(self, wakes: int, timeout_s: float) -> None:
+        """Returns when the engine was woken after `wakes` was read, or after the time-out."""
+        with self._lock:
+            if self._wakes == wakes:
+                self._woken.wait(max(0.0, timeout_s))
+
+    def wake(self, timeout_s: float = -1) -> None:
+        """Wakes the engine, unless the lock cannot be had within that time (-1: it is waited for)."""
+        with self._lock_within(timeout_s) as is_locked:
+            if is_locked:
+                self._wake()
+
+    # With the lock ----------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._wakes += 1
+        self._woken.notify_all()
+
+    @contextmanager
+    def _lock_within(self, timeout_s: float) -> Iterator[bool]:
+        is_locked = self._lock.acquire(timeout=timeout_s)
+        try:
+            yield is_locked
+        finally:
+            if is_locked:
+                self._lock.release()
+
+    def _snapshot(self, state: RepoState) -> RepoSnapshot:
+        return state.snapshot(self._numbers.get(state.repo.name, 0))
+
+    def _named(self, repo: str | None) -> list[RepoState]:
+        found = [each for each in self._repos.values() if repo in (None, each.repo.name, each.repo.root)]
+        if repo is not None and not found:
+            names = ", ".join(sorted(self._repos)) or "none"
+            raise NotFoundError(f'there is no repository "{repo}"; there is: {names}')
+        return found
+
+    # Reporting --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[RepoState]]:
+        """Holds the lock. Then reports the changes of the states that were put into the list."""
+        changed: list[RepoState] = []
+        try:
+            with self._lock:
+                try:
+                    yield changed
+                finally:
+                    for state in changed:
+                        self._note(state)
+        finally:
+            if changed:
+                self._report()
+
+    def _note(self, state: RepoState) -> None:
+        name, found = state.repo.name, state.condition
+        if self._repos.get(name) is not state or (before := self._reported.get(name)) == found:
+            return
+        self._reported[name] = found
+        self._outbox.append(
+            Transition(name, state.repo.root, before and before.state, found.state, found.reason, found.is_waiting)
+        )
+
+    def _report(self) -> None:
+        """Empties the outbox, unless another thread is doing that: it takes along what has come meanwhile."""
+        while True:
+            with self._lock:
+                if self._is_reporting or not self._outbox:
+                    return
+                self._is_reporting = True
+                transitions = list(self._outbox)
+                self._outbox.clear()
+            try:
+                for each in transitions:
+                    self._observer.transition(each)
+            finally:
+                with self._lock:
+                    self._is_reporting = False
+
+
+def task_progress(states: Iterable[RepoState]) -> messages.TaskProgress:
+    """What is still to be done in these repositories."""
+    states = list(states)
+    running = next((state.progress for state in states if state.running is not None), None)
+    return progress_message(running or Progress("scan"), [pending(state) for state in states if state.is_wanted])
+
+
+def pending(state: RepoState) -> messages.PendingRepo:
+    """The parts of the tree with changes, and why they are not indexed yet."""
+    found = state.condition
+    return {"repo": state.repo.name, "paths": state.changes.paths(), "why": found.reason or found.state}
+
+
+def progress_message(progress: Progress, pending: list[messages.PendingRepo]) -> messages.TaskProgress:
+    """The progress of a job, and what is still pending, as JSON."""
+    return {
+        "pending": pending,
+        "phase": progress.phase,
+        "files_done": progress.files_done,
+        "files_total": progress.files_total,
+        "chunks_done": progress.chunks_done,
+        "trouble": progress.trouble,
+        "cutting": progress.cutting,
+    }

@@ -1,198 +1,338 @@
-"""A repository while the service runs: what is known of it, what is asked of it, and what is to be done next."""
+"""The state machine of one repository. Pure: it takes no lock, does no I/O, and is told the time.
+
+Times are seconds on the monotonic clock unless they are said to be others.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from reposyncd.daemon.engine.snapshots import Condition, Coverage, NextSync, Pace, RepoSnapshot, StartedSync, Stored
+from reposyncd.daemon.engine.unreadable import Unreadable
 from reposyncd.daemon.engine.work import Flush, Work
-from reposyncd.model import WHOLE, FileError, Progress, Scope, SyncResult, Verdict
+from reposyncd.model import WHOLE, Progress, Scope, SyncResult
 from reposyncd.store.manifest.catalog import Repo
 from reposyncd.sync.debounce import Debounce
-from reposyncd.sync.runner import Sync
 
-PACED_S = 1.0
-"""Before that nothing is said of how long it will take."""
+RECHECK_S = 4.0
+"""After a change its directories are listed once more, when their times are old enough to be trusted."""
 
+RECHECK_AT_MOST_S = 60.0
+"""The latest time for that, if changes go on."""
 
-RETRY_FIRST_S = 30.0
-"""What could not be read is tried again after so long, and after twice that the next time: no event tells that a disk
-is well again."""
+RETRY_S = 60.0
+"""A sync that failed for good is tried again after this time: the cause may be gone."""
 
-
-class Coverage(NamedTuple):
-    """How much of a tree is watched."""
-
-    mode: str = "none"
-    """"inotify"; "poll": it is looked at on a timer too, since not every change gives an event; "none": paused, missing
-    or not looked at yet"""
-    directories: int = 0
-    unwatched: int = 0
-    reason: str = ""
-    """why not everything is watched, and what to do about it"""
+MISSING_S = 5.0
+"""Time between two checks whether a missing root is back."""
 
 
-class Pace(NamedTuple):
-    """Where a job stood when it began to index; what came before tells nothing of how long the rest takes."""
-
-    since: float
-    """monotonic seconds"""
-    files: int
-    chunks: int
-
-
-def estimate(pace: Pace, progress: Progress, now: float) -> tuple[float | None, float | None]:
-    """(chunks per second, seconds left) as far as it can be said. Pure."""
-    elapsed, files = now - pace.since, progress.files_done - pace.files
-    if elapsed < PACED_S or files <= 0:
-        return None, None
-    left = max(0, progress.files_total - progress.files_done)
-    return max(0, progress.chunks_done - pace.chunks) / elapsed, left * elapsed / files
-
-
-class Stored(NamedTuple):
-    """What the index has of a repo."""
-
-    collection: str | None = None
-    files: int = 0
-    chunks: int = 0
-    verdicts: tuple[Verdict, ...] = ()
-    embedder: str = ""
-    """that made the collection's vectors"""
-    is_outdated: bool = False
-    """whether another index is to take its place, since it is of another version or model"""
-
-
-@dataclass(eq=False)
 class RepoState:
-    """Guarded by the engine's lock, but for `sync`, which is the engine thread's own."""
+    """What is known of one repository, who waits for it, and what has to be done next.
 
-    repo: Repo
-    debounce: Debounce
-    later: Debounce
-    """what is looked at once more some seconds after a change, when its times are old enough to be proof"""
-    whole_due: float
-    """when the whole tree is to be looked at, on the monotonic clock"""
-    ready: bool = False
-    """whether a part of the tree can be brought up to date alone"""
-    behind: bool = True
-    """whether the whole tree has to be looked at before it can be said to be current"""
-    indexed: bool = False
-    """whether a first index was ever completed"""
-    running: Scope | None = None
-    """what is being brought up to date"""
-    progress: Progress | None = None
-    pace: Pace | None = None
-    """of the job under way"""
-    trouble: str = ""
-    """what the store waits for"""
-    trouble_since: float = 0.0
-    failure: str = ""
-    """why the last try failed for good, or the root is missing"""
-    missing: bool = False
-    missing_since: float = 0.0
-    """until when `repo.missing_s` has been counted"""
-    coverage: Coverage = field(default_factory=Coverage)
-    stored: Stored = field(default_factory=Stored)
-    unindexed: dict[str, FileError] = field(default_factory=dict)
-    """by path: files and directories that could not be read when they were last looked at"""
-    retry: Debounce = field(default_factory=lambda: Debounce(RETRY_FIRST_S, RETRY_FIRST_S))
-    """where those are: looked at again by itself, ever later"""
-    retry_s: float = 0.0
-    """how much later the last time"""
-    last: SyncResult | None = None
-    """of the last look at the whole tree"""
-    synced_at: float | None = None
-    """when it was last brought up to date, seconds since the epoch"""
-    sync: Sync | None = None
-    """a look at the whole tree that other work was put before; it goes on as the same one"""
-    read_all: bool = False
-    """whether the next look at the whole tree is to trust nothing"""
-    flushes: list[Flush] = field(default_factory=list)
-    syncs: list[Work] = field(default_factory=list)
+    It is changed by its methods only, each of which is one transition; everybody may read its fields. It is not
+    thread-safe: `RepoRegistry` owns it, and hands out snapshots.
+    """
 
-    @property
-    def is_small(self) -> bool:
-        """Whether what is due is a part of the tree only."""
-        return self.ready and not self.debounce.is_whole
+    def __init__(
+        self,
+        repo: Repo,
+        *,
+        settle_s: float,
+        max_wait_s: float,
+        now: float,
+        stored: Stored | None = None,
+        synced_at: float | None = None,
+    ) -> None:
+        """`synced_at`: seconds since the epoch; None if its first index was never completed."""
+        self.repo = repo
+        self.changes = Debounce(settle_s, max_wait_s)
+        """parts of the tree with changes"""
+        self.recheck = Debounce(RECHECK_S, RECHECK_AT_MOST_S)
+        """parts that are listed once more after a change"""
+        self.unreadable = Unreadable()
+        self.full_scan_due = math.inf if repo.paused else now
+        self.can_sync_parts = False
+        """whether a part of the tree can be synced without the rest"""
+        self.needs_full_scan = True
+        """whether only a full scan can tell that it is current"""
+        self.is_indexed = synced_at is not None
+        """whether a first index was ever completed"""
+        self.running: Scope | None = None
+        self.progress: Progress | None = None
+        self.pace: Pace | None = None
+        self.waiting_for = ""
+        self.waiting_since = 0.0
+        self.failure = ""
+        """why the last sync failed for good, or the root is missing"""
+        self.is_missing = False
+        self.missing_counted = 0.0
+        """until when `repo.missing_s` has been counted"""
+        self.coverage = Coverage()
+        self.stored = stored or Stored()
+        self.last_full_sync: SyncResult | None = None
+        self.synced_at = synced_at
+        self.flushes: list[Flush] = []
+        self.syncs: list[Work] = []
+
+    # What is true -----------------------------------------------------------------------------------------
 
     @property
-    def wants_whole(self) -> bool:
-        """Whether what was asked for needs a look at the whole tree."""
-        return bool(self.syncs) or (bool(self.flushes) and not (self.ready and self.coverage.mode == "inotify"))
+    def _is_pending(self) -> bool:
+        """Whether there are changes that are not in the index yet."""
+        return self.needs_full_scan or len(self.changes) > 0
 
-    def next(self, now: float, stretch: float) -> tuple[float, Scope]:
-        """(when, what): the next thing to do. At or before `now` it is due. An empty scope: nobody changed anything,
-        and only those who asked are to be told. `stretch` multiplies the settle time."""
-        if self.wants_whole:
+    @property
+    def is_wanted(self) -> bool:
+        """Whether something is under way or pending, or somebody waits."""
+        return self._is_pending or self.running is not None or bool(self.flushes or self.syncs)
+
+    @property
+    def condition(self) -> Condition:
+        """Of what is true, the most urgent."""
+        if self.repo.paused and self.running is None:
+            return Condition("paused", "paused; resume with: reposyncd resume " + self.repo.name)
+        if self.is_missing:
+            return Condition("missing", self.failure)
+        if self.waiting_for:
+            return Condition("degraded", self.waiting_for, is_waiting=True)
+        if self.failure:
+            return Condition("failed", self.failure)
+        if self.running is not None:
+            return Condition("syncing")
+        if self.coverage.reason:
+            return Condition("degraded", self.coverage.reason)
+        return Condition("pending" if self._is_pending else "current")
+
+    def snapshot(self, number: int = 0) -> RepoSnapshot:
+        """All of it, frozen."""
+        return RepoSnapshot(
+            repo=self.repo,
+            number=number,
+            condition=self.condition,
+            stored=self.stored,
+            coverage=self.coverage,
+            running=self.running,
+            progress=self.progress,
+            pace=self.pace,
+            waiting_for=self.waiting_for,
+            waiting_since=self.waiting_since,
+            failure=self.failure,
+            is_missing=self.is_missing,
+            is_indexed=self.is_indexed,
+            unindexed=self.unreadable.errors,
+            last_full_sync=self.last_full_sync,
+            synced_at=self.synced_at,
+            pending=len(self.changes),
+            pending_since=self.changes.since,
+            full_scan_due=self.full_scan_due,
+        )
+
+    # What is next -----------------------------------------------------------------------------------------
+
+    @property
+    def _is_full_scan_requested(self) -> bool:
+        """Whether those who wait can only be answered after a full scan."""
+        can_flush_parts = self.can_sync_parts and self.coverage.mode == "inotify"
+        return bool(self.syncs) or (bool(self.flushes) and not can_flush_parts)
+
+    @property
+    def has_only_parts(self) -> bool:
+        """Whether nothing but parts of the tree has to be synced."""
+        return self.can_sync_parts and not self.changes.is_whole
+
+    def next_sync(self, now: float, stretch: float = 1.0) -> NextSync:
+        """What to do next, and when. `stretch` multiplies the settle time."""
+        when, scope = self._next(now, stretch)
+        is_first = scope.is_whole and not (self.is_indexed or self.syncs)
+        return NextSync(self.repo.name, self.repo.root, when, scope, stretch, is_first)
+
+    def _next(self, now: float, stretch: float) -> tuple[float, Scope]:
+        if self._is_full_scan_requested:
             return -math.inf, WHOLE
         if self.flushes:
-            return -math.inf, WHOLE if self.whole_due <= now or self.debounce.is_whole else Scope()
+            return -math.inf, WHOLE if self.full_scan_due <= now or self.changes.is_whole else Scope()
         if self.repo.paused:
             return math.inf, Scope()
-        moments = [(self.whole_due, WHOLE)]
-        if self.ready:
-            for dirty, factor in ((self.debounce, stretch), (self.later, 1.0), (self.retry, 1.0)):
+        moments = [(self.full_scan_due, WHOLE)]
+        if self.can_sync_parts:
+            for dirty, factor in ((self.changes, stretch), (self.recheck, 1.0), (self.unreadable.retry, 1.0)):
                 if (due := dirty.due(factor)) is not None:
                     moments.append((due, WHOLE if dirty.is_whole else Scope()))
-        # What is due and small goes first.
+        # Of what is due, the smaller part goes first.
         return min(moments, key=lambda each: (max(each[0], now), each[1].is_whole))
 
-    def take(self, scope: Scope, now: float, stretch: float) -> Scope:
-        """What is now to be done, taken from what is dirty; `scope` is what `next` said."""
+    # Events and requests ----------------------------------------------------------------------------------
+
+    def hint(self, path: str, recursive: bool, now: float) -> bool:
+        """The directory may have changed; `recursive`: or anything below it. Ignored while paused. Returns whether
+        nothing was pending before."""
+        if self.repo.paused:
+            return False
+        is_first = len(self.changes) == 0
+        self.changes.add(path, recursive, now)
+        return is_first
+
+    def scan_soon(self, now: float) -> None:
+        """Makes a full scan due now, without saying that it is needed."""
+        self.full_scan_due = min(self.full_scan_due, now)
+
+    def invalidate(self, now: float) -> None:
+        """The store is damaged: nothing is certain before a full scan. `resume` does the same, if it is paused."""
+        if not self.repo.paused:
+            self.require_full_scan(now)
+
+    def require_full_scan(self, now: float) -> None:
+        """Only a full scan, which is due now, can make it current."""
+        self.full_scan_due, self.can_sync_parts, self.needs_full_scan = now, False, True
+
+    def request_sync(self, work: Work) -> None:
+        """Somebody waits for a full scan."""
+        self.syncs.append(work)
+
+    def request_flush(self, flush: Flush, *, has_seen_events: bool, now: float) -> None:
+        """Somebody waits until every change of before is indexed. `has_seen_events`: all events of before are hints by
+        now; otherwise the whole tree is scanned."""
+        if not has_seen_events:
+            self.changes.add("", True, now)
+        self.flushes.append(flush)
+
+    def withdraw_requests(self) -> tuple[list[Flush], list[Work]]:
+        """Those who wait. They are forgotten."""
+        flushes, self.flushes = self.flushes, []
+        syncs, self.syncs = self.syncs, []
+        return flushes, syncs
+
+    # Configuration ----------------------------------------------------------------------------------------
+
+    def pause(self, repo: Repo) -> None:
+        """It stays as it is until `resume`. `repo` is as it is on record now."""
+        self._set_paused(repo, math.inf)
+        self.coverage = Coverage()
+
+    def resume(self, repo: Repo, now: float) -> None:
+        """It is taken up again, with a full scan."""
+        self._set_paused(repo, now)
+
+    def _set_paused(self, repo: Repo, full_scan_due: float) -> None:
+        self.repo = repo
+        self.require_full_scan(full_scan_due)
+        self.is_missing, self.failure = False, ""  # the next scan finds out
+        self._forget_dirty()
+
+    def reconfigure(self, settle_s: float, max_wait_s: float, *, is_index_changed: bool, now: float) -> None:
+        """There is another configuration. `is_index_changed`: what belongs in the index may be something else."""
+        self.changes.reconfigure(settle_s, max_wait_s)
+        if self.repo.paused:
+            return
+        self.full_scan_due = now
+        if is_index_changed:
+            self.require_full_scan(now)
+
+    def record(self, *, repo: Repo | None = None, stored: Stored | None = None) -> None:
+        """The repository as it is on record now, or what the index has of it; None: unchanged."""
+        self.repo = repo or self.repo
+        self.stored = stored or self.stored
+
+    def count_missing(self, now: float) -> float:
+        """Seconds that it has been missing since they were counted last."""
+        elapsed, self.missing_counted = now - self.missing_counted, now
+        return elapsed
+
+    # A sync -----------------------------------------------------------------------------------------------
+
+    def begin(self, next_sync: NextSync, now: float) -> StartedSync:
+        """A sync begins; those who wait for its end are handed over."""
+        is_change = len(self.changes) > 0 or next_sync.scope.is_whole
+        scope = self._take(next_sync.scope, now, next_sync.stretch)
+        flushes, self.flushes = self.flushes, []
+        syncs: list[Work] = []
         if scope.is_whole:
-            self.forget_dirty()
+            syncs, self.syncs = self.syncs, []
+        self.running, self.progress, self.pace = scope, Progress("scan"), None
+        return StartedSync(scope, is_change, flushes, syncs)
+
+    def _take(self, scope: Scope, now: float, stretch: float) -> Scope:
+        if scope.is_whole:
+            self._forget_dirty()
             return WHOLE
-        changed = self.debounce.take_all() if self.flushes else self.debounce.take(now, stretch)
-        return (changed | self.later.take(now) | self.retry.take(now)).without_overlaps()
+        changed = self.changes.take_all() if self.flushes else self.changes.take(now, stretch)
+        return (changed | self.recheck.take(now) | self.unreadable.retry.take(now)).without_overlaps()
 
-    def forget_dirty(self) -> None:
-        """Nothing is to be looked at for itself any more: all of the tree will be, or none."""
-        for each in (self.debounce, self.later, self.retry):
+    def advance(self, progress: Progress, now: float, stored: Stored | None = None) -> None:
+        """The sync goes on. `stored`: what the index has by now, if that has changed."""
+        if progress.phase != "index":
+            self.pace = None
+        else:
+            if self.pace is None:
+                self.pace = Pace(now, progress.files_done, progress.chunks_done)
+            self.can_sync_parts = True  # what changes from now on can be put before the rest
+        self.record(stored=stored)
+        self.progress = progress
+        if progress.trouble and not self.waiting_for:
+            self.waiting_since = now
+        self.waiting_for = progress.trouble
+
+    def cover(self, coverage: Coverage, now: float, poll_s: float) -> None:
+        """How much of the tree is watched. A tree that is not watched completely is scanned every `poll_s`."""
+        if coverage.mode == "poll" != self.coverage.mode:
+            self.full_scan_due = min(self.full_scan_due, now + poll_s)
+        self.coverage = coverage
+
+    def synced(
+        self,
+        started: StartedSync,
+        result: SyncResult | None,
+        *,
+        now: float,
+        at: float,
+        next_full_scan: float,
+        retry_at_most_s: float,
+    ) -> None:
+        """The sync succeeded. `result`: None if there was nothing to do; `at`: seconds since the epoch;
+        `next_full_scan`: when, if this was one; `retry_at_most_s`: how long what could not be read waits."""
+        scope = started.scope
+        self.failure, self.is_missing, self.waiting_for = "", False, ""
+        if scope:
+            self.synced_at = at
+        if scope.is_whole:
+            self.last_full_sync, self.is_indexed = result, True
+            self.full_scan_due, self.can_sync_parts, self.needs_full_scan = next_full_scan, True, False
+        if result is not None:
+            self.unreadable.note(scope, result.errors, now, retry_at_most_s)
+            if started.is_change and not (scope.is_whole and result.is_empty):
+                self.recheck.add_all(scope, now)
+
+    def interrupted(self, scope: Scope, now: float) -> None:
+        """The sync made way for something else, or was stopped: what it was to do is due again."""
+        if scope.is_whole:
+            self.full_scan_due, self.needs_full_scan = now, True
+        else:
+            self.changes.add_all(scope, now)
+
+    def missing(self, why: str, now: float) -> None:
+        """The root is not there."""
+        if not self.is_missing:
+            self.missing_counted = now
+        self.is_missing, self.failure = True, why
+        self.require_full_scan(now + MISSING_S)
+        self._forget_dirty()
+        self.coverage = Coverage()
+
+    def failed(self, why: str, now: float) -> None:
+        """The sync failed for good."""
+        self.failure = why
+        self.require_full_scan(now + RETRY_S)
+
+    def give_back(self, started: StartedSync) -> None:
+        """Those who waited for the sync go on waiting for another one."""
+        self.flushes[:0], self.syncs[:0] = started.flushes, started.syncs
+
+    def end(self) -> None:
+        """No sync is under way any more."""
+        self.running, self.progress, self.waiting_for = None, None, ""
+
+    def _forget_dirty(self) -> None:
+        """No part has to be looked at on its own: the whole tree will be, or nothing."""
+        for each in (self.changes, self.recheck, self.unreadable.retry):
             each.take_all()
-
-    def note_unindexed(self, scope: Scope, errors: Iterable[FileError], now: float, at_most_s: float) -> None:
-        """What could not be read of the scope that was looked at. It is tried again after `at_most_s` at the latest."""
-        elsewhere = {path: each for path, each in self.unindexed.items() if not scope.covers(each)}
-        found = {each.path: each for each in errors}
-        was_tried, is_news = len(elsewhere) < len(self.unindexed), bool(found.keys() - self.unindexed.keys())
-        self.unindexed = {**elsewhere, **found}
-        if not self.unindexed:
-            self.retry.take_all()
-            self.retry_s = 0.0
-        elif is_news or len(self.retry) == 0:
-            if is_news:
-                self.retry_s = RETRY_FIRST_S
-            elif was_tried:
-                self.retry_s = min(2 * self.retry_s, at_most_s)
-            self.retry.take_all()
-            self.retry.reconfigure(self.retry_s, self.retry_s)
-            # With all that is in it, since a directory may be what could not be read; of a file that is nothing.
-            directories = frozenset(path.rpartition("/")[0] for path in self.unindexed)
-            self.retry.add_all(Scope(directories, frozenset(self.unindexed)), now)
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether there are changes that are not in the index yet."""
-        return self.behind or len(self.debounce) > 0
-
-    @property
-    def state(self) -> tuple[str, str]:
-        """(state, reason): of what is true, the most urgent."""
-        if self.repo.paused and self.running is None:
-            return "paused", "it is kept as it was; go on with: reposyncd resume " + self.repo.name
-        if self.missing:
-            return "missing", self.failure
-        if self.trouble:
-            return "degraded", self.trouble
-        if self.failure:
-            return "failed", self.failure
-        if self.running is not None:
-            return "syncing", ""
-        if self.coverage.reason:
-            return "degraded", self.coverage.reason
-        if self.is_pending:
-            return "pending", ""
-        return "current", ""

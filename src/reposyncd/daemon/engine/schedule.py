@@ -2,164 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from reposyncd.daemon.engine.repo_state import RepoState
-from reposyncd.model import Scope
+from reposyncd.config import Config
+from reposyncd.daemon.engine.snapshots import NextSync
 
 TICK_S = 60.0
-"""Between two looks at the clocks, which tell whether the machine was asleep."""
+"""The engine wakes up at least this often, to see whether the machine was suspended."""
 
 GIT_STRETCH = 4.0
-"""The settle time is so many times longer while git is at work: it has more to write."""
+"""Factor of the settle time while git is at work in a tree: it has more to write."""
 
 STARVED_S = 10.0
-"""A long job that other work was put before for so long has its turn."""
+"""A long sync that is due has its turn after other work went first for this time."""
 
 QUIET_S = 10.0
-"""Without work before a checkpoint is thought of."""
+"""A checkpoint is considered after this time without work."""
 
 OVERDUE_SHARE = 0.1
-"""By this share of its period a periodic task may be late because parts of trees go first. Then it goes before them."""
+"""A periodic task gives way to parts of trees for this share of its period. Then it goes first."""
 
 
 def patience_of(period_s: float) -> float:
-    """How long a periodic task may be passed over: no longer than a long job."""
+    """How long a periodic task gives way to other work: no longer than a long sync does."""
     return min(OVERDUE_SHARE * period_s, STARVED_S)
 
 
 class PeriodicTask(Protocol):
-    """Something that the engine does now and then, between jobs."""
+    """Something that the engine does from time to time, between jobs. All of it runs on the engine's thread."""
 
-    due: float
-    """when, on the monotonic clock"""
+    @property
+    def due(self) -> float:
+        """When it is due, on the monotonic clock."""
 
     @property
     def patience_s(self) -> float:
-        """How long it may be passed over from then on, for parts of trees and for long jobs."""
+        """How long after that it gives way to parts of trees and to long syncs."""
 
     def run(self) -> None:
-        """Does it, or a slice of it if there is more to do, and sets when it is due again. A part of a tree waits for
-        as long as one run takes."""
+        """Does it, or a slice of it, and sets `due`. Parts of trees wait while it runs."""
 
-    def reconfigured(self) -> None:
-        """There is another configuration: sets when it is due."""
+    def postpone(self, until: float) -> None:
+        """It failed unexpectedly: not due before then."""
 
-
-class SyncJob(NamedTuple):
-    """SyncJob a part of a tree, or all of it, up to date."""
-
-    kept: RepoState
-    scope: Scope
-    stretch: float
-    """by how much its settle time was stretched"""
+    def reconfigure(self, config: Config) -> None:
+        """There is another configuration: sets `due`."""
 
 
-class CheckpointJob(NamedTuple):
-    """Make a checkpoint of the store, if it is worth one."""
+class CheckpointDue(NamedTuple):
+    """Make a checkpoint of the store, if it needs one."""
 
 
 class Wait(NamedTuple):
-    """Nothing is due before then, on the monotonic clock."""
+    """Nothing is due before this time, on the monotonic clock."""
 
     until: float
 
 
 class _Due(NamedTuple):
     rank: int
-    since: float
-    job: SyncJob
-
-    @property
-    def root(self) -> str:
-        return self.job.kept.repo.root
+    sync: NextSync
 
 
-_SMALL, _WHOLE, _BULK = 0, 1, 2
-"""Small work first, then looks at trees that are indexed already, then first indexes."""
+_PART, _SCAN, _FIRST_INDEX = 0, 1, 2
+"""Parts of trees go first, then full scans of trees that are indexed already, then first indexes."""
 
 
 def overdue(periodic_tasks: Iterable[PeriodicTask], now: float) -> list[PeriodicTask]:
-    """Those that were passed over for too long."""
+    """The tasks that have given way for long enough."""
     return [each for each in periodic_tasks if each.due + each.patience_s <= now]
 
 
 class Schedule:
-    """In this order: parts of trees; periodic tasks; looks at trees that were indexed before; first indexes; a
-    checkpoint.
+    """The order: parts of trees; periodic tasks; full scans of indexed trees; first indexes; a checkpoint.
 
-    A long job that is due is passed over for STARVED_S at the most, and then has one turn. So has a task that is
-    overdue. Whatever is put before a part of a tree by that is put before it once: each part that was due has its turn
-    before the next overdue task has.
+    A full scan or first index that is due gives way for at most STARVED_S, and then has one turn. A task that is
+    overdue goes before parts of trees, but no part gives way to two tasks in a row.
     """
 
     def __init__(self) -> None:
-        self._passed_over: float | None = None
-        """since when a long job that is due has been"""
+        self._passed_over_since: float | None = None
+        """since when a long sync that is due has given way"""
         self._owed: set[str] = set()
-        """roots of the trees with parts that an task was put before, and that have not had their turn since"""
+        """roots of the trees whose parts gave way to a task, and have not had their turn since"""
 
     def choose(
         self,
         now: float,
-        kept: Iterable[RepoState],
+        syncs: Iterable[NextSync],
         periodic_tasks: Sequence[PeriodicTask],
         *,
-        at_work: Set[str],
-        may_go_on: Callable[[], float],
+        may_index_from: Callable[[], float],
         quiet_since: float | None,
-    ) -> SyncJob | PeriodicTask | CheckpointJob | Wait:
+    ) -> NextSync | PeriodicTask | CheckpointDue | Wait:
         """What is due, or until when nothing is.
 
-        `at_work` are the roots where git has more to write. `may_go_on` says when a first index may, at the earliest.
-        `quiet_since`: since when there was no work; None if the store needs no checkpoint.
+        `syncs` has the next sync of each repository. `may_index_from`: from when a first index may run.
+        `quiet_since`: since when there has been no work; None if the store needs no checkpoint.
         """
         wake = now + TICK_S
         due: list[_Due] = []
-        for each in kept:
-            stretch = GIT_STRETCH if each.repo.root in at_work else 1.0
-            when, scope = each.next(now, stretch)
-            if when <= now:
-                due.append(_Due(_rank(each, scope), when, SyncJob(each, scope, stretch)))
+        for each in syncs:
+            if each.when <= now:
+                due.append(_Due(_rank(each), each))
             else:
-                wake = min(wake, when)
-        small = {each.root for each in due if each.rank == _SMALL}
-        self._owed &= small
-        due.sort(key=lambda each: (each.rank, each.root not in self._owed, each.since))
-        task = self._overdue_task(periodic_tasks, now, is_pressed=bool(small))
-        large = next((each for each in due if each.rank > _SMALL), None)
+                wake = min(wake, each.when)
+        parts = {each.sync.root for each in due if each.rank == _PART}
+        self._owed &= parts
+        due.sort(key=lambda each: (each.rank, each.sync.root not in self._owed, each.sync.when))
+        task = self._overdue_task(periodic_tasks, now, are_parts_due=bool(parts))
+        large = next((each for each in due if each.rank > _PART), None)
         if not large or (large is due[0] and not task):
-            self._passed_over = None
-        elif self._passed_over is None:
-            self._passed_over = now
-        if large and self._passed_over is not None and now > self._passed_over + STARVED_S:
+            self._passed_over_since = None
+        elif self._passed_over_since is None:
+            self._passed_over_since = now
+        if large and self._passed_over_since is not None and now > self._passed_over_since + STARVED_S:
             due.insert(0, large)
-            self._passed_over = None
+            self._passed_over_since = None
         elif task:
-            self._owed = small
+            self._owed = parts
             return task
-        for rank, _, job in due:
-            if rank < _BULK or (when := may_go_on()) <= now:
-                self._owed.discard(job.kept.repo.root)
-                return job
+        for rank, sync in due:
+            if rank < _FIRST_INDEX or (when := may_index_from()) <= now:
+                self._owed.discard(sync.root)
+                return sync
             wake = min(wake, when)
-        wake = min(wake, *(each.due for each in periodic_tasks)) if periodic_tasks else wake
+        wake = min([wake, *(each.due for each in periodic_tasks)])
         if quiet_since is not None and not due:
             if now - quiet_since >= QUIET_S:
-                return CheckpointJob()
+                return CheckpointDue()
             wake = min(wake, quiet_since + QUIET_S)
         return Wait(wake)
 
-    def _overdue_task(self, tasks: Sequence[PeriodicTask], now: float, *, is_pressed: bool) -> PeriodicTask | None:
-        """The task that goes before all but a starved long job; `is_pressed`: parts of trees are due."""
+    def _overdue_task(self, tasks: Sequence[PeriodicTask], now: float, *, are_parts_due: bool) -> PeriodicTask | None:
+        """The task that goes first, unless a long sync is starved."""
         due = [each for each in tasks if each.due <= now]
-        if is_pressed:
+        if are_parts_due:
             due = [] if self._owed else overdue(due, now)
         return min(due, key=lambda each: each.due + each.patience_s, default=None)
 
 
-def _rank(kept: RepoState, scope: Scope) -> int:
-    if not scope.is_whole:
-        return _SMALL
-    return _WHOLE if kept.indexed or kept.syncs else _BULK
+def _rank(sync: NextSync) -> int:
+    if not sync.scope.is_whole:
+        return _PART
+    return _FIRST_INDEX if sync.is_first_index else _SCAN

@@ -1,10 +1,11 @@
-"""Tells the log what has happened to the repositories: what changed since it was told last, and nothing twice."""
+"""Tells the log what happens to the repositories: what has changed since it was told last, and nothing twice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
-from reposyncd.daemon.engine.repo_state import RepoState
 from reposyncd.daemon.events import (
     DAMAGED,
     FAILED,
@@ -18,73 +19,113 @@ from reposyncd.daemon.events import (
     LogEvent,
     say,
 )
-from reposyncd.model import Scope, SyncResult
-from reposyncd.store.manifest.catalog import Incident
+from reposyncd.model import FileError, Scope, SyncResult, Transition
+from reposyncd.ports import Stage
+from reposyncd.store.manifest.catalog import Incident, Repo
 
 PATHS_AT_MOST = 20
-"""Files of one sync that are named, if they could not be indexed. `status --json` has all."""
+"""Files of one sync that are named if they could not be indexed. `status --json` has all."""
+
+
+class SyncReports(Protocol):
+    """What the engine reports beside transitions. Called by the engine's thread, outside every lock."""
+
+    def synced(
+        self, repo: Repo, scope: Scope, result: SyncResult, unindexed: Mapping[str, FileError], run: int | None
+    ) -> None:
+        """A sync succeeded. `unindexed`: every file of the repository that could not be read, by path; `run`: the
+        sync's number in the history, if it has one."""
+        ...
+
+    def incidents(self, incidents: Iterable[Incident]) -> None:
+        """What is on record as found damaged, oldest first."""
+        ...
+
+    def untracked(self, repo: Repo) -> None:
+        """The repository was removed, or is at another place now."""
+        ...
 
 
 class TransitionLog:
-    """What was told of every repository. The engine thread's. `since_ns`: older incidents were told by another."""
+    """A `ports.Observer` and `SyncReports` that writes the log. Thread-safe. It outlives an engine, so that the next
+    one repeats nothing.
+
+    `since_ns`: older incidents were told by another service.
+    """
 
     def __init__(self, since_ns: int) -> None:
+        self._lock = threading.Lock()
         self._told_until_ns = since_ns
         self._troubles: dict[str, tuple[LogEvent, str]] = {}
-        """root to what was said of it"""
-        self._seen: set[str] = set()
-        """roots that were looked at"""
+        """by root: what the log was told, and not yet that it is over"""
+        self._synced: set[str] = set()
+        """roots that were scanned"""
         self._unindexed: dict[str, dict[str, str]] = {}
-        """root to path to why"""
+        """by root: path to why it could not be indexed"""
 
-    def state(self, kept: RepoState) -> None:
-        """The repo's state may have changed. Under the engine's lock."""
-        root, (state, reason) = kept.repo.root, kept.state
-        event = {"failed": FAILED, "missing": MISSING, "degraded": WAITING if kept.trouble else UNWATCHED}.get(state)
-        before = self._troubles.get(root)
-        if event and before != (event, reason):
-            self._troubles[root] = event, reason
-            say(event, repo=kept.repo.name, path=root, reason=reason)
-        elif before and state in ("current", "paused"):
-            del self._troubles[root]
-            say(RECOVERED, repo=kept.repo.name, path=root, reason=before[1])
+    def stage(self, repo: str, stage: Stage, duration_s: float, count: int) -> None:
+        """Nothing of it is in the log."""
 
-    def synced(self, kept: RepoState, scope: Scope, result: SyncResult, run: int | None) -> None:
-        """A job has succeeded; `run` is its number in the history, if it has one."""
-        root, name = kept.repo.root, kept.repo.name
-        is_news = not result.is_empty or (scope.is_whole and root not in self._seen)
-        self._seen.add(root)
-        if is_news:
-            say(
-                SYNCED if scope.is_whole else UPDATED,
-                repo=name,
-                path=root,
-                run=run,
-                files=result.files.total,
-                chunks=result.chunks.total,
-                added=result.chunks.added,
-                relabelled=result.chunks.relabelled,
-                deleted=result.chunks.deleted,
-                duration_s=result.duration_s,
-            )
-        told, errors = self._unindexed.get(root, {}), {path: each.error for path, each in kept.unindexed.items()}
+    def transition(self, transition: Transition) -> None:
+        """See `ports.Observer`."""
+        root, state, reason = transition.root, transition.state, transition.reason
+        degraded = WAITING if transition.is_waiting else UNWATCHED
+        event = {"failed": FAILED, "missing": MISSING, "degraded": degraded}.get(state)
+        # Somebody who pauses a repository has not mended it; a sync of one that is paused may have.
+        is_over = state == "current" or (state == "paused" and transition.before == "syncing")
+        with self._lock:
+            before = self._troubles.get(root)
+            if event and before != (event, reason):
+                self._troubles[root] = event, reason
+                say(event, repo=transition.repo, path=root, reason=reason)
+            elif before and is_over:
+                del self._troubles[root]
+                say(RECOVERED, repo=transition.repo, path=root, reason=before[1])
+
+    def synced(
+        self, repo: Repo, scope: Scope, result: SyncResult, unindexed: Mapping[str, FileError], run: int | None
+    ) -> None:
+        """See `SyncReports`."""
+        with self._lock:
+            is_news = not result.is_empty or (scope.is_whole and repo.root not in self._synced)
+            self._synced.add(repo.root)
+            if is_news:
+                _say_synced(repo, scope, result, run)
+            told = self._unindexed.get(repo.root, {})
+            errors = {path: each.error for path, each in unindexed.items()}
+            self._unindexed[repo.root] = errors
         news = [path for path in errors if told.get(path) != errors[path]]
         for path in news[:PATHS_AT_MOST]:
-            say(NOT_INDEXED, repo=name, path=path, run=run, reason=errors[path])
+            say(NOT_INDEXED, repo=repo.name, path=path, run=run, reason=errors[path])
         if len(news) > PATHS_AT_MOST:
             more = f"{len(news) - PATHS_AT_MOST:,} more files"
-            say(NOT_INDEXED, repo=name, path=more, run=run, reason="see reposyncd status --json")
-        self._unindexed[root] = errors
+            say(NOT_INDEXED, repo=repo.name, path=more, run=run, reason="see reposyncd status --json")
 
-    def incidents(self, incidents: Sequence[Incident]) -> None:
-        """What is on record as found damaged, in order."""
+    def incidents(self, incidents: Iterable[Incident]) -> None:
+        """See `SyncReports`."""
         for each in incidents:
             if each.at_ns > self._told_until_ns:
                 self._told_until_ns = each.at_ns
                 say(DAMAGED, what=each.what, reason=each.reason, place=each.place)
 
-    def forget(self, root: str) -> None:
-        """The repo is kept no longer."""
-        self._troubles.pop(root, None)
-        self._seen.discard(root)
-        self._unindexed.pop(root, None)
+    def untracked(self, repo: Repo) -> None:
+        """See `SyncReports`."""
+        with self._lock:
+            self._troubles.pop(repo.root, None)
+            self._synced.discard(repo.root)
+            self._unindexed.pop(repo.root, None)
+
+
+def _say_synced(repo: Repo, scope: Scope, result: SyncResult, run: int | None) -> None:
+    say(
+        SYNCED if scope.is_whole else UPDATED,
+        repo=repo.name,
+        path=repo.root,
+        run=run,
+        files=result.files.total,
+        chunks=result.chunks.total,
+        added=result.chunks.added,
+        relabelled=result.chunks.relabelled,
+        deleted=result.chunks.deleted,
+        duration_s=result.duration_s,
+    )

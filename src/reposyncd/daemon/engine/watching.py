@@ -1,4 +1,4 @@
-"""The watches of all repositories: set while a tree is listed, made anew when they die, and how much they cover."""
+"""The watches of all repositories: set while a tree is scanned, replaced when they die, and how much they cover."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from reposyncd.daemon.engine.repo_state import Coverage
+from reposyncd.daemon.engine.snapshots import Coverage
 from reposyncd.model import Scope
 from reposyncd.store.manifest.catalog import Repo
 from reposyncd.tree.ignore import IgnoreRules
@@ -16,7 +16,7 @@ from reposyncd.tree.scan import ScanObserver, Snapshot
 from reposyncd.tree.watch import Watches
 
 _COOKIES = "cookies"
-"""In the state directory: what is made in it tells that the watches have seen everything that was before."""
+"""A directory in the state directory. The event of a file that is made in it comes after all events of before."""
 
 _WATCH_LIMITS = (
     ("fs.inotify.max_user_watches", "/proc/sys/fs/inotify/max_user_watches"),
@@ -28,18 +28,18 @@ _INSTANCE_LIMITS = (
 )
 
 _COMPILED_AT_MOST = 50
-"""Sets of ignore rules that are kept compiled while a tree is listed: some megabytes."""
+"""Sets of ignore rules that stay compiled while a tree is scanned: some megabytes."""
 
 _ROUND = 1024
-"""A limit that is recommended is a multiple of this."""
+"""A recommended limit is a multiple of this."""
 
 
 class Watching:
-    """Watches that are there as far as the machine lets us. `ensure`, `look` and `drop` are the engine thread's.
+    """Watches as much as the machine allows. `ensure`, `scan` and `drop` are for the engine's thread.
 
-    `on_hint` (root, path, recursive), `on_lost` (all events for a while: an overflow, or a reader that died) and
-    `on_death` (why the reader has died; the next look makes another) are called from the reader's thread; `on_step`
-    from the engine's, before each directory that is listed.
+    The reader's thread calls `on_hint(root, path, recursive)`; `on_lost(reason)` when events were lost, because the
+    queue has overflowed or the reader has died; `on_death(reason)` when the reader has died: the next `ensure` makes
+    another. The engine's thread calls `on_step` before each directory that is listed.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Watching:
         self._refused = ""
 
     def ensure(self) -> bool:
-        """Makes the watches if there are none, or they have died. Returns whether they are new: then every tree is to
-        be looked at, and its directories are watched meanwhile."""
+        """Makes the watches if there are none, or they have died. Returns whether they are new: every tree has to be
+        scanned then, which sets its watches."""
         if self._watches and self._dead is None:
             return False
         if self._watches:
@@ -86,9 +86,9 @@ class Watching:
         self._tell_death(reason)
         self._on_lost(f"the thread that reads events ended: {reason}")
 
-    def look(self, repo: Repo, scope: Scope, scan: Callable[[ScanObserver | None], Snapshot]) -> Snapshot:
-        """Makes the scan, and watches each directory before it is listed; what is no part of the tree any more is
-        watched no longer."""
+    def scan(self, repo: Repo, scope: Scope, scan: Callable[[ScanObserver | None], Snapshot]) -> Snapshot:
+        """The `scan_hook` of a `Workspace`: makes the scan, and watches each directory before it is listed. Removes the
+        watches of directories that are no part of the tree any more."""
         watches = self._watches
         if watches is None:
             return scan(ScanObserver(lambda path, fd: self._on_step(), lambda path, rules: None))
@@ -121,12 +121,12 @@ class Watching:
         return snapshot
 
     def drop(self, root: str) -> None:
-        """The root is watched no longer."""
+        """Removes the watches of this root."""
         if self._watches:
             self._watches.drop(root)
 
     def settle(self, timeout_s: float) -> bool:
-        """Whether every event of before has become a hint. Thread-safe."""
+        """Waits until every event of before has become a hint, and returns whether that is so. Thread-safe."""
         watches = self._watches
         if watches is None:
             return False
@@ -135,7 +135,7 @@ class Watching:
         return False
 
     def coverage(self, root: str) -> Coverage:
-        """How much of a tree that was looked at is watched."""
+        """How much of a tree that was scanned is watched."""
         if self._watches is None:
             return Coverage("poll", reason=self._refused)
         unwatched = self._watches.unwatched(root)
@@ -150,19 +150,19 @@ class Watching:
             )
             reasons.append(f"{len(unwatched):,} of {count + len(unwatched):,} directories are not watched: {why}")
         reason = "; ".join(filter(None, reasons))
-        return Coverage("poll" if reason else "inotify", count, len(unwatched), reason)
+        return Coverage("poll" if reason else "inotify", len(unwatched), reason)
 
     def count(self, root: str) -> int:
-        """Directories of the root that are watched by now."""
+        """Directories of the root that are watched."""
         return self._watches.count(root) if self._watches else 0
 
     def total(self) -> int:
-        """Directories that are watched, in all."""
+        """Directories that are watched, of all roots. Thread-safe."""
         return self._watches.total() if self._watches else 0
 
     def stalled_s(self) -> float:
-        """For how long the reader has left events lie, as far as earlier calls can tell; milliseconds, if all is well.
-        One that has died is replaced by the next look."""
+        """For how many seconds the reader has not taken the events that there are, as far as earlier calls can tell. A
+        reader that has died does not count: it is replaced."""
         return self._watches.stalled_s() if self._watches else 0.0
 
     def close(self) -> None:

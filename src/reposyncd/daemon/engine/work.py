@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,25 +17,30 @@ PROGRESS_S = 0.5
 
 
 class Work:
-    """A `ports.ServiceTask`. `progress` says what is still to do; it is called from any thread."""
+    """A `ports.ServiceTask`. `progress` says what is still to be done, a `messages.TaskProgress`; it is called in any
+    thread."""
 
-    def __init__(self, progress: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, progress: Callable[[], Mapping[str, Any]]) -> None:
         self._progress = progress
-        self.is_wanted = True
-        """whether anybody may still ask for the result"""
+        self._is_wanted = True
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
-        self._result: dict[str, Any] = {}
+        self._result: Any = {}
         self._error: ReposyncError | None = None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody may still ask for the result."""
+        return self._is_wanted
+
     def wait(self, timeout_s: float) -> bool:
-        """Whether it has ended within that time."""
+        """Waits until it has ended, for at most this time. Returns whether it has."""
         return self._ended.wait(timeout_s)
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Has it called once, when this ends, in the thread that ends it; at once, if it has ended. It returns at once,
-        and raises nothing. What is returned takes that back."""
+        """Calls `callback` once when this ends, in the thread that ends it; at once if it has ended. The callback
+        returns at once and raises nothing. Returns a function that cancels it."""
         with self._lock:
             if not self._ended.is_set():
                 self._listeners.append(callback)
@@ -56,39 +61,35 @@ class Work:
         return self._result
 
     def progress(self) -> Any:
-        """What is still to do, a `messages.TaskProgress`."""
+        """What is still to be done, a `messages.TaskProgress`."""
         return self._progress()
 
     def abandon(self) -> None:
-        """Nobody will ask for the result: whoever is about to do this may leave it, if it would change nothing."""
-        self.is_wanted = False
+        """Nobody will ask for the result: work that changes nothing and has not begun can be left."""
+        self._is_wanted = False
 
-    def done(self, result: dict[str, Any]) -> None:
-        """It has ended well. What has ended does not end again."""
+    def done(self, result: Any) -> None:
+        """It has ended well. Work that has ended does not end again."""
         self._end(result, None)
 
     def fail(self, error: ReposyncError) -> None:
-        """It has ended badly."""
+        """It has failed."""
         self._end({}, error)
 
-    def hand_on_failure(self, other: Work) -> None:
-        """If this fails, the other one, which it was to begin, fails too."""
-
-        def hand_on() -> None:
-            if self._error is not None:
-                other.fail(self._error)
-
-        self.on_end(hand_on)
-
     def end_as(self, other: Work) -> None:
-        """This ends when the other one does, and as that does."""
+        """It ends when the other one does, in the same way."""
+        other.on_end(lambda: self._end(other._result, other._error))
 
-        def end() -> None:
-            self._end(other._result, other._error)
+    def fail_with(self, other: Work) -> None:
+        """It fails if the other one does, which is to begin it."""
 
-        other.on_end(end)
+        def fail() -> None:
+            if other._error is not None:
+                self.fail(other._error)
 
-    def _end(self, result: dict[str, Any], error: ReposyncError | None) -> None:
+        other.on_end(fail)
+
+    def _end(self, result: Any, error: ReposyncError | None) -> None:
         with self._lock:
             if self._ended.is_set():
                 return
@@ -104,22 +105,21 @@ class Work:
 
 
 class Flush(Work):
-    """Done when each of several repos has been brought up to date. One thread tells it so."""
+    """Done when each of several repositories has been synced. One thread says so."""
 
-    def __init__(self, repos: Iterable[str], progress: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, repos: Iterable[str], progress: Callable[[], Mapping[str, Any]]) -> None:
         super().__init__(progress)
         self._repos = sorted(repos)
         self._left = set(self._repos)
         self._errors: list[dict[str, str]] = []
-        self.end_if_done()
+        self._end_if_done()
 
     def is_current(self, repo: str, errors: Iterable[dict[str, str]] = ()) -> None:
-        """Everything that was changed in the repo before the flush is in its index, apart from these files."""
+        """Every change that was made in the repository before the flush is in its index, but for these files."""
         self._errors += errors
         self._left.discard(repo)
-        self.end_if_done()
+        self._end_if_done()
 
-    def end_if_done(self) -> None:
-        """Ends it if no repo is left."""
+    def _end_if_done(self) -> None:
         if not self._left:
             self.done({"repos": self._repos, "errors": self._errors})

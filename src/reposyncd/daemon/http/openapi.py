@@ -26,6 +26,9 @@ ANY_ERROR = (400, 401, 403, 404, 405, 408, 413, 414, 421, 431, 500, 501, 503, 50
 
 _REF = "#/components/schemas/{name}"
 
+_Schemas = Mapping[Any, Schema]
+"""The schemas of answers, by their types."""
+
 
 class Document(TypedDict):
     """An OpenAPI document."""
@@ -44,7 +47,7 @@ def document(routes: Mapping[str, Mapping[str, Operation[Any, Any]]]) -> dict[st
         _refuse_negative(schema)
     # The type cannot say it: these keys are reasons to skip a file.
     components["FileCounts"]["properties"]["skipped"]["propertyNames"] = {"enum": [each.value for each in Skip]}
-    schema_of = _Schemas(zip(map(repr, answers), references, strict=True))
+    schema_of = dict(zip(answers, references, strict=True))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,13 +61,6 @@ def document(routes: Mapping[str, Mapping[str, Operation[Any, Any]]]) -> dict[st
         },
         "components": {"schemas": dict(sorted(components.items()))},
     }
-
-
-class _Schemas(dict[str, Schema]):
-    """The schemas of answers, by the `repr` of their types: not every type can be hashed."""
-
-    def of(self, kind: Any) -> Schema:
-        return self[repr(kind)]
 
 
 def _refuse_negative(schema: Any) -> None:
@@ -101,13 +97,13 @@ def _operation(path: str, method: str, operation: Operation[Any, Any], schemas: 
 
 
 def _responses(operation: Operation[Any, Any], schemas: _Schemas) -> dict[str, Any]:
-    error, media_type = schemas.of(messages.Error), "application/json"
-    answers: dict[int, Schema] = {**dict.fromkeys(ANY_ERROR, error), 200: schemas.of(operation.answer)}
+    error, media_type = schemas[messages.Error], "application/json"
+    answers: dict[int, Schema] = {**dict.fromkeys(ANY_ERROR, error), 200: schemas[operation.answer]}
     if isinstance(operation, LookupOperation):
         media_type = operation.media_type
-        answers |= {status: {"anyOf": [schemas.of(kind), error]} for status, kind in operation.also.items()}
+        answers |= {status: {"anyOf": [schemas[kind], error]} for status, kind in operation.also.items()}
     else:
-        answers |= {202: schemas.of(messages.Ticket), 409: error}
+        answers |= {202: schemas[messages.Ticket], 409: error}
     return {
         str(status): {
             "description": HTTPStatus(status).phrase,

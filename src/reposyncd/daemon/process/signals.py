@@ -1,4 +1,4 @@
-"""What wakes the main thread: signals, and other threads that want it."""
+"""Wakes the main thread: for signals, and for other threads."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from contextlib import suppress
 from types import FrameType
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
-"""What ends the service."""
+"""The signals that stop the service."""
 
 _LONGEST_S = 86_400.0
 """poll(2) counts milliseconds in an int."""
 
 
 class SignalWaker:
-    """Rung by signals and by `ring`, from any thread. To be made, and waited for, in the main thread. A context
-    manager: afterwards signals are handled as before. SIGHUP may have been blocked before, and is heard from now on.
+    """Woken by signals, and by `wake` from any thread. Made and waited for in the main thread. A context manager: at
+    its end the handlers of before are restored. SIGHUP, which may have been blocked until now, is unblocked.
 
-    The process ends `stop_s` after the first of SIGTERM and SIGINT, whatever the main thread is at then, if it has not
-    ended by itself; and with the second of them, at once.
+    The process ends `stop_s` seconds after the first SIGTERM or SIGINT, whatever the main thread does then, unless it
+    has ended by itself; and at once with the second one.
 
-    A pipe, and no threading.Event: a signal's handler runs in the middle of whatever the main thread does, and setting
-    an event that is being waited for can hang it.
+    It uses a pipe, and not a threading.Event: the handler of a signal runs in the middle of what the main thread does,
+    and hangs if it sets an event that is just being waited for.
     """
 
     def __init__(self, stop_s: float) -> None:
         self._stop_s = stop_s
-        self._is_told = False
+        self._is_told_to_stop = False
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
@@ -45,15 +45,15 @@ class SignalWaker:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for each, handler in self._before.items():
             signal.signal(each, handler)
-        # The pipe stays open: a thread may ring once more, and must not write to a descriptor that is another by then.
+        # The pipe stays open: a thread may still call `wake`, and must not write to a descriptor that is reused.
 
-    def ring(self) -> None:
-        """Wakes the main thread, or spares it the next wait. Never blocks."""
-        with suppress(BlockingIOError):  # it is full: whoever reads it is awake
+    def wake(self) -> None:
+        """Wakes the main thread, or lets its next wait return at once. Never blocks."""
+        with suppress(BlockingIOError):  # the pipe is full, so the reader will wake up
             os.write(self._writer, b".")
 
     def wait(self, timeout_s: float = math.inf) -> list[signal.Signals]:
-        """Returns after a ring, or the time-out, with the signals that have come since the last call."""
+        """Returns when it was woken, or after the time-out, with the signals that have come since the last call."""
         self._poll.poll(max(0.0, min(timeout_s, _LONGEST_S)) * 1000)
         with suppress(BlockingIOError):
             while os.read(self._reader, 4096):
@@ -63,13 +63,13 @@ class SignalWaker:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if number in STOPS:
-            if self._is_told:
+            if self._is_told_to_stop:
                 os._exit(128 + number)
-            self._is_told = True
+            self._is_told_to_stop = True
             signal.setitimer(signal.ITIMER_REAL, self._stop_s)
         self._received.append(signal.Signals(number))
-        self.ring()
+        self.wake()
 
     def _end(self, number: int, frame: FrameType | None) -> None:
-        """Nothing is said of it: what hangs may be the log."""
+        """It is not logged: the log may be what hangs."""
         os._exit(0)

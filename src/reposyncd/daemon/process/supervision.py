@@ -1,4 +1,4 @@
-"""Parts of the service that die are started again; systemd's watchdog is fed while all of them make progress."""
+"""Restarts the parts of the service that have died, and feeds systemd's watchdog while all of them advance."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import NamedTuple
 from reposyncd.daemon.events import STALLED, say
 
 FEEDS = 2
-"""Times that the watchdog is fed within its time: the recommendation of sd_watchdog_enabled(3)."""
+"""How often the watchdog is fed within its time-out, as sd_watchdog_enabled(3) recommends."""
 
-STALLED_LOOK_S = 1.0
-"""What is stalled is looked at again after so long: it may go on in time."""
+STALLED_CHECK_S = 1.0
+"""Time until a part that hangs is checked again: it may advance before the time-out."""
 
-AGAIN_S = 1.0
-"""What has died is started again after so long, and after twice that the next time."""
+RESTART_S = 1.0
+"""A part that has died is restarted after this time, the next time after twice that, and so on."""
 
-AGAIN_AT_MOST = 5
-"""Times that this is tried within AGAIN_WITHIN_S. Then the whole service ends, and systemd starts it, or gives up."""
+RESTARTS_AT_MOST = 5
+"""How often a part is restarted within RESTARTS_WITHIN_S. After that the whole service ends; systemd may restart it."""
 
-AGAIN_WITHIN_S = 600.0
+RESTARTS_WITHIN_S = 600.0
 
 
 class Deaths:
-    """Of one part: when it is to be started again. Pure: the clock (monotonic seconds) is an argument."""
+    """The deaths of one part. Pure: the clock, in monotonic seconds, is an argument."""
 
     def __init__(self) -> None:
-        self._at: deque[float] = deque(maxlen=AGAIN_AT_MOST)
+        self._at: deque[float] = deque(maxlen=RESTARTS_AT_MOST)
 
-    def again(self, now: float) -> float | None:
-        """It has died: when to start it again. None: it dies too often."""
-        recent = sum(now - each < AGAIN_WITHIN_S for each in self._at)
+    def restart_at(self, now: float) -> float | None:
+        """It has died: when to restart it. None: it dies too often."""
+        recent = sum(now - each < RESTARTS_WITHIN_S for each in self._at)
         self._at.append(now)
-        return None if recent == AGAIN_AT_MOST else now + AGAIN_S * 2**recent
+        return None if recent == RESTARTS_AT_MOST else now + RESTART_S * 2**recent
 
 
 class Restart:
-    """Of one part. `start` starts it again; `tell` is called once for each death, with what died and why.
+    """Restarts one part. `start` starts it; `tell` is called once for each death, with what died and why.
 
-    `died` is for any thread, `mend` for the one that supervises.
+    `died` and `is_pending` are for any thread, `restart_if_due` for the one that supervises.
     """
 
     def __init__(self, what: str, start: Callable[[], None], tell: Callable[[str, BaseException], None]) -> None:
@@ -48,70 +48,70 @@ class Restart:
         self._tell = tell
         self._deaths = Deaths()
         self._error: BaseException | None = None
-        self._again: float | None = None
-        """when it is started again, on the monotonic clock"""
+        self._due: float | None = None
+        """when it is restarted, on the monotonic clock"""
 
     @property
     def is_pending(self) -> bool:
-        """Whether it has died and is not started again by now."""
+        """Whether it has died and is not restarted yet."""
         return self._error is not None
 
     def died(self, error: BaseException) -> None:
-        """It has ended, and nobody told it to."""
+        """It has ended without being told to."""
         self._error = error
 
-    def mend(self, now: float) -> float | None:
-        """Starts it again, if it has died and it is time to; returns when it will be, or None. Raises what it died of,
-        or what kept it from starting, when that was so too often."""
+    def restart_if_due(self, now: float) -> float | None:
+        """Restarts it, if it has died and the time has come. Returns when it is due to be restarted, or None. Raises
+        what it died of, or what prevented it from starting, when that has happened too often."""
         if self._error is None:
             return None
-        if self._again is None:
+        if self._due is None:
             self._tell(self._what, self._error)
-            self._again = self._deaths.again(now)
-            if self._again is None:
+            self._due = self._deaths.restart_at(now)
+            if self._due is None:
                 raise self._error
-        if now < self._again:
-            return self._again
-        self._error, self._again = None, None
+        if now < self._due:
+            return self._due
+        self._error, self._due = None, None
         try:
             self._start()
         except Exception as error:
             self._error = error
-            return self.mend(now)
+            return self.restart_if_due(now)
         return None
 
 
 class HealthCheck(NamedTuple):
-    """A part without which the service is none."""
+    """Whether a part advances that the service cannot do without."""
 
     what: str
     is_responsive: Callable[[], bool]
-    """whether it makes progress, or has nothing to do; takes some seconds at most"""
+    """true if it advances or has nothing to do; returns within some seconds"""
 
 
 class Watchdog:
-    """Feeds while all is well. `limit_s`: how long systemd waits; None: there is nobody to be fed."""
+    """Feeds systemd's watchdog while every check succeeds. `timeout_s`: systemd's; None: it has no watchdog."""
 
-    def __init__(self, vitals: Sequence[HealthCheck], feed: Callable[[], None], limit_s: float | None) -> None:
-        self._vitals = vitals
+    def __init__(self, checks: Sequence[HealthCheck], feed: Callable[[], None], timeout_s: float | None) -> None:
+        self._checks = checks
         self._feed = feed
-        self._every_s = None if limit_s is None else limit_s / FEEDS
+        self._every_s = None if timeout_s is None else timeout_s / FEEDS
         self._due: float | None = None
         self.stalled: tuple[str, ...] = ()
-        """what made no progress when it was looked at"""
+        """the parts that did not advance when they were checked last"""
 
     def due(self, now: float) -> float | None:
-        """When `look` is to be called, on the monotonic clock; None: never."""
+        """When to call `check`, on the monotonic clock; None: never."""
         if self._every_s is not None and self._due is None:
             self._due = now
         return self._due
 
-    def look(self, now: float) -> None:
-        """Feeds if it is time to, and all is well; says what is not."""
+    def check(self, now: float) -> None:
+        """Checks every part and feeds the watchdog, if it is due. Logs the parts that do not advance."""
         if self._every_s is None or (self._due is not None and now < self._due):
             return
-        stalled = tuple(each.what for each in self._vitals if not each.is_responsive())
-        self._due = now + (min(STALLED_LOOK_S, self._every_s) if stalled else self._every_s)
+        stalled = tuple(each.what for each in self._checks if not each.is_responsive())
+        self._due = now + (min(STALLED_CHECK_S, self._every_s) if stalled else self._every_s)
         for what in stalled:
             if what not in self.stalled:
                 say(STALLED, what=what)

@@ -1,0 +1,256 @@
+"""Verification while the service runs: compares one repository after another, in slices between other jobs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from reposyncd.app import messages
+from reposyncd.app.operations import verification
+from reposyncd.app.workspace import Workspace
+from reposyncd.config import Config
+from reposyncd.daemon.engine.activity import Activity
+from reposyncd.daemon.engine.inbox import Inbox
+from reposyncd.daemon.engine.periodic.timer import Timer
+from reposyncd.daemon.engine.registry import RepoRegistry, progress_message
+from reposyncd.daemon.engine.snapshots import RepoSnapshot
+from reposyncd.daemon.engine.tracking import RepoTracking
+from reposyncd.daemon.engine.watching import Watching
+from reposyncd.daemon.engine.work import Work
+from reposyncd.daemon.events import internal_error, say_unexpected
+from reposyncd.daemon.resources import return_memory
+from reposyncd.errors import CorruptStoreError, InterruptedSyncError, ReposyncError
+from reposyncd.model import Progress
+from reposyncd.sync.repos import named
+
+if TYPE_CHECKING:
+    from reposyncd.sync.verify import Steps, Verification
+
+PATIENCE_S = 1.0
+"""How long a comparison gives way to parts of trees before its next slice: somebody waits for it."""
+
+SLICE_S = 0.2
+"""How long a slice takes. What cannot be divided takes longer: reading the whole manifest (a second for each gigabyte),
+the ids of the collection, and listing the tree."""
+
+
+class VerifyRepos(Timer):
+    """A `schedule.PeriodicTask`. `progress` is for any thread, everything else for the engine's.
+
+    `is_stopping` and `heartbeat` are called often while a slice runs; `invalidate_store` when the store is found
+    damaged.
+    """
+
+    patience_s = PATIENCE_S
+
+    def __init__(
+        self,
+        *,
+        workspace: Workspace,
+        registry: RepoRegistry,
+        tracking: RepoTracking,
+        watching: Watching,
+        inbox: Inbox,
+        activity: Activity,
+        is_stopping: Callable[[], bool],
+        heartbeat: Callable[[], None],
+        invalidate_store: Callable[[], object],
+    ) -> None:
+        super().__init__()
+        self._workspace = workspace
+        self._registry = registry
+        self._tracking = tracking
+        self._watching = watching
+        self._inbox = inbox
+        self._activity = activity
+        self._is_stopping = is_stopping
+        self._heartbeat = heartbeat
+        self._invalidate_store = invalidate_store
+        self._requests: deque[_Request] = deque()
+        """those of which not every repository was begun"""
+        self._progress: Progress | None = None
+        """of the comparison that is under way"""
+        self._comparison: _Comparison | None = None
+
+    def request(self, repo: str | None, repair: bool, work: Work) -> None:
+        """Compares a repository (None: all). `work` ends with `{repos: [Verification as JSON]}`, after what was wrong
+        is repaired, if `repair`. Raises NotFoundError."""
+        names = deque(each.name for each in named(self._workspace.catalog, repo))
+        self._requests.append(_Request(work, names, repair, self._inbox.promise(work)))
+        self.due_in(0)
+
+    def progress(self) -> messages.TaskProgress:
+        """Of the comparison that is under way, or else of what the engine does first."""
+        found, progress = self._registry.progress(), self._progress
+        return found if progress is None else progress_message(progress, found["pending"])
+
+    def run(self) -> None:
+        """Compares a slice of one repository."""
+        try:
+            self._slice()
+        finally:
+            self.due_in(0 if self._requests or self._comparison else math.inf)
+
+    def reconfigure(self, config: Config) -> None:
+        """What is under way begins again: its index is closed."""
+        if self._comparison:
+            self._comparison.close()
+            self._comparison = self._compare(self._comparison.repo, self._comparison.request)
+
+    def _slice(self) -> None:
+        comparison = self._comparison or self._next()
+        if comparison is None:
+            return
+        request = comparison.request
+        try:
+            if self._continue(comparison):
+                self._end(comparison)
+                request.end_if_done()
+        except ReposyncError as error:
+            self._end(comparison)
+            self._give_up(request, error)
+        except Exception as error:
+            what = f'the comparison of "{comparison.repo.name}"'
+            say_unexpected(what, error)
+            self._end(comparison)
+            self._give_up(request, internal_error(what))
+
+    def _next(self) -> _Comparison | None:
+        """Begins with the next repository."""
+        request = self._requests[0]
+        name = request.names.popleft()
+        if not request.names:
+            self._requests.popleft()
+        repo = self._registry.find(name)
+        if repo is None:  # it was removed meanwhile
+            request.end_if_done()
+            return None
+        request.left += 1
+        self._comparison = self._compare(repo, request)
+        self._activity.job_begins(f"verifying {name}")
+        return self._comparison
+
+    def _compare(self, repo: RepoSnapshot, request: _Request) -> _Comparison:
+        steps = verification(
+            self._workspace,
+            repo.repo,
+            repair=request.repair,
+            on_progress=self._on_progress,
+            should_stop=self._should_stop,
+        )
+        return _Comparison(repo, request, steps)
+
+    def _continue(self, comparison: _Comparison) -> bool:
+        """Runs a slice. Whether nothing of the comparison is left."""
+        request = comparison.request
+        now = self._registry.find(comparison.repo.name)
+        if now is None or now.number != comparison.repo.number:  # it was removed
+            request.left -= 1
+            return True
+        if self._watching.ensure():
+            self._registry.rescan_all(time.monotonic())
+        until = time.monotonic() + SLICE_S
+        while (found := comparison.step()) is None:
+            if time.monotonic() >= until:
+                return False
+        if request.repair and found.counts:
+            repair = Work(self._registry.progress)
+            repair.on_end(lambda: request.repaired(found, repair))
+            self._tracking.request_sync(now.repo, repair, full=True)
+        else:
+            request.found(found)
+        return True
+
+    def _end(self, comparison: _Comparison) -> None:
+        comparison.close()
+        repo = self._registry.find(comparison.repo.name)
+        if repo is None or repo.repo.paused:
+            self._watching.drop(comparison.repo.repo.root)
+        self._comparison = self._progress = None
+        return_memory()
+        self._activity.job_ends(time.monotonic())
+
+    def _give_up(self, request: _Request, error: ReposyncError) -> None:
+        if request in self._requests:
+            self._requests.remove(request)
+        if isinstance(error, CorruptStoreError):
+            self._invalidate_store()
+            error = CorruptStoreError(f"the index is damaged and is being repaired: {error}")
+        if isinstance(error, InterruptedSyncError):
+            error = ReposyncError("the service is stopping")
+        request.fail(error)
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._heartbeat()
+        self._progress = progress
+
+    def _should_stop(self) -> bool:
+        self._heartbeat()
+        return self._is_stopping()
+
+
+class _Comparison:
+    """Of one repository, in steps."""
+
+    def __init__(self, repo: RepoSnapshot, request: _Request, steps: Steps) -> None:
+        self.repo = repo
+        self.request = request
+        self._steps = steps
+
+    def step(self) -> Verification | None:
+        """Goes one step further. What was found, after the last one."""
+        try:
+            next(self._steps)
+        except StopIteration as end:
+            found: Verification = end.value
+            return found
+        return None
+
+    def close(self) -> None:
+        """Goes no further."""
+        self._steps.close()
+
+
+class _Request:
+    """What one caller asked for. `forget` is called when the work has ended."""
+
+    def __init__(self, work: Work, names: deque[str], repair: bool, forget: Callable[[], None]) -> None:
+        self._work = work
+        self.names = names
+        """those that are still to be compared"""
+        self.repair = repair
+        self._forget = forget
+        self.left = 0
+        """those that were begun and are not ended"""
+        self._found: list[Verification] = []
+
+    def found(self, verification: Verification) -> None:
+        """One comparison has ended."""
+        self._found.append(verification)
+        self.left -= 1
+
+    def repaired(self, verification: Verification, repair: Work) -> None:
+        """One repository was repaired, or could not be."""
+        try:
+            repair.result()
+        except ReposyncError as error:
+            self.fail(error)
+            return
+        verification.repaired = True
+        self.found(verification)
+        self.end_if_done()
+
+    def fail(self, error: ReposyncError) -> None:
+        """The whole request fails."""
+        self._work.fail(error)
+        self._forget()
+
+    def end_if_done(self) -> None:
+        """Tells the caller, if nothing is left."""
+        if not self.names and not self.left:
+            found: list[dict[str, Any]] = [each.to_dict() for each in self._found]
+            self._work.done({"repos": found})
+            self._forget()
