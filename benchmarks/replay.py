@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from reposyncd import config
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.model import Applied, Batch
@@ -55,7 +56,7 @@ def main() -> None:
         for commit in commits:
             _git(tree, "checkout", "--quiet", commit)
             with Workspace(settings, index=index) as workspace:
-                result = workspace.sync(str(tree))
+                result = operations.sync(workspace, str(tree))
             if commit == commits[0]:
                 first = (index.texts, index.characters)
     texts, characters = index.texts - first[0], index.characters - first[1]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.chunking.inline import InlineChunker
 from reposyncd.config import Config, load
@@ -99,7 +100,7 @@ class Lab:
 
     def sync(self, *, full: bool = False, index: VectorIndex | None = None) -> SyncResult:
         with self.workspace(index) as workspace:
-            return workspace.sync(str(self.root), self.name, full=full)
+            return operations.sync(workspace, str(self.root), self.name, full=full)
 
     def generations(self, workspace: Workspace) -> list[Generation]:
         """Of this repository, in an open workspace."""

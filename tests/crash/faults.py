@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.model import Progress, Record, SyncResult
 from reposyncd.ports import VectorIndex
@@ -77,7 +78,9 @@ class StoreLab(Lab):
         with self.workspace() as workspace:
             index = workspace.index
             assert isinstance(index, IndexProcess)
-            return workspace.sync(str(self.root), NAME, on_progress=lambda progress: on_progress(index, progress))
+            return operations.sync(
+                workspace, str(self.root), NAME, on_progress=lambda progress: on_progress(index, progress)
+            )
 
     def records(self) -> dict[str, Record]:
         with self.workspace() as workspace:
@@ -86,7 +89,7 @@ class StoreLab(Lab):
     def mend(self, *, full: bool = False) -> SyncResult:
         """One sync, and the oracle on what the same index process says then."""
         with self.workspace() as workspace:
-            result = workspace.sync(str(self.root), NAME, full=full)
+            result = operations.sync(workspace, str(self.root), NAME, full=full)
             found = _Found(self.root, self.state, variables=self.variables, found=_records(workspace))
         assert not result.errors
         found.assert_equals_an_index_built_from_scratch()

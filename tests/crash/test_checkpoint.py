@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.errors import CorruptStoreError, StoreError
 from reposyncd.store.chroma.checkpoint import (
@@ -59,7 +60,7 @@ if step != "probe":
     checkpoint.Checkpoint.probe = probed
 from pathlib import Path
 with Workspace(config_for(Path(state)), {"HOME": "/nonexistent"}, now_ns=later_ns) as workspace:
-    workspace.sync(root, "lab")
+    operations.sync(workspace, root, "lab")
 """
 
 
@@ -109,7 +110,7 @@ def test_between_two_checkpoints_chroma_persists_nothing(lab: StoreLab, always: 
     lab.sync()
     (tmp_path / "empty").mkdir()
     with lab.workspace() as workspace:
-        workspace.sync(str(tmp_path / "empty"))  # a collection without records beside it
+        operations.sync(workspace, str(tmp_path / "empty"))  # a collection without records beside it
     lab.write(many_files(40))
     lab.sync()
     before = stats_of_segments(lab)
@@ -213,7 +214,7 @@ def test_without_room_for_a_copy_the_sync_is_none_the_worse(
     monkeypatch.setattr("reposyncd.store.chroma.checkpoint.examine", lambda path: Condition(10_000, free))
     told: list[str] = []
     with lab.workspace() as workspace:
-        workspace.sync(str(lab.root), "lab", on_progress=lambda progress: told.append(progress.trouble))
+        operations.sync(workspace, str(lab.root), "lab", on_progress=lambda progress: told.append(progress.trouble))
     assert any("could not be tidied" in each and "is full" in each for each in told)
     monkeypatch.undo()
     lab.mend()
@@ -232,7 +233,7 @@ def test_only_collections_of_ours_with_many_dead_vectors_are_written_anew() -> N
 
 def scores(reader: Workspace) -> list[float]:
     """Of hits of equal score either may be the better one."""
-    return [round(hit.score, 4) for hit in reader.search("f1", None, 3).hits]
+    return [round(hit.score, 4) for hit in operations.search(reader, "f1", None, 3).hits]
 
 
 def test_a_search_whose_store_is_replaced_under_its_hands_finds_the_same(lab: StoreLab) -> None:
@@ -280,18 +281,18 @@ def test_after_a_checkpoint_a_repository_of_one_chunk_is_sound_and_reading_the_s
     """Chroma persists no index of one record, and writes its files anew whenever it opens them."""
     write(tmp_path / "one", {"a.py": "print('a')\n"})
     with lab.workspace() as workspace:
-        workspace.sync(str(tmp_path / "one"), "one")
-        workspace.sync(str(lab.root), "lab")
+        operations.sync(workspace, str(tmp_path / "one"), "one")
+        operations.sync(workspace, str(lab.root), "lab")
     place = os.path.realpath(lab.state / "chroma")
     with lab.workspace() as workspace:
-        assert {hit.path for hit in workspace.search("print a", "one", 1).hits} == {"a.py"}
-        assert not any(found.counts for found in workspace.verify())
+        assert {hit.path for hit in operations.search(workspace, "print a", "one", 1).hits} == {"a.py"}
+        assert not any(found.counts for found in operations.verify(workspace))
     with lab.workspace() as workspace:
         for root in (lab.root, tmp_path / "one"):
-            assert workspace.sync(str(root)).is_empty
+            assert operations.sync(workspace, str(root)).is_empty
         assert workspace._index is None  # nobody has even asked for the store
     lab.write({"new.py": "print('new')\n"})
     with lab.workspace() as workspace:
-        assert workspace.sync(str(lab.root)).chunks.embedded == 1
+        assert operations.sync(workspace, str(lab.root)).chunks.embedded == 1
     assert os.path.realpath(lab.state / "chroma") == place  # one row is too few for a checkpoint
     assert not (lab.state / "quarantine").exists()

@@ -142,7 +142,7 @@ from reposyncd.app.workspace import Workspace
 checkpoint.LOG_ROWS = 0
 state, root = sys.argv[1:]
 with Workspace(config_for(Path(state)), {"HOME": "/nonexistent"}, now_ns=later_ns) as workspace:
-    workspace.sync(root, "lab")
+    operations.sync(workspace, root, "lab")
 """
 
 

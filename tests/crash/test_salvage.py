@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.store.chroma.salvage import SALVAGE, salvage, take_out
 from tests.crash.faults import PROJECT, StoreLab, functions, many_files
 from tests.crash.test_broken_store import delete, empty, garble, segment, store, truncate, zero
@@ -121,7 +122,7 @@ def test_the_index_files_are_compared_with_their_checksums_once(
     other.write(many_files(5))
     monkeypatch.setattr("reposyncd.store.chroma.checkpoint.LOG_ROWS", 0)
     with other.workspace() as workspace:
-        workspace.sync(str(other.root), "other")
+        operations.sync(workspace, str(other.root), "other")
         fingerprint = workspace.fingerprint
     assert len(list(store(lab).glob("*/index_metadata.pickle"))) == 2
     compared: list[str] = []
@@ -174,7 +175,7 @@ from reposyncd.app.workspace import Workspace
 doubt.UNREADABLE_S, doubt.BACK_OFF_S = 0.0, (0.0, 0.0)
 state, root = sys.argv[1:]
 with Workspace(config_for(Path(state)), {"HOME": "/nonexistent"}, now_ns=later_ns) as workspace:
-    print(workspace.sync(root, "lab").chunks.embedded)
+    print(operations.sync(workspace, root, "lab").chunks.embedded)
 """
 
 

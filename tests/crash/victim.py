@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from reposyncd.app import operations
 from reposyncd.model import Batch, Progress
 from reposyncd.store.manifest.database import Database
 from reposyncd.store.process.supervisor import IndexProcess
@@ -137,7 +138,7 @@ def main() -> None:
             steps.passed(f"phase {phase}")
 
     with lab.workspace() as workspace:
-        result = workspace.sync(str(lab.root), NAME, on_progress=on_progress)
+        result = operations.sync(workspace, str(lab.root), NAME, on_progress=on_progress)
     print(json.dumps(result.to_dict()))
 
 

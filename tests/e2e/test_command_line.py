@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from reposyncd.embedding import EmbedderSpec
+from tests.program import PROGRAM, environ, run
 from tests.support import Lab, write
 
-PROGRAM = [sys.executable, "-m", "reposyncd"]
 TREE = {
     "door.py": "def open_door(key):\n    return unlock(key)\n",
     "http.py": "class HttpServer:\n    def listen(self, port):\n        bind(port)\n",
@@ -30,18 +30,6 @@ TREE = {
 def tree(tmp_path: Path) -> Path:
     write(tmp_path / "tree", TREE)
     return tmp_path / "tree"
-
-
-def environ(tmp_path: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
-        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
-    }
-
-
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *arguments], env=environ(tmp_path), capture_output=True, text=True, cwd=tmp_path)
 
 
 def test_sync_then_search_finds_the_code(tmp_path: Path, tree: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.app.recorded_status import recorded_status
 from reposyncd.errors import CorruptStoreError, TransientStoreError
 from reposyncd.model import Progress, Waiting
@@ -63,7 +64,7 @@ def test_a_sync_under_way_is_told_with_its_progress(lab: Lab) -> None:
             seen.append(repo(lab))
 
     with lab.workspace() as workspace:
-        workspace.sync(str(lab.root), "lab", on_progress=look)
+        operations.sync(workspace, str(lab.root), "lab", on_progress=look)
     assert {each["state"] for each in seen} == {"syncing"}
     assert seen[-1]["progress"] == {"done": 52, "total": 52, "chunks": 52}
 
@@ -84,7 +85,7 @@ def test_a_sync_that_waits_is_degraded_and_says_for_what_and_how_long(lab: Lab) 
             return opened(collection, metadata)
 
         index.open = late  # type: ignore[method-assign]
-        workspace.sync(str(lab.root), "lab", on_progress=look)
+        operations.sync(workspace, str(lab.root), "lab", on_progress=look)
     [found] = seen[0]["repos"]
     assert found["state"] == "degraded"
     assert found["waiting"]["reason"] == found["reason"] == "another program holds the lock"
@@ -125,7 +126,7 @@ def test_a_store_that_was_made_anew_is_degraded_until_the_repo_is_rebuilt(lab: L
     other.mkdir()
     (other / "c.py").write_text("print('c')\n")
     with lab.workspace() as workspace:
-        workspace.sync(str(other))
+        operations.sync(workspace, str(other))
         workspace._state.renew_store(CorruptStoreError("it was garbled"), time.time_ns() + 20_000_000_000)
         [incident] = report(lab)["incidents"]
         assert incident["place"] == str(lab.state / "quarantine" / "chroma")
@@ -135,7 +136,7 @@ def test_a_store_that_was_made_anew_is_degraded_until_the_repo_is_rebuilt(lab: L
         }
         assert "it was garbled" in repo_of(lab, "lab")["reason"]
         workspace._now_ns = lambda: time.time_ns() + 30_000_000_000
-        workspace.sync(str(lab.root), "lab")
+        operations.sync(workspace, str(lab.root), "lab")
     assert repo_of(lab, "lab")["state"] == "current"
     assert repo_of(lab, "other")["state"] == "degraded"
 

@@ -153,7 +153,7 @@ def test_a_store_that_is_damaged_fails_it_and_is_mended_without_being_asked(
         raise CorruptStoreError("a page is torn")
 
     during(lab, monkeypatch, rot)
-    with pytest.raises(CorruptStoreError, match="is being mended: a page is torn"):
+    with pytest.raises(CorruptStoreError, match="is being repaired: a page is torn"):
         result_of(daemon.verify(None, False))
     lab.assert_current()
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.store.chroma import checkpoint
 from reposyncd.store.chroma.database import FEWEST_PERSISTED
@@ -94,7 +95,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.index.logged.clear()
         before = os.path.realpath(self.state / "chroma")
         with self.workspace() as workspace:
-            result = workspace.sync(str(self.labs[name].root), name, full=full)
+            result = operations.sync(workspace, str(self.labs[name].root), name, full=full)
             generations = {repo.name: workspace.catalog.generations(repo) for repo in workspace.catalog.repos()}
         [generation] = generations[name]
         assert not result.errors
@@ -119,7 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def search(self) -> None:
         with self.workspace() as workspace:
-            assert workspace.search("text number", None, 5).hits
+            assert operations.search(workspace, "text number", None, 5).hits
 
     @rule()
     def read_by_another_program(self) -> None:
@@ -147,7 +148,7 @@ class StoreMachine(RuleBasedStateMachine):
     def verify(self, name: str) -> None:
         if name not in self.suspect and self.is_synced(name):
             with self.workspace() as workspace:
-                [found] = workspace.verify(name)
+                [found] = operations.verify(workspace, name)
             assert not found.counts
 
     def is_synced(self, name: str) -> bool:

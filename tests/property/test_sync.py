@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
+from reposyncd.app import operations
 from reposyncd.errors import InterruptedSyncError
 from reposyncd.store.manifest.database import Database
 from reposyncd.store.memory import MemoryIndex
@@ -139,7 +140,9 @@ class Machine(Edits):
         self.is_whole = False
         asked = iter(range(files))
         with self.lab.workspace() as workspace, suppress(InterruptedSyncError):
-            workspace.sync(str(self.lab.root), "lab", full=full, should_stop=lambda: next(asked, None) is None)
+            operations.sync(
+                workspace, str(self.lab.root), "lab", full=full, should_stop=lambda: next(asked, None) is None
+            )
 
     @rule(step=st.integers(0, 40), full=st.booleans())
     def sync_and_die_in_the_manifest(self, step: int, full: bool) -> None:
@@ -179,7 +182,7 @@ class Machine(Edits):
             else:
                 records[id] = record._replace(vector=tuple(-x for x in record.vector))
         with self.lab.workspace() as workspace:
-            found = workspace.verify(repair=True)
+            found = operations.verify(workspace, repair=True)
             assert all(each.repaired for each in found if each.counts)
         self.synced = True
 

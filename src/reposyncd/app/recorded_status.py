@@ -11,7 +11,7 @@ from reposyncd.errors import StoreError
 from reposyncd.model import Verdict
 from reposyncd.store.chroma.space import RESERVE_BYTES
 from reposyncd.store.locks import CHROMA_LOCK, STATE_LOCK, holder
-from reposyncd.store.manifest.catalog import Catalog, Incident, Repo
+from reposyncd.store.manifest.catalog import Generation, Incident, Repo
 from reposyncd.store.manifest.history import History, Run
 from reposyncd.store.state import MANIFEST, State
 from reposyncd.sync.repos import refusal
@@ -72,11 +72,10 @@ def kept_incidents(incidents: Iterable[Incident]) -> list[Incident]:
 
 
 def _repo(state: State, repo: Repo, incidents: list[Incident], has_writer: bool, now_ns: int) -> messages.RepoStatus:
-    catalog = state.catalog
     runs = History(state.db).runs(repo)
     last = runs[0] if runs else None
     done = next((run for run in runs if run.outcome == "done"), None)
-    serving = [each for each in catalog.generations(repo) if each.state == "serving"]
+    serving = state.catalog.serving(repo)
     running = last if last is not None and last.outcome == "running" and has_writer else None
     later = [each for each in incidents if done is None or each.at_ns > (done.finished_ns or done.started_ns)]
     refused = refusal(repo, OffLimits.of(state.path)) or ""
@@ -87,18 +86,18 @@ def _repo(state: State, repo: Repo, incidents: list[Incident], has_writer: bool,
     return repo_status(
         name=repo.name,
         root=repo.root,
-        collection=serving[0].collection if serving else None,
+        collection=serving.collection if serving else None,
         state=what,
         reason=reason,
-        files=serving[0].files if serving else 0,
-        chunks=serving[0].chunks if serving else 0,
+        files=serving.files if serving else 0,
+        chunks=serving.chunks if serving else 0,
         progress=None
         if running is None
         else {"done": running.files_done, "total": running.files_total, "chunks": running.chunks_done},
         waiting=waiting,
         last_sync=None if done is None else done.result,
         synced_at=None if done is None or done.finished_ns is None else done.finished_ns / SECOND_NS,
-        verdicts=_verdicts(state, catalog, repo),
+        verdicts=_verdicts(state, serving),
         errors=(done.result or {}).get("errors", []) if done else [],
     )
 
@@ -126,15 +125,10 @@ def _state(
     return "current", "as of the last sync"
 
 
-def _verdicts(state: State, catalog: Catalog, repo: Repo) -> list[Verdict]:
+def _verdicts(state: State, serving: Generation | None) -> list[Verdict]:
     from reposyncd.store.manifest.manifest import Manifest
 
-    return [
-        verdict
-        for generation in catalog.generations(repo)
-        if generation.state == "serving"
-        for verdict in Manifest(state.db, generation).verdicts()
-    ]
+    return Manifest(state.db, serving).verdicts() if serving else []
 
 
 def disk_trouble(path: str) -> str:

@@ -149,6 +149,10 @@ class Catalog:
         """The repo's generations, oldest first."""
         return [Generation(*row) for row in self._db.rows(f"{_GENERATION} WHERE repo = ? ORDER BY id", (repo.id,))]
 
+    def serving(self, repo: Repo) -> Generation | None:
+        """The generation that searches use; None until a first index is begun."""
+        return next((each for each in self.generations(repo) if each.state == "serving"), None)
+
     def unchecked(self) -> set[str]:
         """Roots of the repos whose serving collection is not known to be what is on record of it, or is none."""
         rows = self._db.rows(
@@ -164,15 +168,15 @@ class Catalog:
     def leaves_out(self, repo: Repo, path: str) -> bool:
         """Whether the repo is indexed, and the directory (relative to its root) is no part of it: it is ignored, or a
         worktree that is left out."""
-        return any(
-            generation.checked
+        serving = self.serving(repo)
+        return (
+            serving is not None
+            and bool(serving.checked)
             and self._db.row(
                 "SELECT 1 FROM directory WHERE generation = ? AND path = ? AND json_extract(skipped, ?) IS NULL",
-                (generation.id, path, f"$.{Skip.WORKTREE}"),
+                (serving.id, path, f"$.{Skip.WORKTREE}"),
             )
             is None
-            for generation in self.generations(repo)
-            if generation.state == "serving"
         )
 
     def add_generation(self, repo: Repo, fingerprint: str, state: str) -> Generation:
