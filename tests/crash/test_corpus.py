@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from reposyncd import __version__
+from reposyncd.app.stores import store_status
 from reposyncd.chunking.chunker import chunk_plainly
 from reposyncd.chunking.cut import LONGEST
 from reposyncd.chunking.pool import ChunkingPool
@@ -52,7 +53,7 @@ def is_given_back(text: str, records: list[Record]) -> bool:
 
 def verdicts(lab: StoreLab) -> Mapping[str, str]:
     """Of the files that are indexed, but not as what they are."""
-    [repo] = status(str(lab.state), later_ns(), __version__)["repos"]
+    [repo] = status(str(lab.state), later_ns(), __version__, store_status(str(lab.state)))["repos"]
     assert repo["quarantined"] == []
     return {each["path"]: each["reason"] for each in repo["verdicts"]}
 
@@ -73,7 +74,10 @@ def test_a_repository_with_every_file_that_was_ever_trouble_is_indexed_and_says_
         assert len(found[path]) == len(chunk_plainly(path, CORPUS[path]))
     assert {"crash/strings.c", "crash/strings.cpp", "stall/unclosed.html", "stall/brackets.sh"} <= condemned.keys()
     assert "processor time" in condemned["stall/unclosed.html"]
-    shown = "\n".join(line.text for line in overview(status(str(lab.state), later_ns(), __version__), 0.0))
+    shown = "\n".join(
+        line.text
+        for line in overview(status(str(lab.state), later_ns(), __version__, store_status(str(lab.state))), 0.0)
+    )
     assert "cut as plain lines until it changes: crash/strings.c: " in shown
 
     # What was found out is not found out again, whatever the next sync trusts.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Lab, write
+from tests.support import Lab, index_process, write
 
 PROGRAM = [sys.executable, "-m", "reposyncd"]
 TREE = {
@@ -208,10 +208,8 @@ def stored_chunks(state: Path) -> int:
 
 
 def assert_records_equal_an_index_built_from_scratch(tmp_path: Path, tree: Path) -> None:
-    from reposyncd.store.process.supervisor import IndexProcess
-
     state = tmp_path / "state"
-    process = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=300)
+    process = index_process(state, deadline_s=300)
     try:
         Lab(tree, state, index=process).assert_equals_an_index_built_from_scratch()
     finally:

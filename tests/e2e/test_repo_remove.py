@@ -14,8 +14,7 @@ from reposyncd.embedding import create
 from reposyncd.errors import BusyError, NotFoundError, TransientStoreError
 from reposyncd.store.locks import state_lock
 from reposyncd.store.memory import MemoryIndex
-from reposyncd.store.process.supervisor import IndexProcess
-from tests.support import Lab, write
+from tests.support import Lab, index_process, write
 
 PROGRAM = [sys.executable, "-m", "reposyncd"]
 
@@ -32,7 +31,7 @@ def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def collections(tmp_path: Path) -> dict[str, dict[str, str]]:
     state = tmp_path / "state"
-    process = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=300)
+    process = index_process(state, deadline_s=300)
     try:
         return process.collections()
     finally:

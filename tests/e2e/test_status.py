@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from reposyncd.app.stores import store_status
 from reposyncd.errors import CorruptStoreError, TransientStoreError
 from reposyncd.model import Progress, Waiting
+from reposyncd.ports import OnWait, RunningIndex
 from reposyncd.store.locks import state_lock
 from reposyncd.sync.status import status
 from tests.support import Lab
@@ -31,7 +33,7 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def report(lab: Lab) -> dict[str, Any]:
-    return status(str(lab.state), time.time_ns(), "1.2.3")
+    return status(str(lab.state), time.time_ns(), "1.2.3", store_status(str(lab.state)))
 
 
 def repo(lab: Lab) -> dict[str, Any]:
@@ -78,11 +80,17 @@ def test_a_sync_that_waits_is_degraded_and_says_for_what_and_how_long(lab: Lab) 
     with lab.workspace() as workspace:
         index = workspace.index
         opened = index.open
+        hooks: list[OnWait] = []
+
+        def observed(on_wait: OnWait) -> RunningIndex:
+            hooks.append(on_wait)
+            return index
 
         def late(collection: str, metadata: Mapping[str, str]) -> int:
-            index.on_wait(Waiting("another program holds the lock", time.time_ns() - 7_000_000_000))
+            hooks[-1](Waiting("another program holds the lock", time.time_ns() - 7_000_000_000))
             return opened(collection, metadata)
 
+        index.observed = observed  # type: ignore[method-assign]
         index.open = late  # type: ignore[method-assign]
         workspace.sync(str(lab.root), "lab", on_progress=look)
     [found] = seen[0]["repos"]
@@ -126,7 +134,7 @@ def test_a_store_that_was_made_anew_is_degraded_until_the_repo_is_rebuilt(lab: L
     (other / "c.py").write_text("print('c')\n")
     with lab.workspace() as workspace:
         workspace.sync(str(other))
-        workspace._state.renew_store(CorruptStoreError("it was garbled"), time.time_ns() + 20_000_000_000)
+        workspace._state.renew_store(CorruptStoreError("it was garbled"), time.time_ns() + 20_000_000_000, "f")
         [incident] = report(lab)["incidents"]
         assert incident["place"] == str(lab.state / "quarantine" / "chroma")
         assert {(each["name"], each["state"]) for each in report(lab)["repos"]} == {
@@ -164,7 +172,7 @@ def test_a_damaged_manifest_is_said_and_not_touched(lab: Lab) -> None:
 
 def test_a_full_disk_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.sync()
-    monkeypatch.setattr("reposyncd.sync.status.RESERVE_BYTES", 1 << 62)
+    monkeypatch.setattr("reposyncd.store.chroma.space.RESERVE_BYTES", 1 << 62)
     assert "is full" in report(lab)["store"]["reason"]
 
 
@@ -192,8 +200,9 @@ def test_it_imports_neither_chroma_nor_numpy(lab: Lab) -> None:
     lab.sync()
     script = (
         "import sys, time\n"
+        "from reposyncd.app.stores import store_status\n"
         "from reposyncd.sync.status import status\n"
-        f"status({str(lab.state)!r}, time.time_ns(), '')\n"
+        f"status({str(lab.state)!r}, time.time_ns(), '', store_status({str(lab.state)!r}))\n"
         "import reposyncd.cli.status\n"
         "print(sorted({'chromadb', 'numpy', 'tenacity', 'filelock', 'tree_sitter'} & sys.modules.keys()))\n"
     )

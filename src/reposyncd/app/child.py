@@ -36,14 +36,17 @@ _DIES_S = 5.0
 
 
 def main() -> None:
-    """`python -P -m reposyncd.app.child store FD LIFELINE CHROMA_DIR EMBEDDER LOCK_TIMEOUT_S SALVAGE`, or `... embed FD
-    LIFELINE EMBEDDER`, or `... chunk FD LIFELINE MEMORY_BYTES`, or `... salvage STORE MANIFEST FINGERPRINT TARGET`."""
+    """`python -P -m reposyncd.app.child store FD LIFELINE EMBEDDER KIND ARGUMENT...`, or `... embed FD LIFELINE
+    EMBEDDER`, or `... chunk FD LIFELINE MEMORY_BYTES`, or `... salvage STORE MANIFEST FINGERPRINT TARGET`.
+
+    KIND is that of the store, and the ARGUMENTs are those of its address.
+    """
     faulthandler.enable()  # a crash in native code leaves a stack in the log
     # An interrupt that somebody sends ends it, as any signal does; raised as an error it would be the operation's.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o077)
     if sys.argv[1] == "salvage":
-        from reposyncd.store.chroma.salvage import main as salvage
+        from reposyncd.store.chroma.salvaging import main as salvage
 
         salvage(*sys.argv[2:])
         return
@@ -88,16 +91,12 @@ def _chunk(connection: Connection, memory_bytes: str) -> None:
         serve(connection, classify)
 
 
-def _store(
-    connection: Connection, lifeline: int, chroma_dir: str, embedder: str, lock_timeout_s: str, salvage: str
-) -> None:
+def _store(connection: Connection, lifeline: int, embedder: str, kind: str, *arguments: str) -> None:
     embed = _Embedding(embedder, lifeline)
-    from reposyncd.store.process.worker import Index, serve
+    from reposyncd.app.stores import backend
+    from reposyncd.store.process.worker import IndexWorker, news_of_waiting, serve
 
-    def tell(kind: str, value: object) -> None:
-        connection.send((None, kind, value))
-
-    serve(connection, Index(chroma_dir, embed, float(lock_timeout_s), tell, salvage=salvage))
+    serve(connection, IndexWorker(backend(kind, arguments, news_of_waiting(connection)), embed))
 
 
 class _Embedding:

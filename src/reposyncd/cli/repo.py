@@ -86,9 +86,10 @@ def _repos(config: Config) -> list[dict[str, Any]]:
     try:
         return list(client_of(config).request("GET", "/v1/repos")["repos"])
     except DaemonNotRunningError:
+        from reposyncd.app.stores import store_status
         from reposyncd.sync.status import status
 
-        report = status(config.state_dir, time.time_ns(), __version__)
+        report = status(config.state_dir, time.time_ns(), __version__, store_status(config.state_dir))
         if not report["repos"] and not report["store"]["healthy"]:
             raise StoreError(report["store"]["reason"]) from None
         return list(report["repos"])

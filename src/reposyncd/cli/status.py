@@ -155,9 +155,10 @@ def _ask(config: Config) -> dict[str, Any]:
         trouble = ""
     except (DaemonLostError, BusyError) as error:
         trouble = str(error)
+    from reposyncd.app.stores import store_status
     from reposyncd.sync.status import status
 
-    report = status(config.state_dir, time.time_ns(), __version__)
+    report = status(config.state_dir, time.time_ns(), __version__, store_status(config.state_dir))
     if trouble:
         report["daemon"]["state"] = trouble
     return report

@@ -22,7 +22,7 @@ from reposyncd.daemon.requests import Requests
 from reposyncd.daemon.status import beginning, recorded, report
 from reposyncd.daemon.summary import summary
 from reposyncd.errors import BusyError, ReposyncError, safe_message
-from reposyncd.ports import VectorIndex
+from reposyncd.ports import RunningIndex
 
 STOP_S = 30.0
 """How long the batches that are under way may take at the end, where nobody is in a hurry."""
@@ -55,7 +55,7 @@ class Daemon(Requests):
         config: Config,
         environ: Mapping[str, str],
         *,
-        index: VectorIndex | None = None,
+        index: RunningIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         on_change: Callable[[], None] = lambda: None,
         stall_s: float = STALL_S,

@@ -8,19 +8,21 @@ from dataclasses import asdict
 from typing import Any
 
 from reposyncd import __version__
+from reposyncd.app.stores import store_status
 from reposyncd.daemon.engine.loop import Engine
 from reposyncd.daemon.engine.repo_state import Coverage, RepoState, estimate
-from reposyncd.store.locks import CHROMA_LOCK, holder
-from reposyncd.sync.status import disk_trouble, incidents_of, status, verdicts_of
+from reposyncd.ports import StoreStatus
+from reposyncd.sync.status import incidents_of, status, verdicts_of
 
 
 def report(engine: Engine, started: float) -> dict[str, Any]:
     """As `docs/interface` has it, without the daemon's problems. `started` is on the monotonic clock. For any
     thread."""
+    store = store_status(engine.config.state_dir)
     with engine.changed:
         repos = [_repo(engine, kept) for _, kept in sorted(engine.kept.items())]
         waits = [kept for kept in engine.kept.values() if kept.trouble]
-        trouble = waits[0].trouble if waits else disk_trouble(engine.config.state_dir)
+        trouble = waits[0].trouble if waits else store.trouble()
         incidents = engine.incidents
         activity = engine.activity
         bulk_waits = engine.bulk.reason
@@ -39,11 +41,11 @@ def report(engine: Engine, started: float) -> dict[str, Any]:
             "waits_for": bulk_waits,
         },
         "store": {
-            "kind": "embedded",
-            "location": os.path.join(engine.config.state_dir, "chroma"),
+            "kind": store.kind,
+            "location": store.location,
             "healthy": not trouble,
             "reason": trouble,
-            "lock": _lock(engine, waits),
+            "lock": _lock(store, waits),
         },
         "incidents": incidents_of(incidents),
         "writer": os.getpid(),
@@ -55,7 +57,7 @@ def recorded(state_dir: str, now_ns: int, started: float) -> dict[str, Any]:
     """The same from the manifest alone, while an engine begins. It takes no lock and changes nothing; nobody of this
     process may be making the manifest anew meanwhile. `now_ns` is the wall clock. Raises ReposyncError if there is no
     state directory to be had."""
-    found = status(state_dir, now_ns, __version__)
+    found = status(state_dir, now_ns, __version__, store_status(state_dir))
     found["daemon"] = {
         "running": True,
         "pid": os.getpid(),
@@ -90,9 +92,9 @@ def beginning(found: dict[str, Any], why: str) -> dict[str, Any]:
     }
 
 
-def _lock(engine: Engine, waits: list[RepoState]) -> dict[str, Any]:
-    """Who holds Chroma's lock, how many repositories wait for the store, and for how long."""
-    holding = holder(os.path.join(engine.config.state_dir, "chroma", CHROMA_LOCK))
+def _lock(store: StoreStatus, waits: list[RepoState]) -> dict[str, Any]:
+    """Who holds the store's lock, how many repositories wait for the store, and for how long."""
+    holding = store.lock_holder()
     now = time.monotonic()
     return {
         "held": holding is not None,

@@ -6,17 +6,17 @@ import threading
 from collections.abc import Callable, Sequence
 
 from reposyncd.errors import StoreError, TransientStoreError
-from reposyncd.ports import VectorIndex
+from reposyncd.ports import RunningIndex
 
 
 class Embedders:
     """Vectors of queries by embedders, by name. `make` makes an index that has the embedder of that name; nothing but
     that is asked of it. For any thread."""
 
-    def __init__(self, make: Callable[[str], VectorIndex]) -> None:
+    def __init__(self, make: Callable[[str], RunningIndex]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._made: dict[str, VectorIndex] | None = {}
+        self._made: dict[str, RunningIndex] | None = {}
 
     def embed(self, name: str, query: str) -> Sequence[float]:
         """The query's vector. Raises a StoreError; TransientStoreError after `close`."""
@@ -40,7 +40,7 @@ class Embedders:
         for index in made.values():
             index.close()
 
-    def _drop(self, name: str, index: VectorIndex) -> None:
+    def _drop(self, name: str, index: RunningIndex) -> None:
         with self._lock:
             if self._made and self._made.get(name) is index:
                 del self._made[name]

@@ -1,4 +1,4 @@
-"""What can be said of a state directory from outside: no lock, no child, no write, and quickly."""
+"""What can be said of a state directory from outside: quickly, without a lock, a child process or a write."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 
 from reposyncd.errors import StoreError
 from reposyncd.model import Verdict
-from reposyncd.store.chroma.space import RESERVE_BYTES
-from reposyncd.store.locks import CHROMA_LOCK, STATE_LOCK, holder
+from reposyncd.ports import StoreStatus
+from reposyncd.store.locks import STATE_LOCK, holder
 from reposyncd.store.manifest.catalog import Catalog, Incident, Repo
+from reposyncd.store.manifest.database import Database
 from reposyncd.store.manifest.history import History, Run
-from reposyncd.store.state import MANIFEST, State
+from reposyncd.store.state import MANIFEST, make_private
 from reposyncd.sync.repos import refusal
 from reposyncd.tree.offlimits import OffLimits
 
 _SECOND_NS = 1_000_000_000
 
 
-def status(state_dir: str, now_ns: int, version: str) -> dict[str, Any]:
+def status(state_dir: str, now_ns: int, version: str, store: StoreStatus) -> dict[str, Any]:
     """The state of the store and of every repo, as JSON; `docs/interface` has its form.
 
     Errors are part of what it says. Times are seconds since the epoch.
@@ -27,33 +28,33 @@ def status(state_dir: str, now_ns: int, version: str) -> dict[str, Any]:
     report: dict[str, Any] = {
         "version": version,
         "daemon": {"running": False, "pid": None, "uptime_s": None, "state": "not running"},
-        "store": {"kind": "embedded", "location": os.path.join(state_dir, "chroma"), "healthy": True, "reason": ""},
+        "store": {"kind": store.kind, "location": store.location, "healthy": True, "reason": ""},
         "incidents": [],
         "repos": [],
     }
-    if not os.path.exists(os.path.join(state_dir, MANIFEST)):
+    manifest = os.path.join(state_dir, MANIFEST)
+    if not os.path.exists(manifest):
         return report
     report["writer"] = holder(os.path.join(state_dir, STATE_LOCK))
-    state = State(state_dir)
+    make_private(state_dir)
     try:
-        _fill(report, state, now_ns)
+        with Database(manifest) as db:
+            _fill(report, db, state_dir, store, now_ns)
     except StoreError as error:
         report["store"] |= {"healthy": False, "reason": str(error)}
-    finally:
-        state.close()
-    if trouble := disk_trouble(state_dir):
+    if trouble := store.trouble():
         report["store"] |= {"healthy": False, "reason": trouble}
     return report
 
 
-def _fill(report: dict[str, Any], state: State, now_ns: int) -> None:
-    current = state.place.current()
-    lock = None if current is None else holder(os.path.join(current, CHROMA_LOCK))
+def _fill(report: dict[str, Any], db: Database, state_dir: str, store: StoreStatus, now_ns: int) -> None:
+    lock = store.lock_holder()
     report["store"]["lock"] = {"held": lock is not None, "holder": lock}
-    incidents = state.catalog.incidents()
+    catalog = Catalog(db)
+    incidents = catalog.incidents()
     report["incidents"] = incidents_of(incidents)
-    for repo in state.catalog.repos():
-        report["repos"].append(_repo(state, repo, incidents, report["writer"] is not None, now_ns))
+    for repo in catalog.repos():
+        report["repos"].append(_repo(db, state_dir, repo, incidents, report["writer"] is not None, now_ns))
     waits = [each["waiting"]["for_s"] for each in report["repos"] if each["waiting"]]
     report["store"]["lock"] |= {"waits": len(waits), "wait_s_max": max(waits, default=0.0)}
 
@@ -67,17 +68,19 @@ def incidents_of(incidents: Iterable[Incident]) -> list[dict[str, Any]]:
     ]
 
 
-def _repo(state: State, repo: Repo, incidents: list[Incident], writer: bool, now_ns: int) -> dict[str, Any]:
-    catalog, history = state.catalog, History(state.db)
+def _repo(
+    db: Database, state_dir: str, repo: Repo, incidents: list[Incident], writer: bool, now_ns: int
+) -> dict[str, Any]:
+    catalog, history = Catalog(db), History(db)
     runs = history.runs(repo)
     last = runs[0] if runs else None
     done = next((run for run in runs if run.outcome == "done"), None)
     serving = [each for each in catalog.generations(repo) if each.state == "serving"]
     running = last if last is not None and last.outcome == "running" and writer else None
     rebuilt = [each for each in incidents if done is None or each.at_ns > (done.finished_ns or done.started_ns)]
-    refused = refusal(repo, OffLimits.of(state.path)) or ""
+    refused = refusal(repo, OffLimits.of(state_dir)) or ""
     what, reason = ("failed", refused) if refused else _state(repo, last, done, running, rebuilt)
-    verdicts = _verdicts(state, catalog, repo)
+    verdicts = _verdicts(db, repo)
     return {
         "name": repo.name,
         "root": repo.root,
@@ -123,30 +126,17 @@ def _state(
     return "current", "as of the last sync"
 
 
-def _verdicts(state: State, catalog: Catalog, repo: Repo) -> list[Verdict]:
+def _verdicts(db: Database, repo: Repo) -> list[Verdict]:
     from reposyncd.store.manifest.manifest import Manifest
 
     return [
         verdict
-        for generation in catalog.generations(repo)
+        for generation in Catalog(db).generations(repo)
         if generation.state == "serving"
-        for verdict in Manifest(state.db, generation).verdicts()
+        for verdict in Manifest(db, generation).verdicts()
     ]
 
 
 def verdicts_of(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
     """As JSON."""
     return [each._asdict() for each in verdicts]
-
-
-def disk_trouble(path: str) -> str:
-    """Why nothing can be written to the disk of the path; "" if nothing speaks against it."""
-    try:
-        found = os.statvfs(path)
-    except OSError as error:
-        return f"{path}: {error.strerror}"
-    if found.f_flag & os.ST_RDONLY:
-        return f"the disk of {path} is read-only"
-    if found.f_bavail * found.f_frsize < RESERVE_BYTES:
-        return f"the disk of {path} is full: {found.f_bavail * found.f_frsize / 1e6:,.0f} MB are free"
-    return ""

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from reposyncd.errors import BusyError, StoreBusyError, TransientStoreError
-from reposyncd.store.locks import chroma_lock, holder, state_lock, wait_for_database
+from reposyncd.store.chroma.locks import chroma_lock, wait_for_database
+from reposyncd.store.locks import holder, state_lock
 
 HOLDS_FLOCK = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX)"
 HOLDS_DATABASE = (

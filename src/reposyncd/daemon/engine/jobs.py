@@ -172,7 +172,7 @@ class Jobs:
             on_progress=on_progress,
             should_stop=partial(self._should_stop_bulk if is_bulk else self._should_stop, kept),
             makes_checkpoints=False,
-            pace=partial(self._pace, kept) if is_bulk else lambda chunks: None,
+            throttle=partial(self._pace, kept) if is_bulk else lambda chunks: None,
         )
 
     def _find(self, kept: RepoState) -> Repo:
@@ -330,7 +330,7 @@ class Jobs:
             if runner.checkpoint(runner.on_progress) and is_known:
                 self._engine.workspace.stamp()
         except (StoreError, OSError) as error:
-            self._checkpoint_failure = f"the store could not be tidied: {error}"
+            self._checkpoint_failure = f"the checkpoint of the store failed: {error}"
         finally:
             self._engine.allowed_s = 0.0
             self._engine.heartbeat()

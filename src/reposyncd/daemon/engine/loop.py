@@ -35,7 +35,7 @@ from reposyncd.errors import (
     safe_message,
 )
 from reposyncd.model import Progress
-from reposyncd.ports import VectorIndex
+from reposyncd.ports import RunningIndex
 from reposyncd.store.locks import STATE_LOCK, holder
 from reposyncd.store.manifest.catalog import Catalog, Incident, Repo
 from reposyncd.sync.debounce import Debounce
@@ -79,7 +79,7 @@ class Engine(threading.Thread):
         on_death: Callable[[str, str], None],
         has_api: Callable[[], bool] = lambda: False,
         recorded: Callable[[], Iterable[str]] = lambda: (),
-        index: VectorIndex | None = None,
+        index: RunningIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         stall_s: float = STALL_S,
     ) -> None:
@@ -313,6 +313,7 @@ class Engine(threading.Thread):
                 now_ns=self.now_ns,
                 scan_hook=self.watching.look,
                 on_death=self._on_death,
+                on_wait=self.heartbeat,
             ) as self._workspace:
                 with ExitStack() as locked:
                     if not self._lock(locked):
@@ -444,7 +445,6 @@ class Engine(threading.Thread):
         return partial(self._run, chosen)
 
     def _obey(self, command: Command) -> None:
-        self.workspace.index.on_wait = lambda waiting: self.heartbeat()
         try:
             command.work.done(command.do())
         except ReposyncError as error:
@@ -454,7 +454,6 @@ class Engine(threading.Thread):
             command.work.fail(ReposyncError(f"internal error: {safe_message(error)}"))
 
     def _run(self, task: PeriodicTask) -> None:
-        self.workspace.index.on_wait = lambda waiting: self.heartbeat()
         try:
             task.run()
         except Exception as error:

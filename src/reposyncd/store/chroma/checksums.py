@@ -15,8 +15,8 @@ import xxhash
 
 from reposyncd.errors import CorruptStoreError
 from reposyncd.store.chroma.database import persisted_segments
-from reposyncd.store.chroma.directory import translated
 from reposyncd.store.chroma.stamp import PERSISTED
+from reposyncd.store.files import translated
 
 CHECKSUMS = ".reposyncd.json"
 """Beside Chroma's files, so that it is copied, moved and swapped with them."""

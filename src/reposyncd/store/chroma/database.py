@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import xxhash
 
-from reposyncd.store.locks import DATABASE
+from reposyncd.store.chroma.locks import DATABASE
 
 FEWEST_PERSISTED = 2
 """Rows of a collection's log from which on Chroma can be made to persist its vectors: its least `sync_threshold`."""

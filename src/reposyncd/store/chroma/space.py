@@ -28,3 +28,16 @@ def require(path: str, needed: int, purpose: str) -> None:
             f"the disk of {path} is full: {free / 1e6:,.0f} MB are free, and {purpose} takes up to "
             f"{(needed + RESERVE_BYTES) / 1e6:,.0f} MB. Make room there; what is stored stays."
         )
+
+
+def trouble(path: str) -> str:
+    """Why nothing can be written to the disk of the path; "" if nothing is known to prevent it."""
+    try:
+        found = os.statvfs(path)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    if found.f_flag & os.ST_RDONLY:
+        return f"the disk of {path} is read-only"
+    if found.f_bavail * found.f_frsize < RESERVE_BYTES:
+        return f"the disk of {path} is full: {found.f_bavail * found.f_frsize / 1e6:,.0f} MB are free"
+    return ""

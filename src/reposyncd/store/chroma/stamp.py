@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import xxhash
 
 from reposyncd.store.chroma import database as chroma_db
-from reposyncd.store.locks import CHROMA_LOCK, DATABASE
+from reposyncd.store.chroma.locks import CHROMA_LOCK, DATABASE
 
 PERSISTED = "index_metadata.pickle"
 """The file that an index has from the first time on that it is persisted. Without it Chroma writes the others anew."""

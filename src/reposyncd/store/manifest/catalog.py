@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from reposyncd.errors import UsageError
 from reposyncd.model import RootIdentity, Skip
-from reposyncd.store.chroma.stamp import Stamp
 from reposyncd.store.manifest.database import Database
 
 _COLLECTION_SLUG = 48
@@ -219,24 +218,24 @@ class Catalog:
                 (repo.id, collection, fingerprint, state),
             )
 
-    def stamp(self) -> Stamp | None:
-        """The store's stamp when every record was known; None until the first time."""
+    def stamp(self) -> str | None:
+        """The store's stamp when every record was known; "" if it may have changed since, None before the first."""
         row = self._db.row("SELECT seal FROM store")
-        return None if row is None else Stamp.parse(str(row[0]))
+        return None if row is None else str(row[0])
 
-    def set_stamp(self, stamp: Stamp) -> None:
-        """The store has this stamp, and every record in it is known."""
+    def set_stamp(self, stamp: str) -> None:
+        """Records that the store has this stamp, and that every record in it is known."""
         with self._db.transaction():
-            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, ?)", (str(stamp),))
+            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, ?)", (stamp,))
 
     def forget_stamp(self) -> None:
-        """Somebody else may have written to the store: of every collection the ids are to be compared."""
+        """Records that somebody else may have written to the store: the ids of every collection are to be compared."""
         with self._db.transaction():
             self._db.run("UPDATE generation SET checked = 0")
             self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, '')")
 
     def store_lost(self) -> None:
-        """There is another store, with nothing in it: every repo is to be stored anew."""
+        """Records that the store is a new and empty one: every repository is to be stored again."""
         with self._db.transaction():
             self._db.run("DELETE FROM generation")
             self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, '')")
