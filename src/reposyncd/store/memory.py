@@ -96,6 +96,10 @@ class MemoryCollections:
     def probe(self, name: str) -> None:
         self._records(name)
 
+    def clear(self) -> None:
+        self.writes += 1
+        self.stored.clear()
+
     def _records(self, name: str) -> dict[str, Record]:
         if name not in self.stored:
             raise CorruptStoreError(f"there is no collection {name}")
@@ -192,7 +196,7 @@ class MemoryAdmin:
         """There is no log."""
 
     def quarantine(self) -> str:
-        self._collections.stored.clear()
+        self._collections.clear()
         return ""
 
     def salvage(self, place: str, manifest: str, fingerprint: str, on_wait: Callable[[], None]) -> str:
