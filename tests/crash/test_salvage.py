@@ -169,10 +169,10 @@ def test_a_salvage_that_hangs_is_ended_and_said_so(
 BAD_SECTOR = """
 import sys
 from pathlib import Path
-from reposyncd.sync import doubt
+from reposyncd.sync import damage
 from tests.support import config_for, later_ns
 from reposyncd.app.workspace import Workspace
-doubt.UNREADABLE_S, doubt.BACK_OFF_S = 0.0, (0.0, 0.0)
+damage.UNREADABLE_S, damage.BACK_OFF_S = 0.0, (0.0, 0.0)
 state, root = sys.argv[1:]
 with Workspace(config_for(Path(state)), {"HOME": "/nonexistent"}, now_ns=later_ns) as workspace:
     print(workspace.sync(root, "lab").chunks.embedded)

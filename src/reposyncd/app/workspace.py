@@ -250,10 +250,10 @@ class Workspace:
         damaged is replaced, too. `on_wait` is called now and then. The caller holds the state lock. Raises a
         StoreError; TransientStoreError if the store could not be inspected."""
         from reposyncd.errors import CorruptManifestError
-        from reposyncd.sync.doubt import Doubt
+        from reposyncd.sync.damage import DamageCheck
 
         state = self._state
-        doubt = Doubt(self._config.state_dir, lambda: state.inspect(on_wait), now_ns=self._now_ns, wait=on_wait)
+        damage = DamageCheck(self._config.state_dir, lambda: state.inspect(on_wait), now_ns=self._now_ns, wait=on_wait)
         state.store.ensure()
         for left in reversed(range(_OPENED_AT_MOST)):
             try:
@@ -267,7 +267,7 @@ class Workspace:
                     state.renew_manifest(error, self._now_ns())
                 else:
                     self.index.release()
-                    if evidence := doubt.weigh(error):
+                    if evidence := damage.evidence(error):
                         state.renew_store(evidence, self._now_ns(), self.fingerprint, on_wait)
                     self.index.release()
 

@@ -24,7 +24,7 @@ from reposyncd.store.manifest.catalog import Repo
 from reposyncd.store.manifest.history import History
 from reposyncd.store.state import State
 from reposyncd.sync.adopt import adopt
-from reposyncd.sync.doubt import Doubt
+from reposyncd.sync.damage import DamageCheck
 from reposyncd.sync.retry import Retry
 from reposyncd.sync.run import NANOSECONDS, Context, sync_repo
 
@@ -122,7 +122,7 @@ class Sync:
         self._renewed = self._found_sound = 0
         self._name = ""
         """of the repo, when it is known"""
-        self._doubt = Doubt(
+        self._damage = DamageCheck(
             runner.state.path,
             lambda: runner.state.inspect(self._raise_if_stopped),
             of=lambda: self._name,
@@ -194,7 +194,7 @@ class Sync:
             self._begin(repo)
             raise
         state.stamp()
-        self._doubt.progress()
+        self._damage.progress()
         if not state.catalog.unchecked():  # if the store was ever lost, all repositories are stored again
             state.store.discard_salvage()
         if self._done:
@@ -228,7 +228,7 @@ class Sync:
     def _on_progress(self, progress: Progress) -> None:
         if progress.chunks_done > self._last.chunks_done:
             self._retry.progress()
-            self._doubt.progress()
+            self._damage.progress()
             self._found_sound = 0
             if self._trouble is not None and self._run is not None:
                 self._trouble = None
@@ -239,11 +239,11 @@ class Sync:
     def _inspect_after(self, error: CorruptStoreError | TransientStoreError) -> None:
         """Returns if the sync is to try again at once: the store is sound, or there is a new one. Raises
         TransientStoreError if it is to wait first."""
-        if not self._doubt.concerns(error):
+        if not self._damage.is_due(error):
             raise error
         self._report(replace(self._last, trouble=f"the store may be damaged and is being inspected: {error}"))
         self._runner.index.release()
-        if evidence := self._doubt.weigh(error):
+        if evidence := self._damage.evidence(error):
             self._renew(evidence)
             return
         self._found_sound += 1
