@@ -192,7 +192,7 @@ def news_of_waiting(connection: Connection) -> Callable[[str], None]:
 
 
 def serve(connection: Connection, index: IndexWorker) -> None:
-    """Does requests in order, until the parent is gone."""
+    """Does requests in order, until the parent is gone. Does not return."""
     received: queue.SimpleQueue[tuple[int, str, tuple[Any, ...]]] = queue.SimpleQueue()
     prepared: queue.Queue[tuple[int, str, tuple[Any, ...] | BaseException]] = queue.Queue(_PREPARED_AHEAD)
 
@@ -201,7 +201,7 @@ def serve(connection: Connection, index: IndexWorker) -> None:
             while True:
                 received.put(connection.recv())
         finally:  # EOF, or a request that cannot be read
-            # The parent is gone and nobody waits. Whatever is half done, the next run finds its intents.
+            # The parent is gone and nobody waits. The intents tell the next run what is half done.
             os._exit(0)
 
     def prepare() -> None:
@@ -229,12 +229,12 @@ def serve(connection: Connection, index: IndexWorker) -> None:
         if isinstance(reply[2], TransientStoreError) and not isinstance(
             reply[2], StoreBusyError | LethalOperationError
         ):
-            # After a full disk or the like Chroma's client fails, or hangs, for good; a new process does not.
+            # After an error such as a full disk, Chroma's client fails or hangs for good; a new process does not.
             os._exit(1)
 
 
 def portable(operation: str, error: BaseException) -> ReposyncError:
-    """The error as one of ours, which survives pickling, and tells nothing of what a file holds."""
+    """The error as one of ours, which can be pickled, and quotes nothing of what a file contains."""
     if isinstance(error, ReposyncError):
         return type(error)(*error.args)
     kind = StoreError if isinstance(error, Exception) else CorruptStoreError
@@ -244,6 +244,7 @@ def portable(operation: str, error: BaseException) -> ReposyncError:
 
 
 def _log(error: BaseException) -> None:
-    """Writes the whole error to this process's log, which its user alone can read, if `portable` does not tell it."""
+    """Writes the whole error to this process's log, which only its user can read, if `portable` leaves some of it
+    out."""
     if not isinstance(error, ReposyncError) or error.__cause__ is not None:
         traceback.print_exception(error)
