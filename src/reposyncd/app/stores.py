@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from reposyncd.ports import StoreStatus
-from reposyncd.store.chroma.admin import EMBEDDED
+from reposyncd.store.chroma.embedded import EMBEDDED
 from reposyncd.store.kinds import NO_STORE, StoreKind
-from reposyncd.store.process.worker import Backend
+
+if TYPE_CHECKING:
+    from reposyncd.store.process.worker import Backend
 
 KINDS: dict[str, StoreKind] = {
     "embedded": EMBEDDED,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reposyncd.errors import PermanentStoreError
 from reposyncd.ports import Collections, OnWait, StoreAddress, StoreAdmin, StoreStatus
-from reposyncd.store.process.worker import Backend, Embed
+
+if TYPE_CHECKING:
+    from reposyncd.store.process.worker import Backend, Embed
 
 
 @dataclass(frozen=True, slots=True)

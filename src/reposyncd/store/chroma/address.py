@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from reposyncd.store.chroma.database import replayed_rows
+from reposyncd.store.chroma.status import KIND
 from reposyncd.store.files import translated
-
-KIND = "embedded"
 
 _REPLAY_S_PER_ROW = 0.002
 """How long replaying a row of Chroma's log may take: about 0.4 ms were measured."""
@@ -36,7 +35,7 @@ class EmbeddedAddress:
         return KIND
 
     def arguments(self) -> Sequence[str]:
-        """As `EmbeddedBackend.from_arguments` reads them."""
+        """As `backend.EmbeddedBackend.from_arguments` reads them."""
         # The real path: a link that is set to another directory must not mix two stores in one client.
         place = os.path.realpath(self.path)
         if not os.path.lexists(self.path):

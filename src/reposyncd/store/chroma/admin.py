@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from reposyncd.errors import NoSpaceError, StoreError
 from reposyncd.store.chroma import checkpoint, checksums, inspection, salvage, space, stamp
-from reposyncd.store.chroma.address import KIND, EmbeddedAddress
-from reposyncd.store.chroma.backend import EmbeddedBackend
-from reposyncd.store.chroma.directory import StoreDirectory
-from reposyncd.store.chroma.locks import CHROMA_LOCK, NO_LOCK
+from reposyncd.store.chroma.address import EmbeddedAddress
+from reposyncd.store.chroma.locks import NO_LOCK
 from reposyncd.store.chroma.maintenance import Maintenance
-from reposyncd.store.kinds import Start, StoreKind, StoreSettings
-from reposyncd.store.locks import holder
-
-
-class EmbeddedStatus:
-    """A `ports.StoreStatus`."""
-
-    def __init__(self, state_dir: str) -> None:
-        self._state_dir = state_dir
-        self._directory = StoreDirectory(state_dir)
-
-    @property
-    def kind(self) -> str:
-        """See `ports.StoreStatus`, as for the methods that follow."""
-        return KIND
-
-    @property
-    def location(self) -> str:
-        return self._directory.link
-
-    def lock_holder(self) -> int | None:
-        current = self._directory.current()
-        return None if current is None else holder(os.path.join(current, CHROMA_LOCK))
-
-    def trouble(self) -> str:
-        return space.trouble(self._state_dir)
+from reposyncd.store.chroma.status import EmbeddedStatus
+from reposyncd.store.kinds import Start, StoreSettings
 
 
 class EmbeddedAdmin(EmbeddedStatus):
@@ -130,14 +103,6 @@ class EmbeddedAdmin(EmbeddedStatus):
         salvage.discard(self._state_dir)
 
 
-def address(settings: StoreSettings) -> EmbeddedAddress:
-    """Of the store that serves."""
-    state_dir = settings.state_dir
-    return EmbeddedAddress(
-        StoreDirectory(state_dir).link, settings.lock_timeout_s, os.path.join(state_dir, salvage.SALVAGE)
-    )
-
-
 @contextmanager
 def _translated() -> Iterator[None]:
     """What the file system and the database raise, as errors of ours."""
@@ -145,12 +110,3 @@ def _translated() -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as error:
         raise StoreError(str(error)) from error
-
-
-EMBEDDED = StoreKind(
-    name=KIND,
-    status=EmbeddedStatus,
-    admin=EmbeddedAdmin,
-    address=address,
-    backend=EmbeddedBackend.from_arguments,
-)

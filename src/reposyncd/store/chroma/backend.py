@@ -41,7 +41,7 @@ class EmbeddedBackend:
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[str], on_wait: Callable[[str], None]) -> EmbeddedBackend:
-        """From what `directory.EmbeddedAddress` says on the other side."""
+        """From what `address.EmbeddedAddress` says on the other side."""
         path, lock_timeout_s, salvage = arguments
         return cls(path, float(lock_timeout_s), salvage, on_wait)
 

@@ -21,18 +21,21 @@ import pytest
 
 from reposyncd.errors import (
     EmbedderLostError,
+    InterruptedSyncError,
     LethalOperationError,
     LethalTextError,
     PermanentStoreError,
     StoreError,
     TransientStoreError,
 )
-from reposyncd.model import Batch, ChunkRow, NewChunk
+from reposyncd.model import Batch, ChunkRow, NewChunk, Waiting
 from reposyncd.ports import Deferred
+from reposyncd.store.kinds import NO_STORE
 from reposyncd.store.process.supervisor import IndexProcess
 from reposyncd.store.process.worker import portable
 from tests.crash.faults import PROJECT, children
 from tests.support import index_process
+from tests.unit.store.other_program import HOLDS_FLOCK, other_program
 
 
 def make(state: Path, deadline_s: float = 120) -> IndexProcess:
@@ -152,6 +155,39 @@ def test_a_lock_held_by_another_program_delays_and_then_refuses(process: IndexPr
         fcntl.flock(lock, fcntl.LOCK_UN)
         process.apply("c-1", batch(2)).result()
     assert len(process.ids("c-1")) == 300
+
+
+def test_only_the_observer_of_an_operation_is_told_what_it_waits_for(tmp_path: Path) -> None:
+    others: list[Waiting | None] = []
+    process = index_process(tmp_path, on_wait=others.append)
+    process.open("c-1", {"a": "b"})
+    others.clear()
+    told: list[str] = []
+    with other_program(HOLDS_FLOCK, tmp_path / "chroma" / ".chroma.lock"):
+
+        def on_wait(waiting: Waiting | None) -> None:
+            if waiting:
+                told.append(waiting.reason)
+                raise InterruptedSyncError("stopped")
+
+        with pytest.raises(InterruptedSyncError):
+            process.observed(on_wait).apply("c-1", batch(1)).result()
+    assert told == [f"another program holds {tmp_path / 'chroma' / '.chroma.lock'}"]
+    assert others == []
+    assert len(process.ids("c-1")) == 300  # the operation goes on without its caller
+    process.close()
+
+
+def test_a_process_without_a_store_embeds_and_does_nothing_else(tmp_path: Path) -> None:
+    process = IndexProcess(str(tmp_path), NO_STORE, "hashing", deadline_s=120)
+    try:
+        [vector] = process.embed(["text"])
+        assert len(vector) > 1
+        with pytest.raises(PermanentStoreError, match="has no store"):
+            process.ids("c-1")
+        assert not (tmp_path / "chroma").exists()
+    finally:
+        process.close()
 
 
 def test_a_state_directory_that_is_deleted_is_an_error_and_no_hang(tmp_path: Path) -> None:
