@@ -1,5 +1,8 @@
 """What syncs and searches need of the world, as Protocols. `app/workspace.py` and `app/stores.py` join them with their
-implementations."""
+implementations.
+
+The module is long because it has contracts and hardly any code: it is what to read before writing an adapter.
+"""
 
 from __future__ import annotations
 
@@ -164,7 +167,7 @@ class VectorIndex(Protocol):
 
 
 class IndexLifetime(Protocol):
-    """The life of what does an index's operations: usually a child process. For any thread."""
+    """The lifetime of whatever does the operations of an index: usually a child process. For any thread."""
 
     @property
     def session(self) -> int:
@@ -208,7 +211,7 @@ def label(metadata: Metadata) -> int:
 
 
 class StoreAddress(Protocol):
-    """Where a store is, as a child process is told. `app/stores.py` lists the kinds."""
+    """Where a store is, in the form in which a child process gets it. `app/stores.py` lists the kinds of store."""
 
     @property
     def kind(self) -> str:
@@ -292,7 +295,7 @@ class StoreAdmin(StoreStatus, Protocol):
         ...
 
     def checkpoint(self, live: Mapping[str, int], *, release: Callable[[], None], on_wait: Callable[[], None]) -> None:
-        """Makes opening the store fast again, and gives back the space of deleted records. Safe against a crash: until
+        """Makes opening the store fast again, and frees the space of deleted records. Safe against a crash: until
         it returns, nothing has changed. `release` closes the index; it may be called more than once."""
         ...
 

@@ -1,5 +1,5 @@
 """Entry point of the child processes: the index process with its embedder, and the chunking processes. Joins their
-workers with what other rooms have: see `store.worker` and `chunking.worker`.
+workers with what other rooms have: see `store.process.worker` and `chunking.worker`.
 
 Chroma's upsert holds the interpreter lock from beginning to end, so the embedder has an interpreter of its own:
 two cores store and embed at the same time, and load at the same time.

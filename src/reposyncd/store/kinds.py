@@ -60,7 +60,8 @@ class StoreKind:
     address: Callable[[StoreSettings], StoreAddress]
     """where the index process finds the store"""
     backend: Callable[[Sequence[str], Callable[[str], None]], Backend]
-    """in the index process: from the arguments of the address, and a hook that is told what the store waits for"""
+    """in the index process: from the arguments of the address, and a hook that is called with what the store waits
+    for"""
 
 
 class NoStore:

@@ -142,7 +142,7 @@ class MemoryIndex(InlineIndex):
 
     @property
     def stored(self) -> Stored:
-        """All records, to be looked into and changed at will."""
+        """All records. They may be changed."""
         return self.store.stored
 
 

@@ -46,7 +46,7 @@ class Context:
     max_file_size: int
     """bytes"""
     allows_secrets: Callable[[str], bool]
-    """whether the file at a path may hold secrets; the scan must have been told the same"""
+    """whether the file at a path may hold secrets; `scan` must know the same"""
     now_ns: Callable[[], int]
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
@@ -55,7 +55,7 @@ class Context:
     begin: Callable[[], int | None] = lambda: None
     """called when there is something to do; returns the run's row in the history, if it is to have one"""
     on_stopped: Callable[[SyncResult], None] = lambda done: None
-    """told what was done before a stop that was asked for"""
+    """called with what was done, when a sync was asked to stop"""
     probed: dict[str, int] = field(default_factory=dict)
     """by collection: the session of the index in which it was found sound. The same dict for all syncs of a process"""
 
@@ -243,7 +243,7 @@ class _Run:
         if empty and (orphans or any(each.files for each in self._catalog.generations(self._repo))):
             raise RootMissingError(
                 f"{self._repo.root} is another directory than the one that was indexed, and there is nothing in it: "
-                "is a disk not mounted? Its index is kept as it was."
+                "is a disk not mounted? Its index stays as it was."
             )
         self._catalog.set_identity(self._repo, snapshot.identity)
 

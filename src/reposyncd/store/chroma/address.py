@@ -1,4 +1,4 @@
-"""How the index process is told which Chroma directory to open."""
+"""Which Chroma directory an index process opens."""
 
 from __future__ import annotations
 

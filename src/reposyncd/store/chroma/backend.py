@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class EmbeddedBackend:
     """A `worker.Backend` on the Chroma directory at `path`, which must exist.
 
-    `lock_timeout_s` is how long other programs are waited for; NO_LOCK: there are none. `on_wait` is told what is
-    waited for. `salvage` is where the vectors of an earlier store may be.
+    `lock_timeout_s` is how long to wait for other programs; NO_LOCK: there are none. `on_wait` is called with what the
+    store waits for. `salvage` is the path where vectors of an earlier store may be.
     """
 
     def __init__(

@@ -99,8 +99,8 @@ def writes(path: str) -> Writes:
     with _reading(path) as (db, header):
         changes = int.from_bytes(header[_CHANGES], "big")
         [openings] = db.execute("SELECT coalesce(max(id), 0) FROM acquire_write").fetchone()
-        told = repr([changes - openings, *(db.execute(query).fetchall() for query in _IDENTITY)])
-    return Writes(changes, xxhash.xxh3_128_hexdigest(told.encode(errors="surrogateescape")))
+        identity = repr([changes - openings, *(db.execute(query).fetchall() for query in _IDENTITY)])
+    return Writes(changes, xxhash.xxh3_128_hexdigest(identity.encode(errors="surrogateescape")))
 
 
 def change_counter(path: str) -> bytes:

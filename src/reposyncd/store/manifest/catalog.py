@@ -63,7 +63,8 @@ class Incident:
 
 
 class Catalog:
-    """The repos and generations of a state file. Every method that writes is one durable transaction."""
+    """The repositories and generations of a manifest. Every method that writes is one durable transaction; there are
+    more than 25 methods because there are as many transactions."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -79,9 +79,9 @@ class IndexProcess(Operations):
     everything that waits fails with that error. A lock that another program holds, and texts that the embedder dies
     of, fail one operation only.
 
-    `environment` is what the child gets in addition to the little that it inherits. `on_death` is told, from a thread
-    of its own, why a child has died or was killed without having been asked to leave. `on_wait` is the hook of those
-    who have not made an `observed` index of their own.
+    `environment` is what the child gets in addition to the little that it inherits. `on_death` is called, from a thread
+    of its own, with the reason why a child has died or was killed without having been asked to leave. `on_wait` is the
+    hook of those who have not made an `observed` index of their own.
 
     Operations may be called from any thread. `close` ends the child; it also ends with this process.
     """

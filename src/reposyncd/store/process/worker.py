@@ -1,4 +1,4 @@
-"""The index process: has a store and the embedder, and does what it is told over a socket.
+"""The index process: it has a store open and an embedder, and does the operations that are requested over a socket.
 
 Started by `supervisor.IndexProcess`, through `reposyncd.app.child`, as a fresh interpreter, never a fork: a forked
 Chroma client hangs. Requests are (number, operation, arguments), replies (number, succeeded, value or error), both
