@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from reposyncd.app.facade import OnProgress
+from reposyncd.daemon.stage_timings import StageTimings, StageTotal
 from reposyncd.errors import NotFoundError, RootMissingError, UsageError
+from reposyncd.ports import Stage
 
 
 class Work:
@@ -29,10 +32,10 @@ class Work:
         self._future.add_done_callback(lambda _: callback())
         return lambda: None
 
-    def result(self) -> dict[str, Any]:
-        return self._future.result(0)
+    def result(self, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> Any:
+        return self._future.result(timeout_s)
 
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> Any:
         return self._progress()
 
     def abandon(self) -> None:
@@ -62,13 +65,14 @@ class Shelf:
         self.watch: dict[str, Any] = {"mode": "inotify", "directories": 5012, "unwatched": 0, "reason": ""}
         self.broken: Exception | None = None
         """what every piece of work raises"""
+        self.stages = StageTimings()
         self._threads = ThreadPoolExecutor(100)
 
     def close(self) -> None:
         self.gate.set()
         self._threads.shutdown()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Any:
         return {
             "version": "1.2.3",
             "daemon": {
@@ -83,6 +87,9 @@ class Shelf:
             "incidents": [],
             "repos": [self._repo(name) for name in sorted(self.roots)],
         }
+
+    def stage_totals(self) -> Mapping[tuple[str, Stage], StageTotal]:
+        return self.stages.totals()
 
     def _repo(self, name: str) -> dict[str, Any]:
         state = self.states.get(name, "current")
@@ -186,7 +193,7 @@ class Shelf:
 
         return self._do(verify)
 
-    def runs(self, repo: str | None, limit: int) -> dict[str, Any]:
+    def runs(self, repo: str | None, limit: int) -> Any:
         return {"runs": [{"repo": name, "limit": limit} for name in self._names(repo)]}
 
     def search(self, query: str, repo: str | None, limit: int) -> Work:

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from reposyncd import __version__
+from reposyncd.app import operations
+from reposyncd.app.recorded_status import recorded_status
 from reposyncd.chunking.chunker import chunk_plainly
 from reposyncd.chunking.cut import LONGEST
 from reposyncd.chunking.pool import ChunkingPool
 from reposyncd.cli.overview import overview
 from reposyncd.model import Progress, Record, SyncResult
-from reposyncd.sync.status import status
 from tests.corpus import CORPUS
 from tests.crash import faults
 from tests.crash.faults import NAME, SMALL_BATCHES, StoreLab, functions, many_files
@@ -52,7 +53,7 @@ def is_given_back(text: str, records: list[Record]) -> bool:
 
 def verdicts(lab: StoreLab) -> Mapping[str, str]:
     """Of the files that are indexed, but not as what they are."""
-    [repo] = status(str(lab.state), later_ns(), __version__)["repos"]
+    [repo] = recorded_status(str(lab.state), later_ns(), __version__)["repos"]
     assert repo["quarantined"] == []
     return {each["path"]: each["reason"] for each in repo["verdicts"]}
 
@@ -73,7 +74,7 @@ def test_a_repository_with_every_file_that_was_ever_trouble_is_indexed_and_says_
         assert len(found[path]) == len(chunk_plainly(path, CORPUS[path]))
     assert {"crash/strings.c", "crash/strings.cpp", "stall/unclosed.html", "stall/brackets.sh"} <= condemned.keys()
     assert "processor time" in condemned["stall/unclosed.html"]
-    shown = "\n".join(line.text for line in overview(status(str(lab.state), later_ns(), __version__), 0.0))
+    shown = "\n".join(line.text for line in overview(recorded_status(str(lab.state), later_ns(), __version__), 0.0))
     assert "cut as plain lines until it changes: crash/strings.c: " in shown
 
     # What was found out is not found out again, whatever the next sync trusts.
@@ -103,7 +104,7 @@ def full_sync(lab: StoreLab) -> tuple[SyncResult, set[str]]:
             return begin(path, data, digest)
 
         pool.begin = told  # type: ignore[method-assign, assignment]
-        return workspace.sync(str(lab.root), NAME, full=True), begun
+        return operations.sync(workspace, str(lab.root), NAME, full=True), begun
 
 
 def test_the_verdict_outlives_the_store_that_was_made_anew_or_is_found_again(lab: StoreLab) -> None:
@@ -131,7 +132,7 @@ def test_a_sync_survives_the_death_of_its_chunking_processes_by_any_signal_at_an
         def kill_one(progress: Progress) -> None:
             strike(chance, pool, killed)
 
-        result = workspace.sync(str(lab.root), NAME, on_progress=kill_one)
+        result = operations.sync(workspace, str(lab.root), NAME, on_progress=kill_one)
     assert len(killed) > 3
     assert not result.errors
     assert result.chunks.embedded <= len(lab.committed())

@@ -25,8 +25,8 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
 from reposyncd.app.client import Client
+from reposyncd.app.recorded_status import recorded_status
 from reposyncd.daemon.http.routes import document
-from reposyncd.sync.status import status
 from tests.crash.faults import StoreLab
 from tests.live.service import Live, live, many
 from tests.live.test_process import daemon, stop
@@ -55,14 +55,14 @@ def test_the_committed_copy_is_what_the_code_says() -> None:
 
 
 def test_reports_of_a_service_and_of_a_state_directory_are_as_documented(lab: Live) -> None:
-    check("Status", status(str(lab.state), time.time_ns(), "1"))
+    check("Status", recorded_status(str(lab.state), time.time_ns(), "1"))
     lab.write(many(30))
     with lab.running() as service:
         check("Status", service.status())
         lab.write({"new.py": "x = 1\n"})
         check("Status", service.status())
         check("Flushed", lab.flush())
-    found = status(str(lab.state), time.time_ns(), "1")
+    found = recorded_status(str(lab.state), time.time_ns(), "1")
     check("Status", found)
     with pytest.raises(jsonschema.ValidationError):
         check("Status", {**found, "repos": [{"name": "x"}]})

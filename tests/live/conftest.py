@@ -16,5 +16,5 @@ def nothing_is_unexpected(caplog: pytest.LogCaptureFixture, request: pytest.Fixt
         return
     for when in ("setup", "call"):
         for record in caplog.get_records(when):
-            assert getattr(record, "notice", None) is not UNEXPECTED, record.__dict__["fields"]
+            assert getattr(record, "log_event", None) is not UNEXPECTED, record.__dict__["fields"]
     assert not [each for each in caplog.get_records("call") if each.levelno >= logging.CRITICAL]

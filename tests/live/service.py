@@ -58,19 +58,18 @@ class Live(Lab):
         finally:
             self.stop()
 
-    def flush(self) -> dict[str, Any]:
+    def flush(self) -> Any:
         assert self.daemon
         return result_of(self.daemon.flush(None))
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Any:
         """Of this repository."""
         return self.status_of(self.name)
 
-    def status_of(self, name: str) -> dict[str, Any]:
+    def status_of(self, name: str) -> Any:
         assert self.daemon
         [repo] = [each for each in self.daemon.status()["repos"] if each["name"] == name]
-        found: dict[str, Any] = repo
-        return found
+        return repo
 
     def assert_current(self) -> None:
         """After a flush the index is what one built from scratch would be."""
@@ -82,7 +81,7 @@ class Live(Lab):
         until(lambda: self.status()["state"] == "current", f"current: {self.status()}")
 
 
-def result_of(work: Work) -> dict[str, Any]:
+def result_of(work: Work) -> Any:
     assert work.wait(HANGS_S), work.progress()
     result: dict[str, Any] = work.result()
     return result

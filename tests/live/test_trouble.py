@@ -409,7 +409,7 @@ def test_a_log_that_cannot_be_written_ends_nothing() -> None:
     with logging_to(log, "info"):
         for _ in range(3):
             say(EVENTS_LOST, reason="a storm")
-        log.say_counted(float("inf"))
+        log.write_counts(float("inf"))
 
 
 def test_a_notify_socket_that_is_gone_ends_nothing(tmp_path: Path) -> None:

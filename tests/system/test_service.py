@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reposyncd.daemon import events as notices
+from reposyncd.daemon import events
 from tests.crash.faults import hung
 from tests.system.conftest import CONFIG
 from tests.system.machine import Machine, Unit, until
@@ -36,8 +36,8 @@ def keep_app(machine: Machine) -> None:
     machine.run("reposyncd", "sync", APP, user="alice")
 
 
-def said(machine: Machine, notice: notices.Notice) -> list[dict[str, Any]]:
-    return machine.journal(f"MESSAGE_ID={notice.id}")
+def said(machine: Machine, event: events.LogEvent) -> list[dict[str, Any]]:
+    return machine.journal(f"MESSAGE_ID={event.id}")
 
 
 def test_it_is_ready_when_it_serves_and_says_what_it_does(machine: Machine, service: Unit) -> None:
@@ -70,14 +70,14 @@ def test_its_user_is_answered_and_nobody_else(machine: Machine, service: Unit) -
 
 def test_a_new_configuration_is_taken_up_by_a_reload_and_a_bad_one_is_not(machine: Machine, service: Unit) -> None:
     keep_app(machine)
-    pid, before = service.pid(), len(said(machine, notices.REFUSED))
+    pid, before = service.pid(), len(said(machine, events.REFUSED))
     machine.write("alice", ".config/reposyncd/config.toml", '[index]\nexclude = ["other.py"]\n')
     service.systemctl("reload", service.name)
     until(lambda: found(machine, "leave") == {"main.py"}, "what is excluded has left the index")
     machine.run("tee", CONFIG, text="[index]\nexclude = 7\n")
     service.systemctl("reload", service.name)
-    until(lambda: len(said(machine, notices.REFUSED)) > before, "it is refused")
-    assert "line 2: index.exclude is 7" in said(machine, notices.REFUSED)[-1]["REPOSYNCD_REASON"]
+    until(lambda: len(said(machine, events.REFUSED)) > before, "it is refused")
+    assert "line 2: index.exclude is 7" in said(machine, events.REFUSED)[-1]["REPOSYNCD_REASON"]
     service.until_shows("ActiveState", "active")
     assert service.pid() == pid
     machine.run("rm", CONFIG)  # commands refuse it too
@@ -104,7 +104,7 @@ def test_the_watchdog_ends_one_in_which_a_thread_hangs_and_the_next_one_goes_on(
         until(lambda: timeouts() > before, "systemd has had enough")
     # What made it hang would keep it from dying, too.
     until(lambda: service.pid() not in (0, pid) and service.show("ActiveState") == "active", "another runs")
-    [stalled] = [each for each in said(machine, notices.STALLED) if each["_PID"] == str(pid)]
+    [stalled] = [each for each in said(machine, events.STALLED) if each["_PID"] == str(pid)]
     assert stalled["REPOSYNCD_WHAT"] == "the engine"
     machine.run("reposyncd", "flush", user="alice")
     assert found(machine, "added meanwhile") == {"main.py", "other.py", "new.py"}
@@ -196,7 +196,7 @@ def test_a_stop_in_the_middle_of_a_first_index_takes_no_longer_than_it_may_and_n
 
 def test_the_journal_has_fields_to_search_by_and_nothing_else(machine: Machine, service: Unit) -> None:
     keep_app(machine)
-    entry = said(machine, notices.SYNCED)[-1]
+    entry = said(machine, events.SYNCED)[-1]
     assert entry["REPOSYNCD_REPO"] == "app" and entry["REPOSYNCD_PATH"] == APP
     assert entry["REPOSYNCD_CHUNKS"] == "2" and entry["REPOSYNCD_ADDED"] == "2"
     assert int(entry["REPOSYNCD_RUN"]) >= 1 and float(entry["REPOSYNCD_DURATION_S"]) > 0
@@ -211,7 +211,7 @@ def test_a_file_name_forges_no_entry(machine: Machine, service: Unit) -> None:
     script = "import os, sys; p = sys.argv[1]; os.makedirs(os.path.dirname(p)); open(p, 'w').close(); os.chmod(p, 0)"
     machine.run("python3", "-c", script, f"{APP}/{name}", user="alice")
     machine.try_run("reposyncd", "sync", APP, user="alice")
-    entry = said(machine, notices.NOT_INDEXED)[-1]
+    entry = said(machine, events.NOT_INDEXED)[-1]
     assert entry["REPOSYNCD_PATH"] == r"evil\nsystemd: all is lost\x1b[31m.py"
     assert entry["MESSAGE"].isprintable()
 

@@ -1,15 +1,18 @@
-"""What the application answers, as JSON: the one description of it.
+"""Every answer of the application, as JSON: the only description of them.
 
-These types are plain dicts at run time, so that a command which only asks the service imports nothing for them. The API
-validates with them and derives its OpenAPI document from them (`daemon.http.openapi`). Later versions may add fields.
-Names ending in `_s` are seconds, in `_ns` nanoseconds since the epoch; `synced_at` and `at` are seconds since then.
+These types are plain dicts at run time, so that a command which only asks the service imports little for them. The
+OpenAPI document is made from them (`daemon.http.openapi`). Later versions may add fields. No `int` is negative. Names
+that end in `_s` are seconds, and those that end in `_ns` are nanoseconds since the epoch; `synced_at` and `at` are
+seconds since the epoch.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict, get_args
 
 RepoStateName = Literal["current", "syncing", "pending", "paused", "degraded", "missing", "failed"]
+
+STATES: tuple[RepoStateName, ...] = get_args(RepoStateName)
 
 
 class FileError(TypedDict):
@@ -33,7 +36,7 @@ class RepoNames(TypedDict):
 
 
 class Flushed(TypedDict):
-    """Repositories whose index has every change, but for these files."""
+    """Repositories whose index has every change, except those to the files in `errors`, which could not be read."""
 
     repos: list[str]
     errors: list[FileError]
@@ -48,7 +51,7 @@ class PendingRepo(TypedDict):
 
 
 class TaskProgress(TypedDict):
-    """What is still to be done before a task is. Totals are 0 until they are known."""
+    """What is still to be done. Totals are 0 until they are known."""
 
     pending: list[PendingRepo]
     phase: str
@@ -60,7 +63,7 @@ class TaskProgress(TypedDict):
 
 
 class Ticket(TypedDict):
-    """What is answered for a task that is not done yet."""
+    """The answer to a request whose work is not done yet."""
 
     ticket: str
     progress: TaskProgress
@@ -115,14 +118,14 @@ class Hit(TypedDict):
 
 
 class Notice(TypedDict):
-    """What somebody who searches has to know of a repository."""
+    """A remark on a repository that was searched, or that was left out of the search."""
 
     repo: str
     text: str
 
 
 class Hits(TypedDict):
-    """The answer to a search, best hit first."""
+    """The answer to a search, best hit first. `complete` is false if a repository was left out."""
 
     hits: list[Hit]
     complete: bool
@@ -130,7 +133,7 @@ class Hits(TypedDict):
 
 
 class RepoProgress(TypedDict):
-    """How far a sync is."""
+    """The progress of a sync. `rate_chunks_s` and `left_s` are null while they cannot be estimated."""
 
     phase: NotRequired[str]
     done: int
@@ -157,7 +160,7 @@ class Watch(TypedDict):
 
 
 class FileVerdict(TypedDict):
-    """A file that is cut as plain lines, or left out."""
+    """A file that is chunked as plain lines, or left out, because of its content."""
 
     path: str
     is_indexed: bool
@@ -207,7 +210,7 @@ class ServiceStatus(TypedDict):
 
 
 class LockStatus(TypedDict):
-    """Chroma's lock."""
+    """The lock on the store, and who waits for it."""
 
     held: bool
     holder: int | None
@@ -226,7 +229,7 @@ class StoreStatus(TypedDict):
 
 
 class Incident(TypedDict):
-    """Something that was found damaged, and where what was found is kept."""
+    """Something that was damaged and has been rebuilt, and the place where the damaged files are kept."""
 
     at: float
     what: str
@@ -259,7 +262,7 @@ class Error(TypedDict):
 
 
 class Health(TypedDict):
-    """Whether the service does what it should."""
+    """Whether all is well; `reasons` says what is not."""
 
     healthy: bool
     reasons: list[str]
@@ -267,7 +270,7 @@ class Health(TypedDict):
 
 
 class Problem(TypedDict):
-    """Something that verification found wrong."""
+    """A difference between the index and the files that verification found."""
 
     kind: str
     path: str
@@ -275,7 +278,7 @@ class Problem(TypedDict):
 
 
 class Verification(TypedDict):
-    """What verification found of one repository."""
+    """The result of verifying one repository."""
 
     repo: str
     root: str
@@ -290,7 +293,7 @@ class Verification(TypedDict):
 
 
 class Verifications(TypedDict):
-    """What verification found."""
+    """The results of verifying repositories."""
 
     repos: list[Verification]
 

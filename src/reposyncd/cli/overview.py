@@ -1,36 +1,46 @@
-"""The status report as a person reads it: a line for each repository, and below what is wrong and what to do. Pure."""
+"""The status as text: a line for each repository, and below it what is wrong and what to do about it. Pure."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from reposyncd.app.health import Condition, Kind, conditions
 from reposyncd.cli.text import ago
 from reposyncd.text import printable
 
-_ERRORS_SHOWN = 5
-"""Files of a repository that are named, of those that could not be read."""
+if TYPE_CHECKING:
+    from reposyncd.app import messages
+
+_FILES_SHOWN = 5
+"""How many files of a repository are named for each kind of condition in _CUT_SHORT."""
+
+_CUT_SHORT = {Kind.FILE_PLAIN: "cut as plain lines", Kind.FILE_NOT_INDEXED: "not indexed"}
+
+_IN_FIRST_LINE = frozenset({Kind.SERVICE_NOT_RUNNING, Kind.SERVICE_STARTING})
+"""Conditions that the first line of the overview tells."""
 
 _LAG_S = 1.0
 """A shorter lag is that of any change, and not worth a word."""
 
 _RIGHT = (2, 3)
-"""Columns of numbers."""
+"""Columns of numbers, which are aligned to the right."""
 
 _GAP = "  "
 
 _ROWS_AT_LEAST = 4
-"""Rows of the table, its head and the line on those that are left out among them, for which other lines make room."""
+"""How many rows of the table are shown at least, with the heading and the line that counts those left out."""
 
 _HANGING = 20
-"""Columns that must be left for text beside an indent."""
+"""The fewest columns of text beside an indent; with fewer, lines are not indented."""
 
 _COLOURS = {"current": "green", "syncing": "cyan", "pending": "yellow", "missing": "yellow", "paused": "yellow"}
-"""Of a state; any other is red."""
+"""The colours of states. Any other state is red."""
 
 
 class Line(NamedTuple):
-    """A line, and where in it (from, to) which colour is, if any is."""
+    """A line of text, of which the part from `start` to `end` may have a colour."""
 
     text: str
     start: int = 0
@@ -40,20 +50,22 @@ class Line(NamedTuple):
     """whether it is a row of the table"""
 
 
-def overview(report: dict[str, Any], now: float) -> list[Line]:
-    """`report` is as in docs/interface; `now` seconds since the epoch."""
-    lines = [Line(_daemon(report))]
+def overview(report: messages.Status, now: float) -> list[Line]:
+    """The whole status. `now` is in seconds since the epoch."""
+    lines = [Line(_service(report["daemon"]))]
     lines += _table(report["repos"], now)
     if not report["repos"] and report["store"]["healthy"]:
         command = "repo add" if report["daemon"]["running"] else "sync"
         lines.append(Line(f"nothing is indexed yet; index a directory with: reposyncd {command} PATH"))
-    lines += [Line(f"  {text}") for text in troubles(report, now)]
+    # The table shows the states; here are those for which there is a reason.
+    found = [each for each in conditions(report, now) if each.evidence and each.kind not in _IN_FIRST_LINE]
+    lines += [Line(f"  {text}") for text in troubles(found, now)]
     return lines
 
 
 def fitted(lines: Sequence[Line], width: int, height: int) -> list[Line]:
-    """The lines as a terminal of this size has room for them. Rows of the table end at its edge; all else goes on in
-    the next line, since its end says what to do. If that is too high, rows are left out, and it says how many."""
+    """The lines for a terminal of this size. Rows of the table are cut at its edge. Other lines are wrapped, since
+    their ends say what to do. If the terminal is too low, rows are left out, and a line says how many."""
     width, height = max(width, 1), max(height, 1)
     rows = [line._replace(text=line.text[:width]) for line in lines if line.is_row]
     top = _wrapped(lines[:1], width)
@@ -77,87 +89,65 @@ def _wrapped(lines: Iterable[Line], width: int) -> list[Line]:
     return found
 
 
-def steady(report: dict[str, Any]) -> tuple[object, object]:
-    """(what is true, how far it is), of which the first does not change by itself as time passes."""
-    still = {
+def steady(report: messages.Status) -> tuple[object, object]:
+    """(what the status says, how far work is). The first does not change merely because time passes."""
+    still: messages.Status = {
         **report,
         "daemon": {**report["daemon"], "uptime_s": 0.0},
-        "repos": [
-            {
-                **repo,
-                "lag_s": 0.0,
-                "pending": int(bool(repo.get("pending"))),
-                "progress": repo.get("progress") and {"done": 0, "total": 0, "chunks": 0},
-                "waiting": repo.get("waiting") and {**repo["waiting"], "for_s": 0.0},
-                "synced_at": repo.get("synced_at") and 0.0,
-                # While it is indexed they grow with the progress.
-                **({"files": 0, "chunks": 0} if repo.get("progress") else {}),
-            }
-            for repo in report["repos"]
-        ],
-        "incidents": [{**each, "at": 0.0} for each in report.get("incidents", [])],
+        "repos": [_without_times(repo) for repo in report["repos"]],
+        "incidents": [{**each, "at": 0.0} for each in report["incidents"]],
     }
-    return overview(still, 0.0), [(repo.get("progress"), repo.get("pending")) for repo in report["repos"]]
+    return overview(still, 0.0), [(repo["progress"], repo.get("pending")) for repo in report["repos"]]
 
 
-def troubles(report: dict[str, Any], now: float) -> list[str]:
-    """What is wrong, and what to do about it; nothing, if all is well."""
-    found: list[str] = []
-    store, daemon = report["store"], report["daemon"]
-    if not store["healthy"]:
-        found.append(f"store: {store['reason']}")
-    if store.get("lock", {}).get("held") and store["lock"].get("waits"):
-        found.append(f"store: locked by process {store['lock']['holder']}")
-    if daemon.get("waits_for"):
-        found.append(f"first indexes wait: {daemon['waits_for']}")
-    found += [f"daemon: {problem}" for problem in daemon.get("problems", [])]
-    for repo in report["repos"]:
-        found += [f"{repo['name']}: {text}" for text in _troubles_of(repo)]
-    for incident in report.get("incidents", []):
-        found.append(
-            f"{ago(now - incident['at'])} ago the {incident['what']} was found damaged ({incident['reason']}). It was "
-            f"made anew; the damaged one is kept in {incident['place']}, and can be deleted"
-        )
-    return [printable(each) for each in found]
+def _without_times(repo: messages.RepoStatus) -> messages.RepoStatus:
+    progress, waiting = repo["progress"], repo["waiting"]
+    still: messages.RepoStatus = {
+        **repo,
+        "lag_s": 0.0,
+        "pending": int(bool(repo.get("pending"))),
+        "progress": None if progress is None else {"done": 0, "total": 0, "chunks": 0},
+        "waiting": None if waiting is None else {**waiting, "for_s": 0.0},
+        "synced_at": None if repo["synced_at"] is None else 0.0,
+    }
+    if progress:  # these grow with the progress
+        still |= {"files": 0, "chunks": 0}
+    return still
 
 
-def _troubles_of(repo: dict[str, Any]) -> list[str]:
-    found: list[str] = []
-    if repo.get("waiting"):
-        found.append(f"waiting for {ago(repo['waiting']['for_s'])}: {repo['waiting']['reason']}")
-    elif repo.get("reason") and repo["state"] != "current":
-        found.append(repo["reason"])
-    watch = repo.get("watch") or {}
-    if watch.get("mode") == "poll":
-        if watch["reason"] != repo.get("reason"):
-            found.append(watch["reason"])
-        found.append("changes that cause no event are found by a scan every watch.poll seconds")
-    verdicts = repo.get("verdicts", [])
-    found += [f"quarantined until it changes: {v['path']}: {v['reason']}" for v in verdicts if not v["is_indexed"]]
-    plain = [each for each in verdicts if each["is_indexed"]]
-    found += [f"cut as plain lines until it changes: {v['path']}: {v['reason']}" for v in plain[:_ERRORS_SHOWN]]
-    if len(plain) > _ERRORS_SHOWN:
-        found.append(f"cut as plain lines: {len(plain) - _ERRORS_SHOWN:,} more; see: reposyncd status --json")
-    errors = repo.get("errors", [])
-    found += [f"not indexed: {each['path']}: {each['error']}" for each in errors[:_ERRORS_SHOWN]]
-    if len(errors) > _ERRORS_SHOWN:
-        found.append(f"not indexed: {len(errors) - _ERRORS_SHOWN:,} more; see: reposyncd status --json")
-    return found
+def troubles(found: Iterable[Condition], now: float) -> list[str]:
+    """A line for each condition: what is wrong, since when, and what to do about it."""
+    lines: list[str] = []
+    shown: Counter[tuple[str, Kind]] = Counter()
+    for each in found:
+        shown[each.subject, each.kind] += 1
+        if each.kind not in _CUT_SHORT or shown[each.subject, each.kind] <= _FILES_SHOWN:
+            lines.append(_trouble(each, now))
+    for (subject, kind), count in shown.items():
+        if kind in _CUT_SHORT and count > _FILES_SHOWN:
+            lines.append(f"{subject}: {_CUT_SHORT[kind]}: {count - _FILES_SHOWN:,} more; see: reposyncd status --json")
+    return [printable(each) for each in lines]
 
 
-def _daemon(report: dict[str, Any]) -> str:
-    daemon = report["daemon"]
-    if not daemon["running"]:
-        why = "not running" if daemon["state"] == "not running" else printable(daemon["state"])
+def _trouble(condition: Condition, now: float) -> str:
+    what = condition.evidence or condition.repo_state
+    if condition.since is not None:
+        span = ago(now - condition.since)
+        what = f"{span} ago {what}" if condition.kind is Kind.DAMAGE_REPAIRED else f"{what} (for {span})"
+    return f"{condition.subject}: {what}" + (f"; {condition.remedy}" if condition.remedy else "")
+
+
+def _service(service: messages.ServiceStatus) -> str:
+    state = printable(service["state"])
+    if not service["running"]:
         return (
-            f"daemon: {why}; this is what was true at the last sync. "
+            f"service: {state}; this is what was true at the last sync. "
             "Start it with: reposyncd service install, or: reposyncd daemon"
         )
-    state = printable(daemon.get("state") or "")
-    return f"daemon: {state or 'running'}, pid {daemon['pid']}, up {ago(daemon['uptime_s'] or 0)}"
+    return f"service: {state or 'running'}, pid {service['pid']}, up {ago(service['uptime_s'] or 0)}"
 
 
-def _table(repos: Sequence[dict[str, Any]], now: float) -> list[Line]:
+def _table(repos: Sequence[messages.RepoStatus], now: float) -> list[Line]:
     if not repos:
         return []
     rows: list[tuple[str, ...]] = [
@@ -178,36 +168,36 @@ def _table(repos: Sequence[dict[str, Any]], now: float) -> list[Line]:
     return lines
 
 
-def _row(repo: dict[str, Any], now: float) -> tuple[str, ...]:
-    watch = repo.get("watch") or {}
-    directories = f"{watch['directories']:,} dirs" if watch.get("directories") else "-"
-    if watch.get("unwatched"):
+def _row(repo: messages.RepoStatus, now: float) -> tuple[str, ...]:
+    watch = repo.get("watch")
+    directories = f"{watch['directories']:,} dirs" if watch and watch["directories"] else "-"
+    if watch and watch["unwatched"]:
         directories += f", not {watch['unwatched']:,}"
     return (
         printable(repo["name"]),
         repo["state"],
         f"{repo['files']:,}",
         f"{repo['chunks']:,}",
-        "never" if repo.get("synced_at") is None else f"{ago(now - repo['synced_at'])} ago",
+        "never" if repo["synced_at"] is None else f"{ago(now - repo['synced_at'])} ago",
         directories,
         "; ".join([printable(repo["root"]), *_activity(repo)]),
     )
 
 
-def _activity(repo: dict[str, Any]) -> list[str]:
-    """What is going on: progress and time left, changes that are not taken up yet."""
+def _activity(repo: messages.RepoStatus) -> list[str]:
+    """What is going on: the progress and the time left, and changes that are not in the index yet."""
     found: list[str] = []
-    progress = repo.get("progress")
+    progress = repo["progress"]
     if progress and not progress["total"]:
         found.append("listing files")
     elif progress:
         found.append(f"{progress['done']:,} of {progress['total']:,} files, {progress['chunks']:,} chunks stored")
-        if progress.get("rate_chunks_s") is not None:
-            found.append(f"{progress['rate_chunks_s']:,.0f} chunks/s")
-        if progress.get("left_s") is not None:
-            found.append(f"{ago(progress['left_s'])} left")
-    if repo.get("pending"):
-        found.append(f"{repo['pending']:,} pending")
-    if (repo.get("lag_s") or 0) >= _LAG_S:
-        found.append(f"{ago(repo['lag_s'])} behind")
+        if (rate := progress.get("rate_chunks_s")) is not None:
+            found.append(f"{rate:,.0f} chunks/s")
+        if (left_s := progress.get("left_s")) is not None:
+            found.append(f"{ago(left_s)} left")
+    if pending := repo.get("pending"):
+        found.append(f"{pending:,} pending")
+    if (lag_s := repo.get("lag_s", 0.0)) >= _LAG_S:
+        found.append(f"{ago(lag_s)} behind")
     return found

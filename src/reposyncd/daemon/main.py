@@ -151,7 +151,7 @@ class _Process:
         if self._is_reload_wanted and not self._reload:
             self._begin_reload()
         self._watchdog.check(time.monotonic())
-        self._log.say_counted()
+        self._log.write_counts()
         if self._reload and self._reload.work.wait(0):
             self._end_reload(*self._reload)
         return None
@@ -230,7 +230,7 @@ class _Process:
     def _leave(self) -> NoReturn:
         """Ends the process at once, although there are threads that the interpreter would wait for."""
         say(STOPPED)
-        self._log.say_counted(math.inf)
+        self._log.write_counts(math.inf)
         os._exit(0)
 
     def _are_threads_left(self, until: float) -> bool:

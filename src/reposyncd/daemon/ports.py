@@ -1,68 +1,79 @@
-"""What the API needs of the service behind it."""
+"""What the HTTP API needs of the service behind it: the façade, whose tasks it waits for without a thread for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from reposyncd.app import messages
+from reposyncd.app.facade import App, Task
+from reposyncd.daemon.stage_timings import StageTotal
+from reposyncd.ports import Stage
+
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Ticket(Protocol):
-    """Work that was asked for. Thread-safe."""
+class ServiceTask(Task[T_co], Protocol[T_co]):
+    """A task that the service has begun. Thread-safe."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether it is done, or has failed, within that time."""
+        """Waits until it is done or has failed, for at most this time. Returns whether it is."""
+        ...
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Has it called once, when this ends, from any thread; at once, if it has ended. It returns at once, and raises
-        nothing. What is returned takes that back."""
+        """Calls `callback` once when the task ends, in any thread; at once if it has ended. The callback returns at
+        once and raises nothing. Returns a function that cancels the callback."""
+        ...
 
-    def result(self) -> dict[str, Any]:
-        """JSON. Raises the ReposyncError that it failed with. Only when it is done."""
-
-    def progress(self) -> dict[str, Any]:
-        """What is still to do, as JSON: `pending: [{repo, paths, why}], phase, files_done, files_total, chunks_done,
-        trouble`."""
+    def progress(self) -> messages.TaskProgress:
+        """What is still to be done."""
+        ...
 
     def abandon(self) -> None:
-        """Nobody will ask for its result. What changes nothing, as a search, need not be done any more; all else goes
-        on."""
+        """Nobody will ask for the result. The service may skip a task that changes nothing, such as a search. Any other
+        task goes on."""
+        ...
 
 
-class Service(Protocol):
-    """What the API serves. Every method is thread-safe and may raise ReposyncError.
+class Service(App, Protocol):
+    """The façade as the service implements it. Every method is thread-safe.
 
-    They wait for nothing but a lock, `runs` for the disk too: the work itself is done after its ticket was given.
-
-    A repo is meant by its name or by the absolute path of its root; None means all.
+    A method waits for nothing but a lock; `runs` also waits for the disk. The work itself is done after the method has
+    returned its task.
     """
 
-    def status(self) -> dict[str, Any]:
-        """The state of the daemon, the store and every repo, as JSON."""
+    def stage_totals(self) -> Mapping[tuple[str, Stage], StageTotal]:
+        """How much time the stages of syncing have taken since the service started, by repository and stage."""
+        ...
 
-    def add(self, path: str, name: str | None) -> Ticket:
-        """Keeps the tree at this absolute path from now on; `{name, root}`."""
+    def add(self, path: str, name: str | None) -> ServiceTask[messages.RepoRef]:
+        """See `App.add`."""
+        ...
 
-    def remove(self, repo: str) -> Ticket:
-        """Forgets a repo and drops its collection; `{name, root}`."""
+    def remove(self, repo: str) -> ServiceTask[messages.RepoRef]:
+        """See `App.remove`."""
+        ...
 
-    def pause(self, repo: str | None) -> Ticket:
-        """Leaves the index as it is until it is resumed; `{repos: [name]}`."""
+    def pause(self, repo: str | None) -> ServiceTask[messages.RepoNames]:
+        """See `App.pause`."""
+        ...
 
-    def resume(self, repo: str | None) -> Ticket:
-        """Goes on after a pause; `{repos: [name]}`."""
+    def resume(self, repo: str | None) -> ServiceTask[messages.RepoNames]:
+        """See `App.resume`."""
+        ...
 
-    def sync(self, path: str, name: str | None, full: bool) -> Ticket:
-        """Brings the index of the tree at this absolute path up to date; a SyncResult as JSON."""
+    def sync(self, path: str, name: str | None, full: bool) -> ServiceTask[messages.SyncResult]:
+        """See `App.sync`."""
+        ...
 
-    def verify(self, repo: str | None, repair: bool) -> Ticket:
-        """Compares every record with its file, and every file with the index; `{repos: [Verification as JSON]}`.
-        `repair`: done when what was wrong is right."""
+    def flush(self, repo: str | None) -> ServiceTask[messages.Flushed]:
+        """See `App.flush`."""
+        ...
 
-    def runs(self, repo: str | None, limit: int) -> dict[str, Any]:
-        """The last syncs that had something to do, newest first; `{runs: [Run as JSON]}`. Waits for no engine."""
+    def verify(self, repo: str | None, repair: bool) -> ServiceTask[messages.Verifications]:
+        """See `App.verify`."""
+        ...
 
-    def flush(self, repo: str | None) -> Ticket:
-        """Done when every change made before the call is in the index; `{repos: [name], errors: [...]}`."""
-
-    def search(self, query: str, repo: str | None, limit: int) -> Ticket:
-        """The chunks nearest to the query, best first; `{hits: [Hit as JSON]}`."""
+    def search(self, query: str, repo: str | None, limit: int) -> ServiceTask[messages.Hits]:
+        """See `App.search`."""
+        ...

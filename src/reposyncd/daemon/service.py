@@ -7,8 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
+from reposyncd import __version__
+from reposyncd.app import messages
+from reposyncd.app.recorded_status import recorded_status
 from reposyncd.config import Config
 from reposyncd.daemon.engine.loop import STALL_S, Engine
 from reposyncd.daemon.engine.observers import Observers
@@ -20,10 +22,11 @@ from reposyncd.daemon.http.api import Api
 from reposyncd.daemon.http.server import GRACE_S
 from reposyncd.daemon.process.supervision import HealthCheck, Restart
 from reposyncd.daemon.requests import Requests
-from reposyncd.daemon.status import beginning, recorded, report
+from reposyncd.daemon.stage_timings import StageTimings, StageTotal
+from reposyncd.daemon.status import report, starting, with_problems
 from reposyncd.daemon.summary import summary
 from reposyncd.errors import BusyError, ReposyncError, safe_message
-from reposyncd.ports import Observer, VectorIndex
+from reposyncd.ports import Observer, RunningIndex, Stage
 
 STOP_S = 30.0
 """How long `Daemon.stop` waits for the batches that are under way."""
@@ -59,7 +62,7 @@ class Daemon(Requests):
         config: Config,
         environ: Mapping[str, str],
         *,
-        index: VectorIndex | None = None,
+        index: RunningIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         on_change: Callable[[], None] = lambda: None,
         observers: Sequence[Observer] = (),
@@ -72,8 +75,9 @@ class Daemon(Requests):
         self._now_ns = now_ns
         self._on_change = on_change
         self._started = time.monotonic()
+        self._stage_timings = StageTimings()
         self._transition_log = TransitionLog(now_ns())
-        self._observer = Observers([self._transition_log, *observers])
+        self._observer = Observers([self._transition_log, self._stage_timings, *observers])
         self._error: BaseException | None = None
         self._deaths: deque[str] = deque(maxlen=_DEATHS_AT_MOST)
         """what has died since the start, in words"""
@@ -81,9 +85,9 @@ class Daemon(Requests):
         self._api_restart = Restart("the API", self._restart_api, self._tell_death)
         self._api: Api | None = None
         self._reach_due = 0.0
-        self._reported: dict[str, Any] = {}
+        self._reported: messages.Status | None = None
         """the last status of an engine that had begun"""
-        self._recorded: dict[str, Any] = {}
+        self._recorded: messages.Status
         """what is on record, for as long as the engine has not begun"""
         super().__init__()
         self._assemble()
@@ -151,7 +155,7 @@ class Daemon(Requests):
 
     def _read_record(self) -> None:
         """Reads what `status` says until the engine has begun."""
-        self._recorded = recorded(self._config.state_dir, self._now_ns(), self._started)
+        self._recorded = recorded_status(self._config.state_dir, self._now_ns(), __version__)
 
     def _start_api(self) -> Api:
         api = Api(self, self._config.socket, state_dir=self._config.state_dir, on_death=self._on_api_death)
@@ -289,7 +293,7 @@ class Daemon(Requests):
     @property
     def summary(self) -> str:
         """What it is doing, on one line."""
-        return summary(self.status())
+        return summary(self.status(), self._now_ns() / 1e9)
 
     def _on_ready(self) -> None:
         self._ready.set()
@@ -302,29 +306,32 @@ class Daemon(Requests):
         self._ready.set()
         self._on_change()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> messages.Status:
         """The state of the service, the store and every repository. If the engine hangs, this says so, and otherwise
         what was true before."""
         stalled = [each.what for each in self._passive_checks if not each.is_responsive()]
         problems = [f"{what} makes no progress; if that lasts, restart the service" for what in stalled]
         problems += [*self._deaths, *self.engine.problems]
         found = self._status() if self.engine.lifecycle.has_begun else self._recorded_status()
-        found = {**found, "daemon": {**found["daemon"], "problems": problems}}
-        if "the engine" in stalled:
-            found["daemon"]["state"] = "the engine makes no progress"
-        return found
+        return with_problems(found, problems, "the engine makes no progress" if "the engine" in stalled else None)
 
-    def _status(self) -> dict[str, Any]:
-        snapshot = self.engine.snapshot(LOCK_PATIENCE_S if self._reported else -1)
+    def stage_totals(self) -> Mapping[tuple[str, Stage], StageTotal]:
+        """How much time the stages of syncing have taken since the service started, by repository and stage."""
+        return self._stage_timings.totals()
+
+    def _status(self) -> messages.Status:
+        reported = self._reported
+        snapshot = self.engine.snapshot(LOCK_PATIENCE_S if reported else -1)
         if snapshot is not None:
-            self._reported = report(snapshot, self._started)
-        return self._reported
+            self._reported = reported = report(snapshot, self._started)
+        assert reported is not None  # noqa: S101 - the first time it waits for as long as it takes
+        return reported
 
-    def _recorded_status(self) -> dict[str, Any]:
+    def _recorded_status(self) -> messages.Status:
         """What is on record. While the engine waits for the state it is read again. Not later: the engine may be
         rebuilding the manifest, and nobody else may read it then."""
         why = self.engine.lifecycle.starting
         if self.engine.lifecycle.waits_for_lock:
             with suppress(ReposyncError):
                 self._read_record()
-        return beginning(self._recorded, why)
+        return starting(self._recorded, why, self._started)

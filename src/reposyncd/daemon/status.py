@@ -1,135 +1,125 @@
-"""What the service says of itself and of every repository, from what it has in memory."""
+"""The status of a running service: from the engine, or from the manifest while the engine starts."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from reposyncd import __version__
+from reposyncd.app import messages
+from reposyncd.app.recorded_status import kept_incidents
+from reposyncd.app.status import Live, Locks, repo_status, status
+from reposyncd.app.stores import store_status
 from reposyncd.daemon.engine.snapshots import Coverage, EngineSnapshot, RepoSnapshot, estimate
-from reposyncd.store.locks import CHROMA_LOCK, holder
-from reposyncd.sync.status import disk_trouble, incidents_of, status, verdicts_of
+
+_KNOWN_AT_START = frozenset({"paused", "missing", "degraded", "failed"})
+"""States that are as true as before while the engine starts."""
 
 
-def report(engine: EngineSnapshot, started: float) -> dict[str, Any]:
-    """As `docs/interface` has it, without the service's problems. `started` is on the monotonic clock. For any
-    thread."""
+def report(engine: EngineSnapshot, started: float) -> messages.Status:
+    """The status of a running engine. `started` is on the monotonic clock. From any thread."""
     repos = [_repo(each, engine.watched[each.repo.root]) for each in engine.repos]
-    waits = [each for each in engine.repos if each.waiting_for]
-    trouble = waits[0].waiting_for if waits else disk_trouble(engine.state_dir)
-    syncing = any(repo["state"] == "syncing" for repo in repos)
+    waiting_for = next((each.waiting_for for each in engine.repos if each.waiting_for), "")
+    service = _running(
+        engine.activity or ("syncing" if any(repo["state"] == "syncing" for repo in repos) else "idle"),
+        started,
+        watches=engine.watches,
+        events_lost=engine.events_lost,
+        waits_for=engine.gate_reason,
+    )
+    store = store_status(engine.state_dir)
+    return status(
+        version=__version__,
+        service=service,
+        kind=store.kind,
+        location=store.location,
+        trouble=waiting_for or store.trouble(),
+        locks=Locks(writer=os.getpid(), store=store.lock_holder()),
+        incidents=kept_incidents(engine.incidents),
+        repos=repos,
+    )
+
+
+def starting(recorded: messages.Status, why: str, started: float) -> messages.Status:
+    """The status while the engine starts: `recorded` is that of the manifest, `why` says what the engine does. No
+    repository is called current, nor syncing unless another process syncs it."""
+    known = {*_KNOWN_AT_START, "syncing"} if recorded.get("writer") != os.getpid() else _KNOWN_AT_START
+    nobody: messages.LockStatus = {"held": False, "holder": None, "waits": 0, "wait_s_max": 0.0}
     return {
-        "version": __version__,
-        "daemon": {
-            "running": True,
-            "pid": os.getpid(),
-            "uptime_s": time.monotonic() - started,
-            "state": engine.activity or ("syncing" if syncing else "idle"),
-            "starting": False,
-            "watches": engine.watches,
-            "events_lost": engine.events_lost,
-            "waits_for": engine.gate_reason,
-        },
-        "store": {
-            "kind": "embedded",
-            "location": os.path.join(engine.state_dir, "chroma"),
-            "healthy": not trouble,
-            "reason": trouble,
-            "lock": _lock(engine.state_dir, waits),
-        },
-        "incidents": incidents_of(engine.incidents),
-        "writer": os.getpid(),
-        "repos": repos,
+        **recorded,
+        "daemon": {**_running(why, started, watches=0, events_lost=0, waits_for=""), "starting": True},
+        "store": {**recorded["store"], "lock": recorded["store"].get("lock", nobody)},
+        "writer": recorded.get("writer"),
+        "repos": [_at_start(repo, repo["state"] in known, why) for repo in recorded["repos"]],
     }
 
 
-def recorded(state_dir: str, now_ns: int, started: float) -> dict[str, Any]:
-    """The same from the manifest alone, while an engine begins. It takes no lock and changes nothing; nobody of this
-    process may be making the manifest anew meanwhile. `now_ns` is the wall clock. Raises ReposyncError if there is no
-    state directory to be had."""
-    found = status(state_dir, now_ns, __version__)
-    found["daemon"] = {
+def with_problems(found: messages.Status, problems: Sequence[str], state: str | None = None) -> messages.Status:
+    """That status, with these problems of the service, and with another state of it if one is given."""
+    service: messages.ServiceStatus = {**found["daemon"], "problems": list(problems)}
+    if state is not None:
+        service["state"] = state
+    return {**found, "daemon": service}
+
+
+def _running(
+    state: str, started: float, *, watches: int, events_lost: int, waits_for: str | None
+) -> messages.ServiceStatus:
+    return {
         "running": True,
         "pid": os.getpid(),
         "uptime_s": time.monotonic() - started,
-        "state": "",
-        "starting": True,
-        "watches": 0,
-        "events_lost": 0,
-        "waits_for": "",
+        "state": state,
+        "starting": False,
+        "watches": watches,
+        "events_lost": events_lost,
+        "waits_for": waits_for,
     }
-    nobody = {"held": False, "holder": None, "waits": 0, "wait_s_max": 0.0}
-    found["store"]["lock"] = {**nobody, **found["store"].get("lock", {})}
-    found.setdefault("writer", None)
-    nothing: dict[str, Any] = {"pending": 0, "lag_s": 0.0, "watch": _watch(Coverage(), 0)}
-    found["repos"] = [{**each, **nothing} for each in found["repos"]]
+
+
+def _at_start(repo: messages.RepoStatus, is_known: bool, why: str) -> messages.RepoStatus:
+    found: messages.RepoStatus = {**repo, "pending": 0, "lag_s": 0.0, "watch": _watch(Coverage(), 0)}
+    if not is_known:
+        found |= {"state": "pending", "reason": why, "progress": None}
     return found
 
 
-def beginning(found: dict[str, Any], why: str) -> dict[str, Any]:
-    """What was `recorded`, of an engine that is beginning: nothing is called current by it, and nothing at work but
-    what another process does."""
-    known = {"paused", "missing", "degraded", "failed"}
-    if found["writer"] != os.getpid():
-        known.add("syncing")
-    return {
-        **found,
-        "daemon": {**found["daemon"], "state": why},
-        "repos": [
-            each if each["state"] in known else {**each, "state": "pending", "reason": why, "progress": None}
-            for each in found["repos"]
-        ],
-    }
-
-
-def _lock(state_dir: str, waits: Sequence[RepoSnapshot]) -> dict[str, Any]:
-    """Who holds Chroma's lock, how many repositories wait for the store, and for how long."""
-    holding = holder(os.path.join(state_dir, "chroma", CHROMA_LOCK))
+def _repo(repo: RepoSnapshot, watched: int) -> messages.RepoStatus:
     now = time.monotonic()
+    return repo_status(
+        name=repo.name,
+        root=repo.repo.root,
+        collection=repo.stored.collection,
+        state=repo.condition.state,
+        reason=repo.condition.reason,
+        files=repo.stored.files,
+        chunks=repo.stored.chunks,
+        progress=_progress(repo, now),
+        waiting={"reason": repo.waiting_for, "for_s": now - repo.waiting_since} if repo.waiting_for else None,
+        last_sync=None if repo.last_full_sync is None else repo.last_full_sync.to_dict(),
+        synced_at=repo.synced_at,
+        verdicts=repo.stored.verdicts,
+        errors=[each for _, each in sorted(repo.unindexed.items())],
+        live=Live(
+            pending=repo.pending,
+            lag_s=0.0 if repo.pending_since is None else now - repo.pending_since,
+            watch=_watch(repo.coverage, watched),
+        ),
+    )
+
+
+def _watch(coverage: Coverage, directories: int) -> messages.Watch:
     return {
-        "held": holding is not None,
-        "holder": holding,
-        "waits": len(waits),
-        "wait_s_max": max((now - each.waiting_since for each in waits), default=0.0),
-    }
-
-
-def _repo(repo: RepoSnapshot, watched: int) -> dict[str, Any]:
-    now = time.monotonic()
-    return {
-        "name": repo.name,
-        "root": repo.repo.root,
-        "collection": repo.stored.collection,
-        "state": repo.condition.state,
-        "reason": repo.condition.reason,
-        "files": repo.stored.files,
-        "chunks": repo.stored.chunks,
-        "pending": repo.pending,
-        "lag_s": 0.0 if repo.pending_since is None else now - repo.pending_since,
-        "progress": _progress(repo, now),
-        "waiting": {"reason": repo.waiting_for, "for_s": now - repo.waiting_since} if repo.waiting_for else None,
-        "last_sync": None if repo.last_full_sync is None else repo.last_full_sync.to_dict(),
-        "synced_at": repo.synced_at,
-        "watch": _watch(repo.coverage, watched),
-        "quarantined": [each.path for each in repo.stored.verdicts if not each.is_indexed],
-        "verdicts": verdicts_of(repo.stored.verdicts),
-        "errors": [asdict(each) for _, each in sorted(repo.unindexed.items())],
-    }
-
-
-def _watch(coverage: Coverage, directories: int) -> dict[str, Any]:
-    return {
-        "mode": coverage.mode,
+        "mode": cast("Any", coverage.mode),
         "directories": directories,
         "unwatched": coverage.unwatched,
         "reason": coverage.reason,
     }
 
 
-def _progress(repo: RepoSnapshot, now: float) -> dict[str, Any] | None:
+def _progress(repo: RepoSnapshot, now: float) -> messages.RepoProgress | None:
     progress, pace = repo.progress, repo.pace
     if progress is None:
         return None

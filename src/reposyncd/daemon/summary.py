@@ -1,20 +1,30 @@
-"""The status report in one line, for systemd and process lists. Pure."""
+"""The status in one line, for systemd. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
+from reposyncd.app.health import REPO_STATES, Severity, conditions
+from reposyncd.app.messages import RepoStateName, Status
 from reposyncd.text import printable
 
-_WORST_FIRST = ("failed", "missing", "degraded", "paused", "pending", "syncing", "current")
+_WORST_FIRST: tuple[RepoStateName, ...] = (
+    "failed",
+    "missing",
+    "degraded",
+    "paused",
+    "pending",
+    "syncing",
+    "current",
+)
 
 
-def summary(report: dict[str, Any]) -> str:
-    """Such as "2 repositories: 1 syncing, 1 current; mypy: 340 of 2,100 files (16 %)"."""
-    repos = report["repos"]
+def summary(status: Status, now: float) -> str:
+    """Such as "2 repositories: 1 syncing, 1 current; mypy: 340 of 2,100 files (16 %)". `now` is in seconds since the
+    epoch."""
+    repos = status["repos"]
     if not repos:
-        return "nothing is kept yet; add a directory with: reposyncd repo add PATH"
+        return "nothing is indexed yet; add a directory with: reposyncd repo add PATH"
     states = Counter(repo["state"] for repo in repos)
     counts = ", ".join(f"{states[state]} {state}" for state in _WORST_FIRST if states[state])
     noun = "repository" if len(repos) == 1 else "repositories"
@@ -24,6 +34,9 @@ def summary(report: dict[str, Any]) -> str:
         if progress and progress["total"]:
             percent = 100 * progress["done"] // progress["total"]
             parts.append(f"{repo['name']}: {progress['done']:,} of {progress['total']:,} files ({percent} %)")
-    if not report["store"]["healthy"]:
-        parts.append(report["store"]["reason"])
+    parts += [
+        each.evidence
+        for each in conditions(status, now)
+        if each.severity is Severity.ERROR and each.kind not in REPO_STATES
+    ]
     return printable("; ".join(parts))

@@ -5,53 +5,25 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reposyncd.app.health import conditions
+from reposyncd.app.messages import Status
 from reposyncd.cli.overview import fitted, overview, steady, troubles
 from reposyncd.daemon.engine.snapshots import PACED_S, Pace, estimate
 from reposyncd.model import Progress
-
-NOW = 1_000_000.0
-
-
-def repo(name: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "root": f"/srv/{name}",
-        "state": "current",
-        "reason": "",
-        "files": 1200,
-        "chunks": 21_500,
-        "pending": 0,
-        "lag_s": 0.0,
-        "progress": None,
-        "waiting": None,
-        "synced_at": NOW - 200,
-        "watch": {"mode": "inotify", "directories": 1204, "unwatched": 0, "reason": ""},
-        "quarantined": [],
-        "verdicts": [],
-        **fields,
-    }
+from tests.statuses import NOW, repo, status
 
 
-def report(*repos: dict[str, Any], **daemon: Any) -> dict[str, Any]:
-    return {
-        "daemon": {"running": True, "pid": 7, "uptime_s": 90.0, "state": "idle", **daemon},
-        "store": {"healthy": True, "reason": "", "lock": {"held": False, "holder": None, "waits": 0}},
-        "incidents": [],
-        "repos": list(repos),
-    }
-
-
-def shown(found: dict[str, Any]) -> list[str]:
+def shown(found: Status) -> list[str]:
     return [line.text for line in overview(found, NOW)]
 
 
 def test_each_repository_is_one_line_whose_columns_are_aligned() -> None:
     progress = {"phase": "index", "done": 340, "total": 2100, "chunks": 900, "rate_chunks_s": 812.3, "left_s": 42.0}
     found = shown(
-        report(repo("app"), repo("a-long-name", state="syncing", chunks=900, synced_at=None, progress=progress))
+        status(repo("app"), repo("a-long-name", state="syncing", chunks=900, synced_at=None, progress=progress))
     )
     assert found == [
-        "daemon: idle, pid 7, up 2 min",
+        "service: idle, pid 7, up 2 min",
         "NAME         STATE    FILES  CHUNKS  SYNCED     WATCHED     ROOT, AND WHAT IS GOING ON",
         "app          current  1,200  21,500  3 min ago  1,204 dirs  /srv/app",
         "a-long-name  syncing  1,200     900  never      1,204 dirs  /srv/a-long-name; 340 of 2,100 files, "
@@ -60,7 +32,7 @@ def test_each_repository_is_one_line_whose_columns_are_aligned() -> None:
 
 
 def test_the_state_is_what_is_coloured() -> None:
-    lines = overview(report(repo("app"), repo("b", state="failed", reason="no room")), NOW)
+    lines = overview(status(repo("app"), repo("b", state="failed", reason="no room")), NOW)
     assert [(line.text[line.start : line.end], line.colour) for line in lines if line.colour] == [
         ("current", "green"),
         ("failed", "red"),
@@ -69,24 +41,46 @@ def test_the_state_is_what_is_coloured() -> None:
 
 def test_what_is_wrong_stands_below_with_its_remedy() -> None:
     poll = {"mode": "poll", "directories": 3, "unwatched": 9, "reason": "raise it with: sudo sysctl x=1"}
-    found = report(
+    found = status(
         repo("a", state="failed", reason="no \x1broom"),
         repo("b", watch=poll, verdicts=[{"path": "c/d.py", "is_indexed": False, "reason": "it raises KeyError"}]),
         problems=["the engine has died"],
     )
-    assert troubles(found, NOW) == [
-        "daemon: the engine has died",
+    assert troubles(conditions(found, NOW), NOW) == [
+        "service: the engine has died",
         r"a: no \x1broom",
-        "b: raise it with: sudo sysctl x=1",
-        "b: changes that cause no event are found by a scan every watch.poll seconds",
+        "b: raise it with: sudo sysctl x=1; a scan every watch.poll seconds finds the changes that cause no event",
         "b: quarantined until it changes: c/d.py: it raises KeyError",
     ]
     assert shown(found)[-1] == "  b: quarantined until it changes: c/d.py: it raises KeyError"
-    assert troubles(report(repo("a")), NOW) == []
+    assert troubles(conditions(status(repo("a")), NOW), NOW) == []
 
 
-def test_without_a_daemon_it_says_so_and_how_to_start_it() -> None:
-    found = report(repo("a", watch=None), running=False, state="not running")
+def test_of_many_files_some_are_named_and_the_rest_is_counted() -> None:
+    errors = [{"path": f"{number}.py", "error": "Permission denied"} for number in range(12)]
+    found = troubles(conditions(status(repo("a", errors=errors), repo("b", errors=errors[:5])), NOW), NOW)
+    assert [line for line in found if line.startswith("a: ")] == [
+        *(f"a: not indexed: {number}.py: Permission denied" for number in range(5)),
+        "a: not indexed: 7 more; see: reposyncd status --json",
+    ]
+    assert len([line for line in found if line.startswith("b: ")]) == 5
+
+
+def test_it_is_told_since_when_something_is_so() -> None:
+    waiting = {"reason": "the disk is full", "for_s": 180.0}
+    found = status(
+        repo("a", state="degraded", reason="the disk is full", waiting=waiting),
+        incidents=[{"at": NOW - 7200, "what": "store", "reason": "it was garbled", "place": "/q"}],
+    )
+    assert troubles(conditions(found, NOW), NOW) == [
+        "a: the disk is full (for 3 min)",
+        "store: 2 h ago the store was damaged and has been rebuilt: it was garbled; the damaged one is in /q; "
+        "delete it when you like",
+    ]
+
+
+def test_without_the_service_it_says_so_and_how_to_start_it() -> None:
+    found = status(repo("a", watch=None), running=False, state="not running")
     assert "reposyncd service install" in shown(found)[0]
 
 
@@ -107,7 +101,7 @@ def test_nothing_is_said_before_there_is_a_pace(elapsed: float, done: int) -> No
 
 def test_on_a_terminal_a_remedy_goes_on_in_the_next_line_and_a_row_ends_at_the_edge() -> None:
     why = "the state directory cannot be a repository. Remove this one with: reposyncd repo remove app"
-    lines = overview(report(repo("app", state="failed", reason=why, root="/srv/" + "deep/" * 40)), NOW)
+    lines = overview(status(repo("app", state="failed", reason=why, root="/srv/" + "deep/" * 40)), NOW)
     found = [line.text for line in fitted(lines, 40, 20)]
     assert max(map(len, found)) <= 40
     assert " ".join(" ".join(found).split()).endswith(f"app: {why}")
@@ -116,7 +110,7 @@ def test_on_a_terminal_a_remedy_goes_on_in_the_next_line_and_a_row_ends_at_the_e
 
 
 def test_what_is_wrong_is_shown_before_all_rows_are() -> None:
-    lines = overview(report(*(repo(f"r{n}") for n in range(50)), repo("z", state="failed", reason="it broke")), NOW)
+    lines = overview(status(*(repo(f"r{n}") for n in range(50)), repo("z", state="failed", reason="it broke")), NOW)
     found = [line.text for line in fitted(lines, 80, 12)]
     assert len(found) == 12
     assert found[-1] == "  z: it broke"
@@ -125,16 +119,16 @@ def test_what_is_wrong_is_shown_before_all_rows_are() -> None:
 
 @given(st.integers(-5, 300), st.integers(-5, 60), st.lists(st.text(max_size=200), max_size=9))
 def test_it_fits_whatever_is_said(width: int, height: int, reasons: list[str]) -> None:
-    lines = overview(report(*(repo(f"r{n}", state="failed", reason=why) for n, why in enumerate(reasons))), NOW)
+    lines = overview(status(*(repo(f"r{n}", state="failed", reason=why) for n, why in enumerate(reasons))), NOW)
     found = fitted(lines, width, height)
     assert len(found) <= max(height, 1)
     assert all(len(line.text) <= max(width, 1) for line in found)
 
 
 def test_that_time_passes_is_no_change_and_progress_is_told_apart_from_one() -> None:
-    def at(seconds: float, **fields: Any) -> dict[str, Any]:
+    def at(seconds: float, **fields: Any) -> Status:
         waiting = {"reason": "the disk is full", "for_s": seconds}
-        return report(repo("app", lag_s=seconds, waiting=waiting, **fields), uptime_s=seconds)
+        return status(repo("app", lag_s=seconds, waiting=waiting, **fields), uptime_s=seconds)
 
     assert steady(at(1.0)) == steady(at(500.0))
     assert steady(at(1.0)) != steady(at(1.0, state="pending"))

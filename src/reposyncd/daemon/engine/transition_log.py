@@ -16,7 +16,7 @@ from reposyncd.daemon.events import (
     UNWATCHED,
     UPDATED,
     WAITING,
-    Notice,
+    LogEvent,
     say,
 )
 from reposyncd.model import FileError, Scope, SyncResult, Transition
@@ -56,7 +56,7 @@ class TransitionLog:
     def __init__(self, since_ns: int) -> None:
         self._lock = threading.Lock()
         self._logged_until_ns = since_ns
-        self._troubles: dict[str, tuple[Notice, str]] = {}
+        self._troubles: dict[str, tuple[LogEvent, str]] = {}
         """by root: what was logged, and is not over yet"""
         self._synced: set[str] = set()
         """roots that were scanned"""
@@ -70,14 +70,14 @@ class TransitionLog:
         """See `ports.Observer`."""
         root, state, reason = transition.root, transition.state, transition.reason
         degraded = WAITING if transition.is_waiting else UNWATCHED
-        notice = {"failed": FAILED, "missing": MISSING, "degraded": degraded}.get(state)
+        event = {"failed": FAILED, "missing": MISSING, "degraded": degraded}.get(state)
         # Somebody who pauses a repository has not mended it; a sync of one that is paused may have.
         is_over = state == "current" or (state == "paused" and transition.before == "syncing")
         with self._lock:
             before = self._troubles.get(root)
-            if notice and before != (notice, reason):
-                self._troubles[root] = notice, reason
-                say(notice, repo=transition.repo, path=root, reason=reason)
+            if event and before != (event, reason):
+                self._troubles[root] = event, reason
+                say(event, repo=transition.repo, path=root, reason=reason)
             elif before and is_over:
                 del self._troubles[root]
                 say(RECOVERED, repo=transition.repo, path=root, reason=before[1])

@@ -1,11 +1,11 @@
-"""What requests are answered with: JSON of the service, or an error with its status and its code. Pure."""
+"""The answers of the API: JSON of the service, or an error with its status and its code. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reposyncd.errors import (
     BusyError,
@@ -32,22 +32,22 @@ _STATUS: dict[type[ReposyncError], HTTPStatus] = {
     InterruptedSyncError: HTTPStatus.SERVICE_UNAVAILABLE,
     DaemonNotRunningError: HTTPStatus.MISDIRECTED_REQUEST,
 }
-"""Of the nearest base that is named."""
+"""The status of an error is that of its nearest base class in here."""
 
 REBUILD_S = 30
-"""After how many seconds to ask again for what is being rebuilt, which takes minutes."""
+"""Seconds after which a client may ask again for an index that is being rebuilt. A rebuild takes minutes."""
 
 
-class Answer(NamedTuple):
-    """What a request is answered with."""
+class HttpAnswer(NamedTuple):
+    """The answer to a request."""
 
     status: HTTPStatus
-    content: Mapping[str, Any] | bytes
-    """what is sent as JSON, or as it is"""
+    content: Mapping[str, object] | bytes
+    """a JSON object, or the bytes to send"""
     headers: Mapping[str, str] = {}
     media_type: str = "application/json"
     redeems: str | None = None
-    """the ticket that is forgotten when this was delivered"""
+    """the ticket to forget when this was delivered"""
 
 
 class RefusedError(Exception):
@@ -55,35 +55,40 @@ class RefusedError(Exception):
 
     def __init__(self, status: HTTPStatus, code: str, message: str, headers: Mapping[str, str] = {}) -> None:
         super().__init__(message)
-        self.answer = Answer(status, {"error": {"code": code, "message": message}}, headers)
+        self.answer = refused(status, code, message, headers)
 
 
-def encoded(answer: Answer) -> bytes:
-    """The body as it is sent. Raises ValueError if it is no JSON."""
+def refused(status: HTTPStatus, code: str, message: str, headers: Mapping[str, str] = {}) -> HttpAnswer:
+    """An answer that says what is wrong."""
+    return HttpAnswer(status, {"error": {"code": code, "message": message}}, headers)
+
+
+def encoded(answer: HttpAnswer) -> bytes:
+    """The body as it is sent. Raises ValueError if it is not valid JSON."""
     if isinstance(answer.content, bytes):
         return answer.content
     return json.dumps(answer.content, allow_nan=False).encode() + b"\n"
 
 
-def refused(status: int, message: str) -> bytes:
-    """The whole of the answer to what never gets to the application."""
+def raw_refusal(status: int, message: str) -> bytes:
+    """A whole HTTP answer, to a client whose request never gets to the application."""
     code = {408: "too_slow", 503: OverloadedError.code}.get(status, "bad_http")
-    body = encoded(Answer(HTTPStatus(status), {"error": {"code": code, "message": message}}))
+    body = encoded(refused(HTTPStatus(status), code, message))
     return (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     ).encode("latin-1") + body
 
 
-def failure(error: ReposyncError) -> Answer:
-    """What work that has failed, or could not be asked for, is answered with."""
+def failure(error: ReposyncError) -> HttpAnswer:
+    """The answer to a request that could not be started, or whose work has failed."""
     status = next(_STATUS[each] for each in type(error).__mro__ if each in _STATUS)
     headers = {"Retry-After": str(REBUILD_S)} if isinstance(error, RebuildingError) else {}
-    return Answer(status, {"error": {"code": error.code, "message": str(error)}}, headers)
+    return refused(status, error.code, str(error), headers)
 
 
 def wrong_method(method: str, path: str, allowed: Iterable[str]) -> RefusedError:
-    """Of a path that is there, and has these methods."""
+    """The error of a path that exists, but not with this method."""
     known = ", ".join(allowed)
-    message = f"{path} cannot be asked with {method}, but with {known}"
+    message = f"{path} cannot be requested with {method}; use {known}"
     return RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "wrong_method", message, {"Allow": known})

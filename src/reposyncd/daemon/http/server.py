@@ -1,7 +1,7 @@
-"""Serves an ASGI application over sockets that listen already: uvicorn's protocol on an event loop of its own thread.
+"""Serves an ASGI application at sockets that already listen: uvicorn's protocol on an event loop in its own thread.
 
-uvicorn's Server is not used: its main loop wakes up ten times a second, and it takes the process's signals. What is
-used of uvicorn here is private to it, so its version is pinned to a minor.
+uvicorn's Server is not used: its main loop wakes up ten times a second, and it handles the process's signals. The parts
+of uvicorn that are used here are private, so its minor version is pinned.
 """
 
 from __future__ import annotations
@@ -26,35 +26,36 @@ from reposyncd.daemon.events import say_unexpected
 from reposyncd.errors import ReposyncError
 
 CONNECTIONS = 64
-"""Served at once, of each listener: whoever fills one of them keeps nobody from the other. A person with some editors
-and shells has a handful."""
+"""The most connections of one listening socket. The limits are separate: clients of one socket
+cannot keep out those of the other. A person with some editors and shells needs a handful."""
 
 HEAD_BYTES = 65_536
-"""Of the request line and the headers together, as of every header in http.client."""
+"""The most bytes of the request line and the headers together, as for one header in http.client."""
 
 GRACE_S = 1.0
-"""How long a request that is being answered may go on after the close."""
+"""Seconds that requests which are being answered have after a close."""
 
 PEER_CHECKED = "peer_checked"
-"""In the state of a request's scope: true if it came by the first socket, whose peers were checked."""
+"""A key in the state of a request's scope: true if the request came over the first socket, whose peers are checked."""
 
 _ALSO_S = 5.0
-"""How long the thread may take to begin to listen at another socket; it takes a millisecond."""
+"""Seconds that the thread may take to listen at another socket. It needs a millisecond."""
 
 _END_S = 0.5
-"""How long the thread may take to end after everything was cut off; it is left then, and ends with the process."""
+"""Seconds that the thread may take to end after every connection was cut. A thread that takes longer ends with the
+process."""
 
-Refuse = Callable[[int, str], bytes]
-"""Makes the whole HTTP answer of what never gets to the application, from its status and what is wrong."""
+Refusal = Callable[[int, str], bytes]
+"""Makes the whole HTTP answer to a request that never gets to the application, from a status and a message."""
 
 
 class Server:
     """Calls the ASGI application `app` in the thread "api" for each request at `listening`, until it is closed.
 
-    One request a connection. Those of other users are closed unheard, those over the limit are refused with 503, a
-    request that is not there after `request_s` with 408; an answer that is not read after as long is cut off. The first
-    socket and the other one (`listen_also`) have a limit each. While nobody asks, nothing wakes up. `on_death` is
-    called in the thread when it ends without having been told to.
+    A connection carries one request. Connections of other users are closed without an answer. Connections over the
+    limit are answered with 503, and requests that have not arrived after `request_s` seconds with 408. An answer that
+    is not read in that time is cut off. The first socket and the second (`listen_also`) have a limit each. Nothing
+    wakes up while there are no requests. `on_death` is called in the thread when it ends without a call of `close`.
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class Server:
         listening: socket.socket,
         *,
         request_s: float,
-        refuse: Refuse,
+        refusal: Refusal,
         on_death: Callable[[BaseException], None],
     ) -> None:
         self.request_s = request_s
-        self.refuse = refuse
+        self.refusal = refusal
         self._listening = listening
         self._on_death = on_death
         self._config = Config(
@@ -77,7 +78,7 @@ class Server:
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level=logging.CRITICAL,  # what a client does wrong is its own affair; the application tells of ours
+            log_level=logging.CRITICAL,  # errors of clients are not logged; the application logs its own
             access_log=False,
             proxy_headers=False,
             h11_max_incomplete_event_size=HEAD_BYTES,
@@ -85,17 +86,17 @@ class Server:
         self._config.load()
         self._state, self._other_state = self._states = (_State(self), _State(self))
         self._other: asyncio.Server | None = None
-        self._is_told = False
-        self._began = threading.Event()
+        self._is_closing = False
+        self._has_begun = threading.Event()
         self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(_say)
+        self._loop.set_exception_handler(_log_error)
         self.thread = threading.Thread(target=self._run, name="api", daemon=True)
         self.thread.start()
-        self._began.wait()
+        self._has_begun.wait()
 
     @property
     def connections(self) -> int:
-        """Clients that are connected."""
+        """How many clients are connected."""
         return len(self._connected)
 
     @property
@@ -103,8 +104,8 @@ class Server:
         return [each for state in self._states for each in state.connections]
 
     def listen_also(self, listening: socket.socket | None) -> None:
-        """At this socket too from now on, in place of the last such; None: at none. From another thread. Raises
-        ReposyncError if the thread does not come by."""
+        """Listens at this socket too, instead of the last one given here; None: at none. From another thread. Raises
+        ReposyncError if the thread does not answer."""
         coroutine = self._listen_also(listening)
         try:
             asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -131,25 +132,25 @@ class Server:
             )
 
     def ping(self, timeout_s: float) -> bool:
-        """Whether the event loop comes by within that time. For any other thread."""
-        came_by = threading.Event()
+        """Whether the event loop answers within that time. For any other thread."""
+        answered = threading.Event()
         try:
-            self._loop.call_soon_threadsafe(came_by.set)
+            self._loop.call_soon_threadsafe(answered.set)
         except RuntimeError:  # the loop is closed
             return False
-        return came_by.wait(timeout_s)
+        return answered.wait(timeout_s)
 
     def close(self, grace_s: float = GRACE_S) -> None:
-        """Ends at once for who is yet to ask; what is being answered may end within `grace_s` and is cut off then.
+        """Accepts no more requests. Those that are being answered have `grace_s` seconds, and are then cut off.
 
         May be called again, and from any other thread.
         """
-        self._is_told = True
+        self._is_closing = True
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._tell, grace_s)
+            self._loop.call_soon_threadsafe(self._begin_end, grace_s)
         self.thread.join(grace_s + _END_S)
 
-    def _tell(self, grace_s: float) -> None:
+    def _begin_end(self, grace_s: float) -> None:
         if not self._end.done():
             self._end.set_result(grace_s)
 
@@ -164,16 +165,16 @@ class Server:
                     self._cut_all()
                 finally:
                     self._loop.close()
-                    self._began.set()
-        except BaseException as error:  # the border of the thread: it is told of, whatever it is
-            if not self._is_told:
+                    self._has_begun.set()
+        except BaseException as error:  # whatever it is, the supervisor must know
+            if not self._is_closing:
                 self._on_death(error)
 
     async def _serve(self) -> None:
         server = await self._loop.create_server(
             lambda: _Connection(self._config, self._state, {PEER_CHECKED: True}, self._loop), sock=self._listening
         )
-        self._began.set()
+        self._has_begun.set()
         grace_s = await self._end
         server.close()
         await self._listen_also(None)
@@ -182,10 +183,10 @@ class Server:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 for state in self._states:
-                    await state.all_gone()
+                    await state.all_disconnected()
 
     def _cut_all(self) -> None:
-        """Nothing is left of the connections and of what answers them."""
+        """Ends every connection and every task that answers one."""
         for each in self._connected:
             each.transport.abort()
         tasks = asyncio.all_tasks(self._loop)
@@ -197,32 +198,32 @@ class Server:
 
 
 class _State(ServerState):
-    """What the connections of one listener share. Of the event loop's thread."""
+    """What the connections of one listening socket share. Only the event loop's thread uses it."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
         self.server = server
         self.default_headers = [(b"connection", b"close")]
-        self._gone: asyncio.Future[None] | None = None
+        self._all_disconnected: asyncio.Future[None] | None = None
 
-    async def all_gone(self) -> None:
-        """Returns when nobody is connected."""
-        self._gone = asyncio.get_running_loop().create_future()
-        self.look()
-        await self._gone
+    async def all_disconnected(self) -> None:
+        """Returns when no client is connected."""
+        self._all_disconnected = asyncio.get_running_loop().create_future()
+        self.note_disconnect()
+        await self._all_disconnected
 
-    def look(self) -> None:
-        """Somebody is gone."""
-        if self._gone and not self._gone.done() and not self.connections:
-            self._gone.set_result(None)
+    def note_disconnect(self) -> None:
+        """A client may have disconnected."""
+        if self._all_disconnected and not self._all_disconnected.done() and not self.connections:
+            self._all_disconnected.set_result(None)
 
 
 class _Connection(H11Protocol):
-    """A connection, with limits that uvicorn has not: of users, of their number, and of time."""
+    """A connection, with limits that uvicorn does not have: on users, on their number, and on time."""
 
     server_state: _State
-    _limit: asyncio.TimerHandle | None = None
-    """ends what takes too long"""
+    _timer: asyncio.TimerHandle | None = None
+    """ends a connection that takes too long"""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         server = self.server_state.server
@@ -233,10 +234,10 @@ class _Connection(H11Protocol):
             return
         if len(self.connections) >= CONNECTIONS:
             self._is_refused = True
-            self._refuse(503, f"{CONNECTIONS} requests are being answered; try again when some are done")
+            self._refuse(503, f"{CONNECTIONS} clients are connected; try again when some are done")
             return
         super().connection_made(transport)
-        self._limit = self.loop.call_later(server.request_s, self._late)
+        self._timer = self.loop.call_later(server.request_s, self._late)
 
     _is_refused = False
 
@@ -244,50 +245,50 @@ class _Connection(H11Protocol):
         if self._is_refused:
             return
         super().data_received(data)
-        if self._limit and self.cycle and not self.cycle.more_body and not self.cycle.response_complete:
-            self._limit.cancel()
+        if self._timer and self.cycle and not self.cycle.more_body and not self.cycle.response_complete:
+            self._timer.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._limit:
-            self._limit.cancel()
+        if self._timer:
+            self._timer.cancel()
         super().connection_lost(exc)
-        self.server_state.look()
+        self.server_state.note_disconnect()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._limit:
-            self._limit.cancel()
-        self._limit = self.loop.call_later(self.server_state.server.request_s, self.transport.abort)
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(self.server_state.server.request_s, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no HTTP; called while h11's error is handled, which knows the status."""
+        """Answers what is not HTTP. Called while h11's error is being handled; that error knows the status."""
         error = sys.exc_info()[1]
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         self._refuse(status, str(error or msg))
 
     def shutdown(self) -> None:
-        """What was not asked in full is not answered any more."""
+        """A request that has not arrived completely is not answered."""
         if self.cycle and self.cycle.more_body and not self.cycle.response_started:
             self.transport.abort()
         else:
             super().shutdown()
 
     def _late(self) -> None:
-        self._refuse(408, f"the request was not there after {self.server_state.server.request_s:g} s")
+        self._refuse(408, f"the request did not arrive within {self.server_state.server.request_s:g} s")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answers in place of the application, unless that has begun to, and ends the connection."""
-        if self._limit:
-            self._limit.cancel()
+        """Answers instead of the application, unless that has begun to answer, and ends the connection."""
+        if self._timer:
+            self._timer.cancel()
         if not (self.cycle and self.cycle.response_started):
-            self.transport.write(self.server_state.server.refuse(status, message))
+            self.transport.write(self.server_state.server.refusal(status, message))
         if self.cycle:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
-        self._limit = self.loop.call_later(self.server_state.server.request_s, self.transport.abort)
+        self._timer = self.loop.call_later(self.server_state.server.request_s, self.transport.abort)
 
 
-def _say(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What asyncio would log, with values: a line of ours instead."""
+def _log_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Logs the error without values, which asyncio's own line would have."""
     say_unexpected("the API", context.get("exception") or RuntimeError())

@@ -1,4 +1,4 @@
-"""The tickets that were given out and not yet redeemed."""
+"""The tickets that were given to clients and not redeemed yet."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from reposyncd.daemon.ports import Ticket
+from reposyncd.daemon.ports import ServiceTask
 from reposyncd.errors import NoTicketError, OverloadedError
 
 TICKETS = 1000
-"""RepoState at once: each may hold the result of a search, which is up to some hundred kilobytes."""
+"""The most tickets at once. Each may hold the result of a search, which can be some hundred kilobytes."""
 
 KEPT_S = 300.0
-"""How long one that is done is kept for somebody who may still ask."""
+"""Seconds for which the result of a task is kept for a client that may still ask."""
 
 
 @dataclass(slots=True)
 class _Entry:
-    ticket: Ticket | None
-    """None while the work is being asked for"""
+    task: ServiceTask[Any] | None
+    """None while it is being started"""
     done_s: float | None = None
     """when it was first seen to be done"""
 
 
 class TicketStore:
-    """Tickets by their number, which nobody guesses. Thread-safe.
+    """Tasks by ticket, a number that nobody can guess. Thread-safe.
 
-    `now_s` is a monotonic clock. Nothing wakes up to forget what is too old: that is done when the next one comes.
+    `now_s` is a monotonic clock. No timer is used: tickets that are too old are dropped when the next one is added or
+    looked up.
     """
 
     def __init__(self, now_s: Callable[[], float], *, limit: int = TICKETS) -> None:
@@ -37,34 +39,37 @@ class TicketStore:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
 
-    def add(self, ask: Callable[[], Ticket]) -> tuple[str, Ticket]:
-        """Asks for work and remembers its ticket.
+    def __len__(self) -> int:
+        return len(self._entries)
 
-        Raises OverloadedError, without asking, when too much is under way; and what `ask` raises.
+    def add(self, start: Callable[[], ServiceTask[Any]]) -> tuple[str, ServiceTask[Any]]:
+        """Starts a task; returns its ticket and the task.
+
+        Raises OverloadedError, before it starts anything, when too many tasks are under way; and what `start` raises.
         """
         number = os.urandom(16).hex()
         with self._lock:
             self._make_room()
             self._entries[number] = entry = _Entry(None)
         try:
-            ticket = ask()
+            task = start()
         except BaseException:
             self.forget(number)
             raise
-        entry.ticket = ticket
-        return number, ticket
+        entry.task = task
+        return number, task
 
-    def find(self, number: str) -> Ticket:
-        """The ticket. Raises NoTicketError."""
+    def find(self, number: str) -> ServiceTask[Any]:
+        """The task of a ticket. Raises NoTicketError."""
         with self._lock:
             self._drop_old()
             entry = self._entries.get(number)
-        if entry is None or entry.ticket is None:
-            raise NoTicketError(f"there is no ticket {number[:40]!r}; one that is done is kept for {KEPT_S:.0f} s")
-        return entry.ticket
+        if entry is None or entry.task is None:
+            raise NoTicketError(f"there is no ticket {number[:40]!r}; a result is kept for {KEPT_S:.0f} s")
+        return entry.task
 
     def forget(self, number: str) -> None:
-        """It was redeemed."""
+        """Drops a ticket, if it is there."""
         with self._lock:
             self._entries.pop(number, None)
 
@@ -83,7 +88,7 @@ class TicketStore:
     def _drop_old(self) -> None:
         now = self._now_s()
         for number, entry in list(self._entries.items()):
-            if entry.done_s is None and entry.ticket is not None and entry.ticket.wait(0):
+            if entry.done_s is None and entry.task is not None and entry.task.wait(0):
                 entry.done_s = now
             if entry.done_s is not None and now - entry.done_s >= KEPT_S:
                 del self._entries[number]

@@ -1,6 +1,6 @@
-"""What a request waits for on the event loop: its body, its turn, the end of its work.
+"""What a request waits for on the event loop: its body, its turn, the end of its task.
 
-Each of these raises ClientDisconnect when the client goes meanwhile, and waits no longer.
+Each function raises ClientDisconnect, and stops waiting, when the client disconnects.
 """
 
 from __future__ import annotations
@@ -9,23 +9,26 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
 
 from reposyncd.daemon.http.responses import RefusedError
-from reposyncd.daemon.ports import Ticket
+from reposyncd.daemon.ports import ServiceTask
 from reposyncd.errors import OverloadedError
 
 BODY_BYTES = 1_048_576
-"""The largest body of a request; the longest query takes a tenth of it, however it is written."""
+"""The largest body of a request. The longest query needs a tenth of it, in any encoding."""
 
 WAITING = 48
-"""Requests that wait for a turn of one kind, at the most. A service that is so far behind does not catch up with more,
-and each holds what it asks for."""
+"""The most requests of one kind that wait for their turn. A service that is so far behind would not catch up with more,
+and each of them holds its body."""
 
 _T = TypeVar("_T")
+
+_DIGITS = 12
+"""How many digits of a Content-Length are read: a number that has so many is too large anyway."""
 
 
 async def body_of(request: Request) -> bytes:
@@ -45,39 +48,35 @@ async def body_of(request: Request) -> bytes:
     return cast(bytes, request.state.body)
 
 
-_DIGITS = 12
-"""Of a length that are looked at: that many are too large in any case."""
-
-
-async def _gone(request: Request) -> None:
-    """Returns when the client is. What it still sends is lost."""
+async def _disconnected(request: Request) -> None:
+    """Returns when the client disconnects. What it still sends is dropped."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def in_turn(request: Request, call: Callable[[], _T], limiter: CapacityLimiter) -> _T:
-    """What `call` returns, in a thread, when it is its turn; it is not called for a client that was gone before. The
-    request has been read. Raises OverloadedError if too many wait for their turn."""
+    """Calls `call` in a thread when it is its turn, and returns its result. Does not call it if the client has
+    disconnected before. The body must have been read. Raises OverloadedError if too many wait for their turn."""
     if limiter.statistics().tasks_waiting >= WAITING:
         raise OverloadedError(f"{WAITING} requests wait for their turn; try again when some are done")
-    gone = asyncio.create_task(_gone(request))
+    disconnected = asyncio.create_task(_disconnected(request))
 
-    def unless_gone() -> _T:
-        if gone.done():
+    def unless_disconnected() -> _T:
+        if disconnected.done():
             raise ClientDisconnect
         return call()
 
-    with CancelScope() as turn:  # a thread that has begun is waited for all the same
-        gone.add_done_callback(lambda _: turn.cancel())
+    with CancelScope() as turn:  # a call that has begun is waited for in any case
+        disconnected.add_done_callback(lambda _: turn.cancel())
         try:
-            return await to_thread.run_sync(unless_gone, limiter=limiter)
+            return await to_thread.run_sync(unless_disconnected, limiter=limiter)
         finally:
-            gone.cancel()
+            disconnected.cancel()
     raise ClientDisconnect
 
 
-async def ended(request: Request, ticket: Ticket, wait_s: float) -> None:
-    """Returns when the ticket has ended, or after that time. The request has been read."""
+async def ended(request: Request, task: ServiceTask[Any], wait_s: float) -> None:
+    """Returns when the task has ended, or after that time. The body must have been read."""
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
 
@@ -85,13 +84,13 @@ async def ended(request: Request, ticket: Ticket, wait_s: float) -> None:
         with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(end.set)
 
-    take_back = ticket.on_end(wake)
-    waits = [asyncio.create_task(end.wait()), asyncio.create_task(_gone(request))]
+    cancel_callback = task.on_end(wake)
+    waits = [asyncio.create_task(end.wait()), asyncio.create_task(_disconnected(request))]
     try:
         done, _ = await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         if waits[1] in done:
             raise ClientDisconnect
     finally:
-        take_back()
+        cancel_callback()
         for each in waits:
             each.cancel()

@@ -34,7 +34,7 @@ def registry(log: TransitionLog) -> RepoRegistry:
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, Any]]:
     """(event, reason) of each line since the last call."""
-    found = [(vars(each)["notice"].name, vars(each)["fields"].get("reason")) for each in caplog.records]
+    found = [(vars(each)["log_event"].name, vars(each)["fields"].get("reason")) for each in caplog.records]
     caplog.clear()
     return found
 

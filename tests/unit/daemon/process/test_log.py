@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from reposyncd.daemon.events import (
     DISCOVERY,
     FAILED,
+    LOG_EVENTS,
     NOT_INDEXED,
-    NOTICES,
     READY,
     STOPPED,
     SYNCED,
@@ -27,11 +27,11 @@ from reposyncd.daemon.events import (
 from reposyncd.daemon.process.log import (
     WINDOW_S,
     Bursts,
-    Line,
     Log,
+    LogEntry,
     as_json,
     as_text,
-    line_of,
+    entry_of,
     logging_to,
     set_level,
     writer,
@@ -105,7 +105,7 @@ def test_what_systemd_reads_from_stderr_has_its_priority_in_front(monkeypatch: p
         say(FAILED, repo="lab", reason="no room")
         say(STOPPED)
     assert stream.getvalue().splitlines() == [
-        "<3>lab: cannot be brought up to date: no room; it is tried again",
+        "<3>lab: the sync failed and will be tried again: no room",
         "<6>stopped",
     ]
 
@@ -139,12 +139,12 @@ def test_whoever_waits_is_woken_when_something_is_counted() -> None:
         assert not woken.is_set() and log.next_due is None
         say(DISCOVERY, reason="x")
         assert woken.is_set() and log.next_due is not None
-        log.say_counted(math.inf)
+        log.write_counts(math.inf)
         assert log.next_due is None
 
 
 def test_a_log_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(line: Line) -> None:
+    def fail(line: LogEntry) -> None:
         raise OSError("no room")
 
     with logging_to(Log(fail), "info"):
@@ -153,13 +153,13 @@ def test_a_log_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture
 
 
 def test_every_notice_can_be_told_from_every_other() -> None:
-    assert len({each.id for each in NOTICES}) == len({each.name for each in NOTICES}) == len(NOTICES) > 20
-    for each in NOTICES:
+    assert len({each.id for each in LOG_EVENTS}) == len({each.name for each in LOG_EVENTS}) == len(LOG_EVENTS) > 20
+    for each in LOG_EVENTS:
         assert len(each.id) == 32 and int(each.id, 16)
 
 
-def line(message: str, level: int = logging.WARNING) -> Line:
-    return Line(0.0, level, None, message, {})
+def line(message: str, level: int = logging.WARNING) -> LogEntry:
+    return LogEntry(0.0, level, None, message, {})
 
 
 @given(
@@ -184,12 +184,12 @@ def test_what_is_written_and_what_is_counted_are_together_all_that_was_said(
 
 def test_the_text_for_people_has_the_time_and_the_level() -> None:
     record = logging.LogRecord("library", logging.ERROR, "", 0, "it failed", (), None)
-    text = as_text(line_of(record))
+    text = as_text(entry_of(record))
     assert text.endswith(" error: it failed") and text[4] == "-"
-    assert json.loads(as_json(line_of(record)))["logger"] == "library"
+    assert json.loads(as_json(entry_of(record)))["logger"] == "library"
 
 
 def test_the_table_of_events_in_the_documentation_is_complete() -> None:
     page = (Path(__file__).parents[4] / "docs" / "systemd.md").read_text()
-    for each in NOTICES:
+    for each in LOG_EVENTS:
         assert f"| {each.name} | {each.id} | {each.text.splitlines()[0]} |\n" in page

@@ -20,7 +20,6 @@ from reposyncd.daemon.process.supervision import (
     Restart,
     Watchdog,
 )
-from reposyncd.daemon.summary import summary
 from reposyncd.errors import BusyError
 
 
@@ -149,16 +148,3 @@ def test_a_signal_and_a_ring_from_another_thread_wake_the_main_thread() -> None:
         assert waker.wait() == [signal.SIGHUP, signal.SIGHUP]
         assert waker.wait(0.0) == []
     assert signal.getsignal(signal.SIGHUP) is before
-
-
-def repo(name: str, state: str, done: int = 0, total: int = 0) -> dict[str, object]:
-    return {"name": name, "state": state, "progress": {"done": done, "total": total} if total else None}
-
-
-def test_the_summary_names_what_is_worst_first_and_how_far_it_is() -> None:
-    store = {"healthy": True, "reason": ""}
-    report = {"repos": [repo("a", "current"), repo("b\x1b", "syncing", 340, 2100), repo("c", "failed")], "store": store}
-    assert summary(report) == (r"3 repositories: 1 failed, 1 syncing, 1 current; b\x1b: 340 of 2,100 files (16 %)")
-    assert "add a directory" in summary({"repos": [], "store": store})
-    sick = {"repos": [repo("a", "current")], "store": {"healthy": False, "reason": "the disk is full"}}
-    assert summary(sick) == "1 repository: 1 current; the disk is full"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from reposyncd.app import messages
+from reposyncd.app.operations import verification
 from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.engine.activity import Activity
@@ -132,8 +133,12 @@ class VerifyRepos(Timer):
         return self._comparison
 
     def _compare(self, repo: RepoSnapshot, request: _Request) -> _Comparison:
-        steps = self._workspace.compare(
-            repo.repo, repair=request.repair, on_progress=self._on_progress, should_stop=self._should_stop
+        steps = verification(
+            self._workspace,
+            repo.repo,
+            repair=request.repair,
+            on_progress=self._on_progress,
+            should_stop=self._should_stop,
         )
         return _Comparison(repo, request, steps)
 
@@ -172,7 +177,7 @@ class VerifyRepos(Timer):
             self._requests.remove(request)
         if isinstance(error, CorruptStoreError):
             self._invalidate_store()
-            error = CorruptStoreError(f"the index is damaged and is being mended: {error}")
+            error = CorruptStoreError(f"the index is damaged and is being repaired: {error}")
         if isinstance(error, InterruptedSyncError):
             error = ReposyncError("the service is stopping")
         request.fail(error)
