@@ -24,6 +24,7 @@ from unittest.mock import patch
 
 from benchmarks.measure import median
 from reposyncd import config
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.model import Progress
 from reposyncd.store.manifest.database import Database
@@ -98,7 +99,7 @@ def _sync(path: str, protocol: bool) -> Sync:
         started = time.perf_counter(), time.process_time()
         with Workspace(config.load(os.environ, state_dir=state)) as workspace:
             # Only the checkpoint is stopped: the sync has ended when it is told of.
-            result = workspace.sync(path, on_progress=on_progress, should_stop=lambda: bool(ended))
+            result = operations.sync(workspace, path, on_progress=on_progress, should_stop=lambda: bool(ended))
             ended.append((time.perf_counter(), time.process_time()))
         sync.wall_s, sync.processor_s = (end - start for start, end in zip(started, ended[0], strict=True))
         sync.chunks = result.chunks.total

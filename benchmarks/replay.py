@@ -16,15 +16,16 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from reposyncd import config
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
 
 
 class _Counting(MemoryIndex):
     def __init__(self) -> None:
-        super().__init__(create("hashing").embed)
+        super().__init__(create(EmbedderSpec("hashing")).embed)
         self.texts = self.characters = 0
 
     def apply(self, collection: str, batch: Batch) -> Future[Applied]:
@@ -55,7 +56,7 @@ def main() -> None:
         for commit in commits:
             _git(tree, "checkout", "--quiet", commit)
             with Workspace(settings, index=index) as workspace:
-                result = workspace.sync(str(tree))
+                result = operations.sync(workspace, str(tree))
             if commit == commits[0]:
                 first = (index.texts, index.characters)
     texts, characters = index.texts - first[0], index.characters - first[1]

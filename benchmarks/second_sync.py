@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.measure import median, reposyncd, run
 from reposyncd import config
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
@@ -50,7 +51,7 @@ def _record(path: str, state: str) -> None:
         Path(small, "a.txt").write_text("for the store to be one\n")
         run(reposyncd("--state-dir", state, "sync", small))
     with Workspace(config.load(os.environ, state_dir=state), index=_Nowhere()) as workspace:
-        workspace.sync(path)
+        operations.sync(workspace, path)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from reposyncd.app.facade import OnProgress
 from reposyncd.daemon.stage_timings import StageTimings, StageTotal
 from reposyncd.errors import NotFoundError, RootMissingError, UsageError
 from reposyncd.ports import Stage
@@ -31,8 +32,8 @@ class Work:
         self._future.add_done_callback(lambda _: callback())
         return lambda: None
 
-    def result(self) -> Any:
-        return self._future.result(0)
+    def result(self, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> Any:
+        return self._future.result(timeout_s)
 
     def progress(self) -> Any:
         return self._progress()

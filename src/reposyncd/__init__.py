@@ -15,20 +15,21 @@ __all__ = ["__version__", "sync_repository"]
 
 
 def sync_repository(path: str, name: str | None = None, *, full: bool = False) -> SyncResult:
-    """Brings the index of the tree at `path` up to date, and returns when it is.
+    """Brings the index of the tree at `path` up to date in this process, and returns when it is.
 
-    `name` is the repository's in the index, by default the directory's. `full` reads every file instead of
-    trusting sizes and times, and compares every id with the store. The configuration is that of the command
-    line: file and environment.
+    `name` is the name of the repository in the index, by default that of the directory. `full` reads every file
+    instead of trusting sizes and times, and compares every id with the store. The configuration comes from the file
+    and the environment, as for a command.
 
-    Raises `errors.ReposyncError`: UsageError for a name that is taken, ConfigError, BusyError when another
-    process is writing for longer than `lock.timeout`, RootMissingError, StoreError. A file that could not be
-    read is no exception but one of the result's `errors`. May be called from any thread.
+    Raises `errors.ReposyncError`: UsageError for a name that is taken, ConfigError, BusyError if another process
+    writes for longer than `lock.timeout`, RootMissingError, StoreError. A file that could not be read raises nothing:
+    it is one of the result's `errors`. May be called from any thread.
     """
     import os
 
     from reposyncd import config
+    from reposyncd.app import operations
     from reposyncd.app.workspace import Workspace
 
     with Workspace(config.load(os.environ)) as workspace:
-        return workspace.sync(path, name, full=full)
+        return operations.sync(workspace, path, name, full=full)

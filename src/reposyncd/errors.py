@@ -168,8 +168,14 @@ class NoSpaceError(TransientStoreError):
     code = "no_space"
 
 
-class EmbedderLostError(TransientStoreError):
-    """Raised when the embedder's process was ended from outside, or did not start: it says nothing of the store."""
+class EmbedderUnavailableError(TransientStoreError):
+    """Raised when the embedder cannot embed anything for now: it says nothing of the store, and of no text."""
+
+    code = "embedder_unavailable"
+
+
+class EmbedderLostError(EmbedderUnavailableError):
+    """Raised when the embedder's process was ended from outside, or could not be started."""
 
     code = "embedder_lost"
 
@@ -204,6 +210,12 @@ class PermanentStoreError(StoreError):
     code = "store_permanent"
 
 
+class RefusedTextError(PermanentStoreError):
+    """Raised when the embedder takes other texts and will never take one of these: it says nothing of the store."""
+
+    code = "text_refused"
+
+
 class CorruptStoreError(StoreError):
     """Raised when the vector store contradicts itself, and must be rebuilt from the tree."""
 
@@ -220,6 +232,10 @@ class CorruptManifestError(CorruptStoreError):
     """Raised when the manifest is damaged, is not a database, or has a newer version, and must be rebuilt."""
 
     code = "manifest_corrupt"
+
+
+CONCERN_ONE_OPERATION = (StoreBusyError, LethalOperationError, EmbedderUnavailableError)
+"""Transient errors after which the index process goes on with other operations."""
 
 
 def by_code(code: str) -> type[ReposyncError]:

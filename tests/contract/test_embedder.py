@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reposyncd.config import KEYS
-from reposyncd.embedding import create, identity_of
+from reposyncd.config.values import EmbeddingConfig
+from reposyncd.embedding import EmbedderSpec, create, identity_of, spec_of, spec_with
 from reposyncd.embedding.base import Embedder
+from reposyncd.embedding.registry import KINDS
 from reposyncd.errors import UsageError
 
-NAMES = ["static", "hashing"]
+SPECS = [EmbedderSpec("static"), EmbedderSpec("hashing"), EmbedderSpec("hashing", dimension=64)]
+"""Every kind; one with settings where they make another embedder of it."""
 
 TEXTS = [
     "def open_door(self): ...",
@@ -29,27 +33,45 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(scope="module", params=SPECS, ids=lambda spec: f"{spec.kind}-{spec.dimension}")
+def spec(request: pytest.FixtureRequest) -> EmbedderSpec:
+    found: EmbedderSpec = request.param
+    return found
 
 
 @pytest.fixture(scope="module")
-def embedder(name: str) -> Embedder:
-    return create(name)
+def embedder(spec: EmbedderSpec) -> Embedder:
+    return create(spec)
 
 
-def test_the_identity_is_told_without_loading(name: str, embedder: Embedder) -> None:
-    assert embedder.identity == identity_of(name)
+def test_every_kind_keeps_this_contract() -> None:
+    assert {spec.kind for spec in SPECS} == KINDS.keys()
+
+
+def test_the_identity_is_told_without_loading(spec: EmbedderSpec, embedder: Embedder) -> None:
+    assert embedder.identity == identity_of(spec)
 
 
 def test_identities_differ() -> None:
-    assert len({identity_of(name) for name in NAMES}) == len(NAMES)
+    assert len({identity_of(spec) for spec in SPECS}) == len(SPECS)
 
 
-def test_telling_the_identity_imports_no_numpy(name: str) -> None:
+def test_an_embedder_is_found_by_its_identity(spec: EmbedderSpec) -> None:
+    assert spec_with(identity_of(spec), configured=spec) == spec
+
+
+def test_the_secret_is_no_part_of_the_identity(spec: EmbedderSpec) -> None:
+    assert identity_of(replace(spec, secret="hunter2")) == identity_of(spec)
+
+
+def test_the_identity_can_stand_in_a_fingerprint(spec: EmbedderSpec) -> None:
+    """Which is divided at this mark."""
+    assert "; " not in identity_of(spec)
+
+
+def test_telling_the_identity_imports_no_numpy(spec: EmbedderSpec) -> None:
     script = (
-        f"import sys; from reposyncd.embedding import identity_of; identity_of({name!r});"
+        f"import sys; from reposyncd.embedding import EmbedderSpec, identity_of; identity_of({spec!r});"
         "assert not {'numpy', 'wordllama', 'tokenizers', 'xxhash', 'importlib.metadata'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -77,8 +99,10 @@ def test_a_vector_does_not_depend_on_the_other_texts_of_the_call(embedder: Embed
         np.testing.assert_allclose(embedder.embed([text])[0], vector, atol=1e-6)
 
 
-def test_a_second_instance_that_met_other_texts_before_gives_the_same_vectors(name: str, embedder: Embedder) -> None:
-    other = create(name)
+def test_a_second_instance_that_met_other_texts_before_gives_the_same_vectors(
+    spec: EmbedderSpec, embedder: Embedder
+) -> None:
+    other = create(spec)
     other.embed(["quite something else", "before the door is opened"])
     np.testing.assert_allclose(other.embed(TEXTS), embedder.embed(TEXTS), atol=1e-6)
 
@@ -88,12 +112,12 @@ def test_texts_without_a_word_share_one_vector(embedder: Embedder) -> None:
     np.testing.assert_array_equal(vectors, np.broadcast_to(vectors[0], vectors.shape))
 
 
-def test_threads_get_the_vectors_that_one_thread_gets(name: str, embedder: Embedder) -> None:
+def test_threads_get_the_vectors_that_one_thread_gets(spec: EmbedderSpec, embedder: Embedder) -> None:
     calls = [
         [f"word{n} call{n} {'abcdefghij'[n % 10]}{n * n}" for n in range(start, start + 40)] for start in range(50)
     ]
     expected = [embedder.embed(texts) for texts in calls]
-    fresh = create(name)
+    fresh = create(spec)
     with ThreadPoolExecutor(8) as pool:
         for vectors, wanted in zip(pool.map(fresh.embed, calls), expected, strict=True):
             np.testing.assert_allclose(vectors, wanted, atol=1e-6)
@@ -117,9 +141,10 @@ def test_a_megabyte_on_one_line_is_embedded(embedder: Embedder) -> None:
 def test_an_unknown_embedder_is_refused_with_what_there_is() -> None:
     for ask in (create, identity_of):
         with pytest.raises(UsageError, match='no embedder "glove"; there is: static, hashing'):
-            ask("glove")
+            ask(EmbedderSpec("glove"))
 
 
 def test_every_embedder_can_be_configured() -> None:
     [key] = [key for key in KEYS if key.path == "embedding.model"]
-    assert list(key.choices) == NAMES
+    assert list(key.choices) == list(KINDS)
+    assert [spec_of(EmbeddingConfig(model=kind)).kind for kind in KINDS] == list(KINDS)

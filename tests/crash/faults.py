@@ -23,9 +23,10 @@ from typing import Any
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.model import Progress, Record, SyncResult
-from reposyncd.ports import VectorIndex
+from reposyncd.ports import RunningIndex
 from reposyncd.store.process.supervisor import IndexProcess
 from tests.support import Lab, config_for, later_ns, until
 
@@ -67,7 +68,7 @@ def seeded() -> random.Random:
 class StoreLab(Lab):
     """A lab whose index is Chroma in its own process; each workspace has one of its own."""
 
-    def workspace(self, index: VectorIndex | None = None) -> Workspace:
+    def workspace(self, index: RunningIndex | None = None) -> Workspace:
         return Workspace(
             config_for(self.state, **self.variables), {"HOME": "/nonexistent"}, index=index, now_ns=later_ns
         )
@@ -77,7 +78,9 @@ class StoreLab(Lab):
         with self.workspace() as workspace:
             index = workspace.index
             assert isinstance(index, IndexProcess)
-            return workspace.sync(str(self.root), NAME, on_progress=lambda progress: on_progress(index, progress))
+            return operations.sync(
+                workspace, str(self.root), NAME, on_progress=lambda progress: on_progress(index, progress)
+            )
 
     def records(self) -> dict[str, Record]:
         with self.workspace() as workspace:
@@ -86,7 +89,7 @@ class StoreLab(Lab):
     def mend(self, *, full: bool = False) -> SyncResult:
         """One sync, and the oracle on what the same index process says then."""
         with self.workspace() as workspace:
-            result = workspace.sync(str(self.root), NAME, full=full)
+            result = operations.sync(workspace, str(self.root), NAME, full=full)
             found = _Found(self.root, self.state, variables=self.variables, found=_records(workspace))
         assert not result.errors
         found.assert_equals_an_index_built_from_scratch()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.app import operations
 from tests.crash.faults import StoreLab, many_files
 
 CHECKPOINT_ALWAYS = {"reposyncd.store.chroma.checkpoint.LOG_ROWS": 0}
@@ -206,7 +207,7 @@ def test_a_lost_manifest_brings_back_the_other_repositories_too(lab: StoreLab, t
     other.mkdir()
     (other / "a.py").write_text("print('a')\n")
     with lab.workspace() as workspace:
-        workspace.sync(str(other), "other")
+        operations.sync(workspace, str(other), "other")
     (lab.state / "manifest.db").unlink()
     lab.sync()
     with lab.workspace() as workspace:
@@ -214,6 +215,6 @@ def test_a_lost_manifest_brings_back_the_other_repositories_too(lab: StoreLab, t
             ("lab", str(lab.root)),
             ("other", str(other)),
         ]
-        result = workspace.sync(str(other))
+        result = operations.sync(workspace, str(other))
     assert result.chunks.total == 1
     assert result.chunks.embedded == 0

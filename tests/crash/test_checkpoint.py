@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.errors import CorruptStoreError, StoreError
+from reposyncd.store.chroma.address import EmbeddedAddress
 from reposyncd.store.chroma.checkpoint import (
     LOG_ROWS,
     LOG_SHARE,
@@ -24,7 +26,9 @@ from reposyncd.store.chroma.checkpoint import (
     is_due,
     plan,
 )
-from reposyncd.store.process.supervisor import IndexProcess
+from reposyncd.store.chroma.directory import StoreDirectory
+from reposyncd.store.chroma.locks import NO_LOCK
+from reposyncd.store.chroma.maintenance import Maintenance
 from tests.crash.faults import PROJECT, StoreLab, many_files
 from tests.support import Lab, write
 
@@ -59,7 +63,7 @@ if step != "probe":
     checkpoint.Checkpoint.probe = probed
 from pathlib import Path
 with Workspace(config_for(Path(state)), {"HOME": "/nonexistent"}, now_ns=later_ns) as workspace:
-    workspace.sync(root, "lab")
+    operations.sync(workspace, root, "lab")
 """
 
 
@@ -109,7 +113,7 @@ def test_between_two_checkpoints_chroma_persists_nothing(lab: StoreLab, always: 
     lab.sync()
     (tmp_path / "empty").mkdir()
     with lab.workspace() as workspace:
-        workspace.sync(str(tmp_path / "empty"))  # a collection without records beside it
+        operations.sync(workspace, str(tmp_path / "empty"))  # a collection without records beside it
     lab.write(many_files(40))
     lab.sync()
     before = stats_of_segments(lab)
@@ -158,13 +162,13 @@ def checkpoint_of(workspace: Workspace) -> Checkpoint:
     [repo] = workspace.catalog.repos()
     [generation] = workspace.catalog.generations(repo)
 
-    def persister(path: str) -> IndexProcess:
-        return workspace._persister(path, lambda: False)
+    def maintain(path: str) -> Maintenance:
+        return Maintenance(workspace._maintenance_process(EmbeddedAddress(path, NO_LOCK), "checkpoint.log"))
 
     return Checkpoint(
-        workspace._state.place,
+        StoreDirectory(workspace._state.path),
         {generation.collection: generation.chunks},
-        make_persister=persister,
+        maintain=maintain,
         release=workspace.index.release,
         lock_timeout_s=1,
     )
@@ -182,7 +186,7 @@ def test_what_another_program_writes_meanwhile_is_not_lost(lab: StoreLab) -> Non
         other.close()
         with pytest.raises(StoreError, match="another program has written"):
             swap()
-        workspace._state.place.clean()
+        StoreDirectory(workspace._state.path).clean()
     with sqlite3.connect(lab.state / "chroma" / "chroma.sqlite3") as other:
         assert other.execute("SELECT name FROM sqlite_master WHERE name = 'theirs'").fetchone()
     other.close()
@@ -201,7 +205,7 @@ def test_a_copy_that_lacks_records_never_serves(lab: StoreLab) -> None:
         checkpoint.vacuum()
         with pytest.raises(CorruptStoreError, match="records in the store"):
             checkpoint.probe()
-        workspace._state.place.clean()
+        StoreDirectory(workspace._state.path).clean()
     assert os.path.realpath(lab.state / "chroma") == place
     lab.mend()
 
@@ -213,8 +217,8 @@ def test_without_room_for_a_copy_the_sync_is_none_the_worse(
     monkeypatch.setattr("reposyncd.store.chroma.checkpoint.examine", lambda path: Condition(10_000, free))
     told: list[str] = []
     with lab.workspace() as workspace:
-        workspace.sync(str(lab.root), "lab", on_progress=lambda progress: told.append(progress.trouble))
-    assert any("could not be tidied" in each and "is full" in each for each in told)
+        operations.sync(workspace, str(lab.root), "lab", on_progress=lambda progress: told.append(progress.trouble))
+    assert any("the checkpoint of the store failed" in each and "is full" in each for each in told)
     monkeypatch.undo()
     lab.mend()
 
@@ -232,7 +236,7 @@ def test_only_collections_of_ours_with_many_dead_vectors_are_written_anew() -> N
 
 def scores(reader: Workspace) -> list[float]:
     """Of hits of equal score either may be the better one."""
-    return [round(hit.score, 4) for hit in reader.search("f1", None, 3).hits]
+    return [round(hit.score, 4) for hit in operations.search(reader, "f1", None, 3).hits]
 
 
 def test_a_search_whose_store_is_replaced_under_its_hands_finds_the_same(lab: StoreLab) -> None:
@@ -280,18 +284,18 @@ def test_after_a_checkpoint_a_repository_of_one_chunk_is_sound_and_reading_the_s
     """Chroma persists no index of one record, and writes its files anew whenever it opens them."""
     write(tmp_path / "one", {"a.py": "print('a')\n"})
     with lab.workspace() as workspace:
-        workspace.sync(str(tmp_path / "one"), "one")
-        workspace.sync(str(lab.root), "lab")
+        operations.sync(workspace, str(tmp_path / "one"), "one")
+        operations.sync(workspace, str(lab.root), "lab")
     place = os.path.realpath(lab.state / "chroma")
     with lab.workspace() as workspace:
-        assert {hit.path for hit in workspace.search("print a", "one", 1).hits} == {"a.py"}
-        assert not any(found.counts for found in workspace.verify())
+        assert {hit.path for hit in operations.search(workspace, "print a", "one", 1).hits} == {"a.py"}
+        assert not any(found.counts for found in operations.verify(workspace))
     with lab.workspace() as workspace:
         for root in (lab.root, tmp_path / "one"):
-            assert workspace.sync(str(root)).is_empty
+            assert operations.sync(workspace, str(root)).is_empty
         assert workspace._index is None  # nobody has even asked for the store
     lab.write({"new.py": "print('new')\n"})
     with lab.workspace() as workspace:
-        assert workspace.sync(str(lab.root)).chunks.embedded == 1
+        assert operations.sync(workspace, str(lab.root)).chunks.embedded == 1
     assert os.path.realpath(lab.state / "chroma") == place  # one row is too few for a checkpoint
     assert not (lab.state / "quarantine").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from reposyncd import __version__
+from reposyncd.app import operations
 from reposyncd.app.recorded_status import recorded_status
 from reposyncd.chunking.chunker import chunk_plainly
 from reposyncd.chunking.cut import LONGEST
@@ -103,7 +104,7 @@ def full_sync(lab: StoreLab) -> tuple[SyncResult, set[str]]:
             return begin(path, data, digest)
 
         pool.begin = told  # type: ignore[method-assign, assignment]
-        return workspace.sync(str(lab.root), NAME, full=True), begun
+        return operations.sync(workspace, str(lab.root), NAME, full=True), begun
 
 
 def test_the_verdict_outlives_the_store_that_was_made_anew_or_is_found_again(lab: StoreLab) -> None:
@@ -131,7 +132,7 @@ def test_a_sync_survives_the_death_of_its_chunking_processes_by_any_signal_at_an
         def kill_one(progress: Progress) -> None:
             strike(chance, pool, killed)
 
-        result = workspace.sync(str(lab.root), NAME, on_progress=kill_one)
+        result = operations.sync(workspace, str(lab.root), NAME, on_progress=kill_one)
     assert len(killed) > 3
     assert not result.errors
     assert result.chunks.embedded <= len(lab.committed())

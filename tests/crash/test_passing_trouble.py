@@ -21,6 +21,7 @@ from reposyncd.model import Batch, ChunkRow, NewChunk, Progress
 from reposyncd.store.process.supervisor import IndexProcess
 from tests.crash import faults
 from tests.crash.faults import PROJECT, StoreLab, children, functions, many_files
+from tests.support import index_process
 
 needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="strace injects the errors")
 
@@ -66,14 +67,14 @@ OPERATIONS: dict[str, Callable[[IndexProcess], Any]] = {
     "delete": lambda index: index.delete("c-1", ["0" * 32]).result(),
     "query": lambda index: index.query("c-1", "text", 1),
     "probe": lambda index: index.probe("c-1"),
-    "persist": lambda index: index.persist([]),
+    "persist": lambda index: index.call("persist", []),
 }
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexProcess]:
     state = tmp_path_factory.mktemp("state")
-    index = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=120)
+    index = index_process(state)
     index.open("c-1", {"a": "b"})
     index.apply("c-1", batch(1)).result()
     yield index
@@ -91,7 +92,7 @@ def test_one_death_of_a_child_in_an_operation_is_noticed_by_nobody(
     victims = [index.pid] if child == "index process" else children(index.pid)
     for pid in victims:
         os.kill(pid, signal.SIGSTOP)  # so that it is asked, and has not answered
-    life = index.life
+    session = index.session
     with ThreadPoolExecutor() as threads:
         asked = threads.submit(OPERATIONS[operation], index)
         faults.wait_until(lambda: bool(index._requests) or asked.done())
@@ -103,7 +104,7 @@ def test_one_death_of_a_child_in_an_operation_is_noticed_by_nobody(
     if operation == "persist":
         index.release()  # which is how a persister ends
     else:
-        assert (index.life == life) == (child == "embedder")
+        assert (index.session == session) == (child == "embedder")
     assert f"{1:016x}{0:016x}" in index.ids("c-1")
 
 
@@ -141,7 +142,7 @@ from reposyncd.app.workspace import Workspace
 checkpoint.LOG_ROWS = 0
 state, root = sys.argv[1:]
 with Workspace(config_for(Path(state)), {"HOME": "/nonexistent"}, now_ns=later_ns) as workspace:
-    workspace.sync(root, "lab")
+    operations.sync(workspace, root, "lab")
 """
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Lab, write
+from tests.program import PROGRAM, environ, run
+from tests.support import Lab, index_process, write
 
-PROGRAM = [sys.executable, "-m", "reposyncd"]
 TREE = {
     "door.py": "def open_door(key):\n    return unlock(key)\n",
     "http.py": "class HttpServer:\n    def listen(self, port):\n        bind(port)\n",
@@ -29,18 +29,6 @@ TREE = {
 def tree(tmp_path: Path) -> Path:
     write(tmp_path / "tree", TREE)
     return tmp_path / "tree"
-
-
-def environ(tmp_path: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
-        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
-    }
-
-
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *arguments], env=environ(tmp_path), capture_output=True, text=True, cwd=tmp_path)
 
 
 def test_sync_then_search_finds_the_code(tmp_path: Path, tree: Path) -> None:
@@ -208,10 +196,8 @@ def stored_chunks(state: Path) -> int:
 
 
 def assert_records_equal_an_index_built_from_scratch(tmp_path: Path, tree: Path) -> None:
-    from reposyncd.store.process.supervisor import IndexProcess
-
     state = tmp_path / "state"
-    process = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=300)
+    process = index_process(state, deadline_s=300)
     try:
         Lab(tree, state, index=process).assert_equals_an_index_built_from_scratch()
     finally:

@@ -54,7 +54,7 @@ def test_every_key_is_shown_with_its_value_and_where_it_comes_from(tmp_path: Pat
     assert 'index.exclude           ["a|b"]' in text
 
 
-def test_a_file_to_begin_with_changes_nothing_and_is_never_overwritten(tmp_path: Path) -> None:
+def test_a_new_configuration_file_changes_nothing_and_is_never_overwritten(tmp_path: Path) -> None:
     place = tmp_path / ".config" / "reposyncd" / "config.toml"
     assert run(tmp_path, "config", "path").stdout == f"{place}\n"
     assert run(tmp_path, "config", "init").returncode == 0
@@ -62,7 +62,7 @@ def test_a_file_to_begin_with_changes_nothing_and_is_never_overwritten(tmp_path:
     assert load(environ(tmp_path)) == load({**environ(tmp_path), "REPOSYNCD_CONFIG": os.devnull})
     place.write_text("[watch]\nsettle = 1\n")
     again = run(tmp_path, "config", "init")
-    assert again.returncode == 1 and "stays as it is" in again.stderr
+    assert again.returncode == 1 and "was not changed" in again.stderr
     assert "settle = 1" in place.read_text()
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from reposyncd.daemon.http.api import Api
 from reposyncd.errors import CorruptStoreError
+from tests.program import PROGRAM, environ, run
 from tests.served import Shelf
 from tests.support import write
 
-PROGRAM = [sys.executable, "-m", "reposyncd"]
 TREE = {"door.py": "def open_door(key):\n    return unlock(key)\n", "http.py": "def listen(port):\n    bind(port)\n"}
 LONG_S = 60.0
 """A time-out that only a test which is about to fail reaches."""
@@ -43,22 +43,10 @@ def daemon(shelf: Shelf, tmp_path: Path) -> Iterator[Api]:
         yield api
 
 
-def environ(tmp_path: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
-        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
-    }
-
-
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *arguments], env=environ(tmp_path), capture_output=True, text=True, cwd=tmp_path)
-
-
 @pytest.mark.usefixtures("daemon")
 def test_repos_are_added_listed_and_removed(tmp_path: Path, tree: Path) -> None:
     out = run(tmp_path, "repo", "add", "tree", "--name", "lab")
-    assert (out.returncode, out.stdout) == (0, f"lab: {tree} is kept from now on\n")
+    assert (out.returncode, out.stdout) == (0, f"lab: now tracking {tree}\n")
     assert run(tmp_path, "repo", "list").stdout == f"lab  current  {tree}\n"
     [repo] = json.loads(run(tmp_path, "repo", "list", "--json").stdout)
     assert (repo["name"], repo["root"]) == ("lab", str(tree))
@@ -74,7 +62,7 @@ def test_a_repo_is_meant_by_its_path_too_whatever_the_daemons_directory(
     tmp_path: Path, tree: Path, shelf: Shelf
 ) -> None:
     shelf.roots = {"lab": str(tree)}
-    assert run(tmp_path, "pause", "./tree").stdout == "lab: paused\n"
+    assert run(tmp_path, "pause", "./tree").stdout == "lab: paused; resume with: reposyncd resume lab\n"
     assert shelf.states == {"lab": "paused"}
     assert json.loads(run(tmp_path, "resume", str(tree), "--json").stdout) == {"repos": ["lab"]}
     assert shelf.states == {"lab": "current"}
@@ -99,7 +87,7 @@ def test_flush_says_what_is_still_pending_and_why_when_its_time_is_over(
     shelf.gate.clear()
     out = run(tmp_path, "flush", "lab", "--timeout", "0.1")
     assert out.returncode == 1
-    assert "not everything is in the index after 0.1 s" in out.stderr
+    assert "timed out after 0.1 s; the service goes on" in out.stderr
     assert "lab: 0.py, 1.py, 2.py, 3.py, 4.py and 3 more: the gate is closed" in out.stderr
     out = run(tmp_path, "flush", "lab", "--timeout", "0", "--json")
     assert out.returncode == 1
@@ -137,7 +125,7 @@ def test_ctrl_c_leaves_the_daemon_working_and_says_so(tmp_path: Path, tree: Path
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 130
-    assert rest == "reposyncd: the daemon goes on with the sync; follow it with: reposyncd status --watch\n"
+    assert rest == "reposyncd: the service goes on with the sync; follow it with: reposyncd status --watch\n"
     assert shelf.roots == {}
     shelf.gate.set()
     run(tmp_path, "sync", str(tree))
@@ -148,11 +136,11 @@ def test_ctrl_c_leaves_the_daemon_working_and_says_so(tmp_path: Path, tree: Path
 def test_a_verification_is_done_by_the_daemon(tmp_path: Path, tree: Path, shelf: Shelf) -> None:
     run(tmp_path, "repo", "add", "tree")
     out = run(tmp_path, "verify", "./tree")
-    assert (out.returncode, out.stdout) == (0, "tree: 1 records, 1 files, 1 vectors compared: all is right\n")
+    assert (out.returncode, out.stdout) == (0, "tree: 1 records, 1 files, 1 vectors compared: nothing is wrong\n")
     shelf.dirty = {"tree": ["a.py"]}
     out = run(tmp_path, "verify", "tree")
     assert (out.returncode, out.stdout.splitlines()[1:]) == (1, ["  1 records are missing in the store"])
-    assert "mend it with: reposyncd verify --repair" in out.stdout
+    assert "repair it with: reposyncd verify --repair" in out.stdout
     out = run(tmp_path, "verify", "--repair", "--json")
     assert (out.returncode, [each["repaired"] for each in json.loads(out.stdout)]) == (1, [True])
     assert 'no repository "other"' in run(tmp_path, "verify", "other").stderr
@@ -222,7 +210,9 @@ def test_without_a_daemon_what_needs_it_exits_with_3_and_says_how_to_start_it(tm
 def test_without_a_daemon_the_rest_is_done_by_the_command(tmp_path: Path, tree: Path) -> None:
     out = run(tmp_path, "repo", "add", "tree", "--name", "lab")
     assert out.returncode == 0
-    assert "is noted; the daemon is not running" in out.stdout
+    assert out.stdout == f"lab: now tracking {tree}\n"
+    assert "the service is not running, so lab is not indexed yet" in out.stderr
+    assert f"reposyncd sync {tree}" in out.stderr
     assert run(tmp_path, "repo", "list").stdout == f"lab  pending  {tree}\n"
     assert json.loads(run(tmp_path, "repo", "add", "tree", "--json").stdout) == {"name": "lab", "root": str(tree)}
     (tmp_path / "another").mkdir()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.daemon.http.responses import REBUILD_S, failure
 from reposyncd.errors import RebuildingError, UsageError
@@ -46,16 +45,16 @@ def made_by_a_model_that_is_gone(lab: StoreLab) -> None:
 def test_the_index_of_before_answers_with_the_model_that_made_it(lab: StoreLab) -> None:
     lab.sync()
     with lab.workspace() as workspace:
-        before = workspace.search("unlock the door", None, 2).hits
+        before = operations.search(workspace, "unlock the door", None, 2).hits
     begin_to_rebuild(lab, **ANOTHER_MODEL)
     changed = {**lab.variables, **ANOTHER_MODEL}
     with Workspace(config_for(lab.state, **changed), {"HOME": "/nonexistent"}) as workspace:
-        found = workspace.search("unlock the door", None, 2)
+        found = operations.search(workspace, "unlock the door", None, 2)
     assert [(hit.path, round(hit.score, 5)) for hit in found.hits] == [
         (hit.path, round(hit.score, 5)) for hit in before
     ]
     [notice] = found.notices
-    assert "the index of before is searched" in notice.text
+    assert "searched in its old index" in notice.text
     assert found.is_complete
 
 
@@ -64,30 +63,21 @@ def test_where_only_the_chunker_is_another_one_no_other_model_is_started(lab: St
     with lab.workspace() as workspace:
         old = workspace.fingerprint.replace("charset_normalizer=", "charset_normalizer=0.")
         workspace._state.db.run("UPDATE generation SET fingerprint = ?", (old,))
-        found = workspace.search("unlock the door", None, 1)
+        found = operations.search(workspace, "unlock the door", None, 1)
         assert [hit.path for hit in found.hits] == ["door.py"]
         assert workspace._embedders._made == {}
         assert len(found.notices) == 1
 
 
-def run(lab: StoreLab, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "reposyncd", *arguments],
-        env={**lab.environ(), **variables},
-        capture_output=True,
-        text=True,
-    )
-
-
 def test_without_that_model_it_is_busy_while_it_is_rebuilt_and_a_sync_is_named_when_it_is_not(lab: StoreLab) -> None:
     lab.sync()
     made_by_a_model_that_is_gone(lab)
-    out = run(lab, "search", "door")
+    out = lab.run("search", "door")
     assert out.returncode == UsageError.exit_code
     assert f"build the index anew with: reposyncd sync {lab.root}" in out.stderr
     with state_lock(str(lab.state), 0), lab.workspace() as workspace:
         workspace._state.db.run("UPDATE run SET outcome = 'running', files_done = 2, files_total = 9")
-        out = run(lab, "search", "door")
+        out = lab.run("search", "door")
     assert out.returncode == 75
     assert "being rebuilt with another model, 2 of 9 files; ask again later" in out.stderr
 
@@ -95,12 +85,12 @@ def test_without_that_model_it_is_busy_while_it_is_rebuilt_and_a_sync_is_named_w
 def test_the_other_repositories_are_searched_all_the_same(lab: StoreLab, tmp_path: Path) -> None:
     lab.sync()
     with lab.workspace() as workspace:
-        workspace.sync(str(tmp_path / "other"))
+        operations.sync(workspace, str(tmp_path / "other"))
     made_by_a_model_that_is_gone(lab)
-    out = run(lab, "search", "sail the ship", "--json")
+    out = lab.run("search", "sail the ship", "--json")
     assert out.returncode == 0
     assert [hit["path"] for hit in json.loads(out.stdout)] == ["sea.py"]
-    assert "reposyncd: lab: it is not searched: its index is still to be rebuilt with another model" in out.stderr
+    assert "reposyncd: lab: not searched: its index is still to be rebuilt with another model" in out.stderr
 
 
 def test_over_http_busy_is_503_and_says_when_to_ask_again() -> None:

@@ -10,22 +10,13 @@ from typing import Any
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.errors import RefusedRootError
 from reposyncd.sync.repos import identity_of
 from reposyncd.tree.mounts import pseudo_devices
 from tests.live.service import live, result_of, until
+from tests.program import run
 from tests.support import Lab, write
-
-PROGRAM = [sys.executable, "-m", "reposyncd"]
-
-
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {
-        **os.environ,
-        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
-        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
-    }
-    return subprocess.run([*PROGRAM, *arguments], env=environ, capture_output=True, text=True, cwd=tmp_path)
 
 
 @pytest.fixture
@@ -72,7 +63,7 @@ def test_every_file_system_of_the_kernels_on_this_machine_is_refused(lab: Lab) -
     for device, type in pseudo_devices().items():
         if device in mounted:
             with pytest.raises(RefusedRootError, match=f"is on {type},"), lab.workspace() as workspace:
-                workspace.sync(mounted[device])
+                operations.sync(workspace, mounted[device])
 
 
 def test_a_service_refuses_them_too(tmp_path: Path) -> None:
@@ -98,7 +89,7 @@ def test_one_that_is_on_record_is_failed_and_its_removal_is_the_remedy(tmp_path:
     lab = live(tmp_path)
     lab.write({"a.py": "print('a')\n"})
     with lab.workspace() as workspace:
-        workspace.sync(str(lab.root), "lab")
+        operations.sync(workspace, str(lab.root), "lab")
     put_on_record(lab, "ours", str(lab.state))
     daemon = lab.start()
     try:

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from reposyncd.embedding import create
+from reposyncd.app import operations
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import BusyError, NotFoundError, TransientStoreError
 from reposyncd.store.locks import state_lock
 from reposyncd.store.memory import MemoryIndex
-from reposyncd.store.process.supervisor import IndexProcess
-from tests.support import Lab, write
-
-PROGRAM = [sys.executable, "-m", "reposyncd"]
-
-
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {
-        **os.environ,
-        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
-        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
-        "REPOSYNCD_LOCK__TIMEOUT": "0.2",
-    }
-    return subprocess.run([*PROGRAM, *arguments], env=environ, capture_output=True, text=True, cwd=tmp_path)
+from tests.program import run
+from tests.support import Lab, index_process, write
 
 
 def collections(tmp_path: Path) -> dict[str, dict[str, str]]:
     state = tmp_path / "state"
-    process = IndexProcess(str(state), str(state / "chroma"), "hashing", lock_timeout_s=30, deadline_s=300)
+    process = index_process(state, deadline_s=300)
     try:
         return process.collections()
     finally:
@@ -45,7 +32,7 @@ def test_its_index_is_dropped_and_the_rest_stays_as_it_is(tmp_path: Path) -> Non
     run(tmp_path, "sync", "two")
     out = run(tmp_path, "repo", "remove", "one")
     assert (out.returncode, out.stderr) == (0, "")
-    assert out.stdout == f"one: {tmp_path / 'one'} is no longer kept\n"
+    assert out.stdout == f"one: no longer tracking {tmp_path / 'one'}\n"
     assert [each["reposyncd_repo"] for each in collections(tmp_path).values()] == ["two"]
     assert [repo["name"] for repo in json.loads(run(tmp_path, "repo", "list", "--json").stdout)] == ["two"]
     assert "two" in run(tmp_path, "search", "print").stdout
@@ -74,7 +61,7 @@ def test_while_somebody_else_writes_it_is_busy(tmp_path: Path) -> None:
     write(tmp_path, {"one/a.py": "print('one')\n"})
     run(tmp_path, "sync", "one")
     with state_lock(str(tmp_path / "state"), 0):
-        out = run(tmp_path, "repo", "remove", "one")
+        out = run(tmp_path, "repo", "remove", "one", REPOSYNCD_LOCK__TIMEOUT="0.2")
     assert out.returncode == BusyError.exit_code
     assert f"process {os.getpid()}" in out.stderr
     assert "one" in run(tmp_path, "repo", "list").stdout
@@ -94,21 +81,21 @@ class Stuck(MemoryIndex):
 @pytest.mark.parametrize("has_nothing_else_to_do", [False, True])
 def test_what_could_not_be_dropped_is_dropped_by_the_next_sync(tmp_path: Path, has_nothing_else_to_do: bool) -> None:
     write(tmp_path, {"tree/a.py": "print('a')\n", "other/b.py": "print('b')\n"})
-    index = Stuck(create("hashing").embed)
+    index = Stuck(create(EmbedderSpec("hashing")).embed)
     lab = Lab(tmp_path / "tree", tmp_path / "state", index=index)
     lab.sync()
     if has_nothing_else_to_do:
         with lab.workspace() as workspace:
-            workspace.sync(str(tmp_path / "other"))
+            operations.sync(workspace, str(tmp_path / "other"))
     with lab.workspace() as workspace:
-        removed, trouble = workspace.remove("lab")
+        removed, trouble = operations.remove(workspace, "lab")
         assert (removed.name, trouble) == ("lab", "the disk is full")
         assert "lab" not in [repo.name for repo in workspace.catalog.repos()]
         with pytest.raises(NotFoundError):
-            workspace.remove("lab")
+            operations.remove(workspace, "lab")
     assert "lab" in [each["reposyncd_repo"] for each in index.collections().values()]
     index.is_stuck = False
     with lab.workspace() as workspace:
-        workspace.sync(str(tmp_path / "other"))
+        operations.sync(workspace, str(tmp_path / "other"))
         assert workspace.catalog.removed() == []
     assert [each["reposyncd_repo"] for each in index.collections().values()] == ["other"]

@@ -12,7 +12,8 @@ import pytest
 import xxhash
 
 from reposyncd import tree
-from reposyncd.embedding import create
+from reposyncd.app import operations
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import InterruptedSyncError, NoSpaceError, RootMissingError, UsageError
 from reposyncd.model import Progress, SyncResult
 from reposyncd.store.memory import MemoryIndex
@@ -221,7 +222,7 @@ def test_a_file_with_a_broken_byte_is_indexed_with_the_replacement_character(lab
     assert lab.sync().files.skipped == {}
     assert lab.text_of("broken.md") == f"{text}\ufffd{text}"
     with lab.workspace() as workspace:
-        [found] = workspace.verify()
+        [found] = operations.verify(workspace)
     assert (found.counts, found.pending, found.errors) == ({}, 0, [])
     lab.write({"broken.md": text * 2})
     assert lab.sync().files.modified == 1
@@ -270,7 +271,7 @@ def test_what_a_full_sync_had_not_read_when_it_ended_early_is_read_by_the_next_o
     lab.index.delete(*some_of_the_records(lab)).result()
     if how == "it is stopped":
         with lab.workspace() as workspace, pytest.raises(InterruptedSyncError, match="after 1 of 3"):
-            workspace.sync(str(lab.root), full=True, should_stop=StopAfter(1))
+            operations.sync(workspace, str(lab.root), full=True, should_stop=StopAfter(1))
     else:
         with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
             patch.setattr(Reconciler, "run", dies)
@@ -283,7 +284,9 @@ def test_a_sync_has_said_what_there_is_to_do_before_it_can_be_stopped_at_it(lab:
     """Who stops it for other work lets it be for a while from then on."""
     told: list[Progress] = []
     with lab.workspace() as workspace, pytest.raises(InterruptedSyncError, match="after 0 of 3"):
-        workspace.sync(str(lab.root), on_progress=told.append, should_stop=lambda: told[-1].phase == "index")
+        operations.sync(
+            workspace, str(lab.root), on_progress=told.append, should_stop=lambda: told[-1].phase == "index"
+        )
     assert (told[-1].files_done, told[-1].files_total) == (0, 3)
 
 
@@ -314,7 +317,7 @@ def test_a_sync_that_is_stopped_again_and_again_comes_to_an_end_and_reads_no_fil
         patch.setattr("reposyncd.tree.read._read", count)
         for attempt in range(12):  # ten of 20 files each, and one for the rest
             try:
-                workspace.sync(str(lab.root), "lab", full=full and attempt == 0, should_stop=StopAfter(20))
+                operations.sync(workspace, str(lab.root), "lab", full=full and attempt == 0, should_stop=StopAfter(20))
             except InterruptedSyncError:
                 continue
             break
@@ -351,7 +354,7 @@ def test_a_changed_fingerprint_builds_beside_and_switches(lab: Lab, monkeypatch:
             states = {g.state for g in workspace.catalog.generations(repo)}
             seen.append(states == {"serving", "building"} and len(lab.index.ids(old.collection)) == old.chunks)
 
-        result = workspace.sync(str(lab.root), on_progress=watch)
+        result = operations.sync(workspace, str(lab.root), on_progress=watch)
         [new] = workspace.catalog.generations(repo)
     assert result.files.new == 3
     assert all(seen)
@@ -369,7 +372,7 @@ def test_an_interrupted_sync_keeps_what_it_stored_and_the_next_goes_on_from_ther
         return asked > 2200
 
     with lab.workspace() as workspace, pytest.raises(InterruptedSyncError, match="of 2503 changed files"):
-        workspace.sync(str(lab.root), "lab", should_stop=stop)
+        operations.sync(workspace, str(lab.root), "lab", should_stop=stop)
     stored = len(lab.records())
     assert 0 < stored < 2500
     result = lab.sync()
@@ -415,7 +418,7 @@ def test_a_rebuild_that_was_given_up_leaves_nothing_behind(lab: Lab, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(assemble, "_RECORDS", "records of another form")
         with lab.workspace() as workspace, pytest.raises(InterruptedSyncError):
-            workspace.sync(str(lab.root), "lab", should_stop=lambda: True)
+            operations.sync(workspace, str(lab.root), "lab", should_stop=lambda: True)
     lab.sync()
     with lab.workspace() as workspace:
         [generation] = workspace.catalog.generations(workspace.catalog.repos()[0])
@@ -479,17 +482,17 @@ def test_names_are_taken_once_and_a_root_has_one(lab: Lab, tmp_path: Path) -> No
     other.mkdir(parents=True)
     with lab.workspace() as workspace:
         with pytest.raises(UsageError, match='already, under the name "lab"'):
-            workspace.sync(str(lab.root), "another")
+            operations.sync(workspace, str(lab.root), "another")
         with pytest.raises(UsageError, match=r'the name "lab" is taken by .*--name'):
-            workspace.sync(str(other))
-        assert workspace.sync(str(other), "other").repo == "other"
+            operations.sync(workspace, str(other))
+        assert operations.sync(workspace, str(other), "other").repo == "other"
 
 
 class Untouchable(MemoryIndex):
     """An index that must not be needed."""
 
     def __init__(self) -> None:
-        super().__init__(create("hashing").embed)
+        super().__init__(create(EmbedderSpec("hashing")).embed)
 
     def __getattribute__(self, name: str) -> object:
         if name in ("start", "open", "apply", "delete", "drop", "ids", "records", "query"):
@@ -510,7 +513,7 @@ def test_while_another_repo_is_synced_one_with_nothing_to_do_does_not_wait(lab: 
             (lab.state / "chroma" / "chroma.sqlite3").write_bytes(os.urandom(8))
             seen.append(lab.sync(index=Untouchable()))
 
-        workspace.sync(str(other), on_progress=look)
+        operations.sync(workspace, str(other), on_progress=look)
     assert seen
     assert all(did_nothing(result) for result in seen)
 

@@ -11,23 +11,11 @@ from pathlib import Path
 import pytest
 
 from reposyncd.daemon.http.api import Api
+from tests.program import PROGRAM, environ, run
 from tests.served import Shelf
 from tests.support import until, write
 
-PROGRAM = [sys.executable, "-m", "reposyncd"]
 UNREAD = 141
-
-
-def environ(tmp_path: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "REPOSYNCD_STATE_DIR": str(tmp_path / "state"),
-        "REPOSYNCD_EMBEDDING__MODEL": "hashing",
-    }
-
-
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *arguments], env=environ(tmp_path), capture_output=True, text=True, cwd=tmp_path)
 
 
 def unread(tmp_path: Path, *arguments: str, errors_too: bool = False) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.errors import CorruptStoreError, UsageError
 from reposyncd.model import Record
 from reposyncd.store.memory import MemoryIndex
@@ -32,14 +33,14 @@ def lab(tmp_path: Path) -> Lab:
 
 def verify(lab: Lab, *, repair: bool = False) -> Verification:
     with lab.workspace() as workspace:
-        [found] = workspace.verify(repair=repair)
+        [found] = operations.verify(workspace, repair=repair)
     return found
 
 
 def stored(lab: Lab) -> Records:
     """The records themselves, to be tampered with."""
     assert isinstance(lab.index, MemoryIndex)
-    [records] = lab.index._collections.values()
+    [records] = lab.index.stored.values()
     return records
 
 
@@ -113,7 +114,7 @@ def test_repair_makes_it_true_again_with_little_work(lab: Lab, tamper: Callable[
     assert found.repaired
     lab.assert_equals_an_index_built_from_scratch()
     with lab.workspace() as workspace:
-        [(_, run), *_] = workspace.history(None, 1)
+        [(_, run), *_] = operations.history(workspace, None, 1)
     assert run.result
     assert run.result["chunks"]["embedded"] <= 1
     assert not verify(lab).counts
@@ -195,12 +196,12 @@ def test_a_repo_that_is_gone_or_not_indexed_yet_is_told_and_the_others_are_compa
         (tmp_path / name).mkdir()
         with lab.workspace() as workspace:
             if name == "gone":
-                workspace.sync(str(tmp_path / name))
+                operations.sync(workspace, str(tmp_path / name))
             else:
                 add_repo(workspace.catalog, str(tmp_path / name), name)
     (tmp_path / "gone").rmdir()
     with lab.workspace() as workspace:
-        found = {each.repo: each for each in workspace.verify()}
+        found = {each.repo: each for each in operations.verify(workspace)}
     assert not any(each.counts for each in found.values())
     assert not found["lab"].errors
     assert "nothing of it is indexed yet" in found["new"].errors[0].error
@@ -209,9 +210,11 @@ def test_a_repo_that_is_gone_or_not_indexed_yet_is_told_and_the_others_are_compa
 
 def test_a_repo_is_named_by_name_or_path_and_others_are_refused(lab: Lab) -> None:
     with lab.workspace() as workspace:
-        assert workspace.verify("lab")[0].repo == workspace.verify(str(lab.root))[0].repo == "lab"
+        assert (
+            operations.verify(workspace, "lab")[0].repo == operations.verify(workspace, str(lab.root))[0].repo == "lab"
+        )
         with pytest.raises(UsageError, match='there is no repository "other"; there is: lab'):
-            workspace.verify("other")
+            operations.verify(workspace, "other")
 
 
 def test_what_was_found_is_plain_json(lab: Lab) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.errors import OverlapError
 from tests.gits import commit, git
 from tests.support import Lab, memory_index, write
@@ -104,9 +105,9 @@ def test_a_worktree_that_is_left_out_can_be_indexed_on_its_own(lab: Lab) -> None
     lab.write({"y/c.py": "three = 3\n"})
     lab.sync()
     with lab.workspace() as workspace:
-        assert workspace.sync(str(lab.root / "x"), "branch").files.new == 2
+        assert operations.sync(workspace, str(lab.root / "x"), "branch").files.new == 2
         with pytest.raises(OverlapError):
-            workspace.sync(str(lab.root / "y"), "part")
+            operations.sync(workspace, str(lab.root / "y"), "part")
 
 
 def test_what_a_worktree_says_of_itself_must_be_so(lab: Lab) -> None:

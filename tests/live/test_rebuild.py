@@ -11,7 +11,7 @@ import pytest
 
 from reposyncd.config.values import EmbeddingConfig
 from reposyncd.daemon.service import Daemon
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import RebuildingError
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
@@ -22,7 +22,7 @@ class Gated(MemoryIndex):
     """Stores nothing while its gate is closed."""
 
     def __init__(self) -> None:
-        super().__init__(create("hashing").embed)
+        super().__init__(create(EmbedderSpec("hashing")).embed)
         self.gate = threading.Event()
         self.gate.set()
 
@@ -76,10 +76,10 @@ def test_without_the_model_of_before_it_is_busy_until_then(
 ) -> None:
     with lab.running() as daemon:
         index.gate.clear()
-        monkeypatch.setattr("reposyncd.app.workspace.name_of", lambda identity: None)  # it is of another version of it
+        monkeypatch.setattr("reposyncd.app.workspace.spec_with", lambda *_: None)  # it is of another version of it
         use_another_model(lab, daemon)
         until(lambda: lab.status()["state"] == "syncing", "it is being rebuilt")
-        with pytest.raises(RebuildingError, match="lab: it is not searched: its index is being rebuilt"):
+        with pytest.raises(RebuildingError, match="lab: not searched: its index is being rebuilt"):
             result_of(daemon.search("unlock the door", None, 1))
         monkeypatch.undo()
         index.gate.set()

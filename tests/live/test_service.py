@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.daemon import resources
 from reposyncd.daemon.engine import repo_state, schedule, sync_job
 from reposyncd.daemon.engine.periodic import missing
@@ -153,7 +154,7 @@ def test_a_save_goes_before_a_long_first_index(lab: Live, tmp_path: Path, monkey
         assert order.index(late) < len(order) - 500
         assert len(order) == 2000 + 3
     with lab.workspace() as workspace:
-        runs = workspace.history("large", 10)
+        runs = operations.history(workspace, "large", 10)
         assert [run.outcome for _, run in runs] == ["done"]
         result = runs[0][1].result
         assert result

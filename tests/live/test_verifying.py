@@ -44,7 +44,7 @@ def other(daemon: Daemon, tmp_path: Path) -> Path:
 def records(lab: Live) -> dict[str, Record]:
     """Of the first repository, to be tampered with."""
     assert isinstance(lab.index, MemoryIndex)
-    return next(found for found in lab.index._collections.values() if any("a.py" in str(r) for r in found.values()))
+    return next(found for found in lab.index.stored.values() if any("a.py" in str(r) for r in found.values()))
 
 
 def spoil(lab: Live) -> None:
@@ -153,7 +153,7 @@ def test_a_store_that_is_damaged_fails_it_and_is_mended_without_being_asked(
         raise CorruptStoreError("a page is torn")
 
     during(lab, monkeypatch, rot)
-    with pytest.raises(CorruptStoreError, match="is being mended: a page is torn"):
+    with pytest.raises(CorruptStoreError, match="is being repaired: a page is torn"):
         result_of(daemon.verify(None, False))
     lab.assert_current()
 

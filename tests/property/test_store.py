@@ -15,12 +15,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.store.chroma import checkpoint
+from reposyncd.store.chroma.admin import EmbeddedAdmin
 from reposyncd.store.chroma.database import FEWEST_PERSISTED
 from reposyncd.store.chroma.directory import StoreDirectory
+from reposyncd.store.kinds import StoreSettings
 from tests.foreign import Foreign
-from tests.local_index import LocalIndex, LocalPersister
+from tests.local_index import LocalIndex, LocalMaintenance
 from tests.support import Lab, write
 
 FEW_ROWS = 12
@@ -51,7 +54,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.state = self.place / "state"
         self.state.mkdir(mode=0o700)
         self.index = LocalIndex(str(self.state / "chroma"))
-        self.labs = {name: Lab(self.place / name, self.state, self.index, name=name) for name in [*SMALL, "large"]}
+        settings = StoreSettings(str(self.state), lock_timeout_s=5)
+        store = EmbeddedAdmin(lambda: settings, LocalMaintenance)
+        self.labs = {
+            name: Lab(self.place / name, self.state, self.index, store, name=name) for name in [*SMALL, "large"]
+        }
         self.texts: dict[str, set[str]] = {name: set() for name in self.labs}
         """that have a vector in the store"""
         self.suspect: set[str] = set(self.labs)
@@ -71,9 +78,7 @@ class StoreMachine(RuleBasedStateMachine):
         shutil.rmtree(self.place)
 
     def workspace(self) -> Workspace:
-        workspace = self.labs["large"].workspace()
-        workspace._persister = lambda path, should_stop: LocalPersister(path)  # type: ignore[assignment, return-value, method-assign]
-        return workspace
+        return self.labs["large"].workspace()
 
     # What is done ---------------------------------------------------------------------------------------
 
@@ -94,7 +99,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.index.logged.clear()
         before = os.path.realpath(self.state / "chroma")
         with self.workspace() as workspace:
-            result = workspace.sync(str(self.labs[name].root), name, full=full)
+            result = operations.sync(workspace, str(self.labs[name].root), name, full=full)
             generations = {repo.name: workspace.catalog.generations(repo) for repo in workspace.catalog.repos()}
         [generation] = generations[name]
         assert not result.errors
@@ -119,7 +124,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def search(self) -> None:
         with self.workspace() as workspace:
-            assert workspace.search("text number", None, 5).hits
+            assert operations.search(workspace, "text number", None, 5).hits
 
     @rule()
     def read_by_another_program(self) -> None:
@@ -147,7 +152,7 @@ class StoreMachine(RuleBasedStateMachine):
     def verify(self, name: str) -> None:
         if name not in self.suspect and self.is_synced(name):
             with self.workspace() as workspace:
-                [found] = workspace.verify(name)
+                [found] = operations.verify(workspace, name)
             assert not found.counts
 
     def is_synced(self, name: str) -> bool:

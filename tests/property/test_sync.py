@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
+from reposyncd.app import operations
 from reposyncd.errors import InterruptedSyncError
 from reposyncd.store.manifest.database import Database
 from reposyncd.store.memory import MemoryIndex
@@ -66,8 +67,10 @@ class DyingIndex:
             raise Crash
 
     def __getattr__(self, name: str) -> Any:
+        if name == "observed":
+            return lambda on_wait: self
         operation = getattr(self._index, name)
-        if name in ("start", "close", "life"):
+        if name in ("start", "close", "session"):
             return operation
 
         def counted(*arguments: Any) -> Any:
@@ -118,7 +121,7 @@ class Machine(Edits):
         assert isinstance(lab.index, MemoryIndex)
         with lab.workspace() as workspace, suppress(ValueError):
             collections = [each.collection for each in lab.generations(workspace)]
-            return {record.text for name in collections for record in lab.index._collections.get(name, {}).values()}
+            return {record.text for name in collections for record in lab.index.stored.get(name, {}).values()}
         return set()
 
     @rule(name=st.sampled_from(["none", "one", "two"]), texts=st.lists(st.sampled_from(["one\n", "2\n"]), max_size=3))
@@ -139,7 +142,9 @@ class Machine(Edits):
         self.is_whole = False
         asked = iter(range(files))
         with self.lab.workspace() as workspace, suppress(InterruptedSyncError):
-            workspace.sync(str(self.lab.root), "lab", full=full, should_stop=lambda: next(asked, None) is None)
+            operations.sync(
+                workspace, str(self.lab.root), "lab", full=full, should_stop=lambda: next(asked, None) is None
+            )
 
     @rule(step=st.integers(0, 40), full=st.booleans())
     def sync_and_die_in_the_manifest(self, step: int, full: bool) -> None:
@@ -163,7 +168,7 @@ class Machine(Edits):
     def tamper_and_repair(self, how: str, which: int) -> None:
         self.lab.sync()
         assert isinstance(self.lab.index, MemoryIndex)
-        for records in self.lab.index._collections.values():
+        for records in self.lab.index.stored.values():
             if not records:
                 continue
             id = sorted(records)[which % len(records)]
@@ -179,7 +184,7 @@ class Machine(Edits):
             else:
                 records[id] = record._replace(vector=tuple(-x for x in record.vector))
         with self.lab.workspace() as workspace:
-            found = workspace.verify(repair=True)
+            found = operations.verify(workspace, repair=True)
             assert all(each.repaired for each in found if each.counts)
         self.synced = True
 

@@ -1,7 +1,7 @@
-"""Asks the daemon: HTTP over its Unix socket.
+"""Asks the service: HTTP over its Unix socket.
 
-Standard library only, and little of it: every command pays for what is imported here. Where there is no socket file not
-even `socket` is imported.
+Standard library only, and little of it, because every command pays for what is imported here. If there is no socket
+file, not even `socket` is imported.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from socket import socket as Socket
 
 STATE_HEADER = "Reposyncd-State"
-"""Names the state directory that is meant, quoted as a path in a URL is: a daemon that keeps another one refuses."""
+"""The header that names the state directory, quoted like a path in a URL. A service that has another one refuses."""
 
 ADDRESS_BYTES = 107
 """The longest path in a Unix socket's address: sun_path has 108 with the 0 at its end (unix(7))."""
 
 _WAIT_S = 20.0
-"""How long the daemon holds a request until the work is done, before it is asked again."""
+"""How long the service holds a request while the work is not done. Then it is asked again."""
 
 _PROGRESS_S = 0.5
-"""The same where progress is shown."""
+"""The same if progress is shown."""
 
 _SILENCE_S = 30.0
-"""A daemon that takes so much longer than it was asked to is taken for lost: its host may be busy for seconds."""
+"""A service that answers so much later than it was asked to counts as lost. A busy machine may take seconds."""
 
 _CONNECT_S = 5.0
 
@@ -46,9 +46,9 @@ _PART_BYTES = 65_536
 
 
 class Client:
-    """Asks the daemon that listens at `path`; with `state_dir`, only one that keeps that directory.
+    """Asks the service that listens at `path`; with `state_dir`, only one that has that state directory.
 
-    Each request has a connection of its own, so threads may share a client.
+    Each request has its own connection, so threads may share a client.
     """
 
     def __init__(self, path: str, state_dir: str | None = None) -> None:
@@ -60,13 +60,13 @@ class Client:
         method: str,
         path: str,
         body: dict[str, Any] | None = None,
-        on_progress: Callable[[dict[str, Any]], None] | None = None,
+        on_progress: Callable[[Any], None] | None = None,
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
-        """The answer of the daemon, waited for until the work behind it is done.
+        """The answer of the service. Waits until the work is done.
 
-        `on_progress` is called in this thread, about every half second while the work is not done. Raises
-        DaemonNotRunningError before anything was begun; TimedOutError after `timeout_s`, while the work goes on;
+        `on_progress` is called in this thread with a `messages.TaskProgress`, about every half second until then.
+        Raises DaemonNotRunningError, with nothing begun; TimedOutError after `timeout_s`, while the work goes on;
         DaemonLostError; and the ReposyncError that the work failed with.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -81,28 +81,28 @@ class Client:
             status, answer = self._ask(method, f"{path}?wait_s={wait_s():.3f}", None, _WAIT_S + _SILENCE_S)
         else:
             status, answer = self._ask(method, path, {**(body or {}), "wait_s": wait_s()}, _WAIT_S + _SILENCE_S)
-        while status == 202:  # Accepted: a ticket, and how far it is
+        while status == 202:  # Accepted: a ticket and the progress
             if on_progress:
                 on_progress(answer["progress"])
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimedOutError(f"it is not done after {timeout_s:g} s; the daemon goes on with it")
+                raise TimedOutError(f"timed out after {timeout_s:g} s; the service goes on with it")
             status, answer = self._ask_again(answer["ticket"], wait_s())
         return answer
 
     def running(self) -> bool:
-        """Whether somebody answers at the socket."""
+        """Whether a service answers at the socket."""
         return running(self._path)
 
     def _ask_again(self, ticket: str, wait_s: float) -> tuple[int, dict[str, Any]]:
         try:
             return self._ask("GET", f"/v1/tickets/{ticket}?wait_s={wait_s:.3f}", None, wait_s + _SILENCE_S)
         except DaemonNotRunningError as error:
-            raise DaemonLostError("the daemon ended before it was done") from error
+            raise DaemonLostError("the service ended before it was done") from error
         except NoTicketError as error:
-            raise DaemonLostError("the daemon was started anew before it was done; ask again") from error
+            raise DaemonLostError("the service was restarted before it was done; ask again") from error
 
     def _ask(self, method: str, target: str, body: dict[str, Any] | None, limit_s: float) -> tuple[int, dict[str, Any]]:
-        """HTTP status and JSON of one answer that is no error; raises the error otherwise."""
+        """HTTP status and JSON of one answer. Raises the error that it is, if it is one."""
         import json
 
         status, content = self._exchange(method, target, b"" if body is None else json.dumps(body).encode(), limit_s)
@@ -113,7 +113,7 @@ class Client:
             error = answer["error"]
             code, message = str(error["code"]), str(error["message"])
         except (ValueError, TypeError, KeyError) as error:
-            raise ReposyncError(f"what answers at {self._path} is no reposyncd") from error
+            raise ReposyncError(f"what answers at {self._path} is not reposyncd") from error
         raise by_code(code)(message)
 
     def _exchange(self, method: str, target: str, body: bytes, limit_s: float) -> tuple[int, bytes]:
@@ -130,14 +130,14 @@ class Client:
                     connection.sendall(head.encode("ascii") + body)
                 return _answer(connection, deadline)
             except TimeoutError as error:
-                raise DaemonLostError(f"the daemon at {self._path} has not answered for {limit_s:g} s") from error
+                raise DaemonLostError(f"the service at {self._path} has not answered for {limit_s:g} s") from error
             except OSError as error:
-                raise DaemonLostError("the daemon ended before it answered") from error
+                raise DaemonLostError("the service ended before it answered") from error
 
 
 def running(path: str) -> bool:
-    """Whether somebody answers at the socket, or would if there were fewer callers. Raises ReposyncError if it cannot
-    be told."""
+    """Whether a service answers at the socket, or would if there were fewer callers. Raises ReposyncError if nobody
+    can tell."""
     try:
         connect(path).close()
     except OverloadedError:
@@ -147,17 +147,21 @@ def running(path: str) -> bool:
     return True
 
 
-def connect(path: str) -> Socket:
-    """A connection to the daemon of this user that listens at `path`.
-
-    Raises DaemonNotRunningError, OverloadedError, and ReposyncError if the socket is somebody else's.
-    """
-    nobody = DaemonNotRunningError(
-        f"the daemon is not running (nobody answers at {path}); start it with: reposyncd service install, or: "
+def not_running(path: str) -> DaemonNotRunningError:
+    """The error of a service that is not running; `path` is its socket."""
+    return DaemonNotRunningError(
+        f"the service is not running (nothing answers at {path}); start it with: reposyncd service install, or: "
         "reposyncd daemon"
     )
+
+
+def connect(path: str) -> Socket:
+    """A connection to the service of this user that listens at `path`.
+
+    Raises DaemonNotRunningError, OverloadedError, and ReposyncError if the socket belongs to another user.
+    """
     if not os.path.exists(path):
-        raise nobody
+        raise not_running(path)
     import socket
 
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -166,13 +170,13 @@ def connect(path: str) -> Socket:
         with addressed(path) as address:
             connection.connect(address)
         if peer_uid(connection) != os.geteuid():
-            raise ReposyncError(f"{path} belongs to a daemon of another user; choose another with REPOSYNCD_SOCKET")
+            raise ReposyncError(f"{path} belongs to a service of another user; choose another with REPOSYNCD_SOCKET")
     except BaseException as error:
         connection.close()
         if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionError):
-            raise nobody from None
+            raise not_running(path) from None
         if isinstance(error, BlockingIOError | TimeoutError):
-            raise OverloadedError(f"the daemon at {path} has too many callers waiting; try again") from None
+            raise OverloadedError(f"the service at {path} has too many callers waiting; try again") from None
         if isinstance(error, OSError):
             raise ReposyncError(f"{path} cannot be connected to: {error.strerror or error}") from error
         raise
@@ -181,7 +185,7 @@ def connect(path: str) -> Socket:
 
 @contextmanager
 def addressed(path: str) -> Iterator[str]:
-    """An address of this path, while the context lasts: one that is too long is reached through its directory.
+    """An address of this path, valid inside the context: a path that is too long is reached through its directory.
 
     Raises OSError, and ReposyncError if the name alone is too long.
     """
@@ -199,7 +203,7 @@ def addressed(path: str) -> Iterator[str]:
 
 
 def peer_uid(connection: Socket) -> int:
-    """Whose process is at the other end: who connected, or who made the socket that was connected to (unix(7))."""
+    """The user id of the process at the other end: that which connected, or that which made the socket (unix(7))."""
     import socket
     import struct
 
@@ -214,7 +218,7 @@ def quote(text: str) -> str:
 
 
 def _answer(connection: Socket, deadline: float) -> tuple[int, bytes]:
-    """HTTP status and body. Raises TimeoutError; OSError if the answer ends early; ReposyncError if it is no HTTP."""
+    """HTTP status and body. Raises TimeoutError; OSError if the answer ends early; ReposyncError if it is not HTTP."""
     received = bytearray()
     needed: int | None = None  # bytes, once the head is there
     status = body = 0
@@ -232,5 +236,5 @@ def _answer(connection: Socket, deadline: float) -> tuple[int, bytes]:
                 status = int(lines[0].split()[1])
                 needed = body + int(headers["content-length"])
             except (ValueError, IndexError, KeyError) as error:
-                raise ReposyncError("what answers at the socket is no reposyncd") from error
+                raise ReposyncError("what answers at the socket is not reposyncd") from error
     return status, bytes(received[body:needed])

@@ -1,29 +1,30 @@
 """The façade: everything that can be asked of reposyncd. Commands, the HTTP API and other front ends stand on it.
 
-Implementations: `app.local` works in this process, `app.remote` asks the service, and the service itself has one
-over its engine. `app.connect` chooses between the first two.
+Implementations: `app.local` works in this process, `app.remote` asks the service, and the service has its own, over its
+engine (`daemon.ports.Service`). `app.connect` joins the first two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from reposyncd.app import messages
+if TYPE_CHECKING:  # a command that only asks the service pays for what is imported here
+    from reposyncd.app import messages
 
 T_co = TypeVar("T_co", covariant=True)
 
-OnProgress = Callable[[messages.TaskProgress], None]
+OnProgress = Callable[["messages.TaskProgress"], None]
 
 
 class Task(Protocol[T_co]):
-    """Something that was asked for and may take long."""
+    """Something that was asked for and may take long. It may begin only when its result is asked for."""
 
     def result(self, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> T_co:
-        """Waits until it is done. `on_progress` is called in this thread, about every half second.
+        """Waits until it is done. `on_progress` is called in this thread now and then, and must be quick.
 
-        Raises the ReposyncError that it failed with, and TimedOutError after `timeout_s`, while the work goes on if the
-        service does it.
+        Raises the ReposyncError that it failed with. If the service does the work, also TimedOutError after
+        `timeout_s`, and DaemonLostError; the work goes on. What this process does itself is not timed.
         """
         ...
 
@@ -39,7 +40,7 @@ class App(Protocol):
         ...
 
     def add(self, path: str, name: str | None) -> Task[messages.RepoRef]:
-        """Keeps the tree at this absolute path indexed."""
+        """Has the service keep the tree at this absolute path indexed. Without a service it is only recorded."""
         ...
 
     def remove(self, repo: str) -> Task[messages.RepoRef]:
@@ -47,11 +48,11 @@ class App(Protocol):
         ...
 
     def pause(self, repo: str | None) -> Task[messages.RepoNames]:
-        """Leaves the index as it is until `resume`."""
+        """Leaves the index as it is until `resume`. Needs the service."""
         ...
 
     def resume(self, repo: str | None) -> Task[messages.RepoNames]:
-        """Continues after `pause`."""
+        """Continues after `pause`. Needs the service."""
         ...
 
     def sync(self, path: str, name: str | None, full: bool) -> Task[messages.SyncResult]:
@@ -59,7 +60,7 @@ class App(Protocol):
         ...
 
     def flush(self, repo: str | None) -> Task[messages.Flushed]:
-        """Done when every change that was made before the call is in the index."""
+        """Done when every change that was made before the call is in the index. Needs the service."""
         ...
 
     def verify(self, repo: str | None, repair: bool) -> Task[messages.Verifications]:

@@ -1,4 +1,4 @@
-"""The command line: one file a command, each imported when it is called."""
+"""The command line: one file per command, imported when the command is called."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from reposyncd.errors import ReposyncError
 from reposyncd.text import printable
 
 if TYPE_CHECKING:
+    from reposyncd.app.facade import App
     from reposyncd.config import Config
 
 _COMMANDS = {
-    "sync": "SyncJob the index of a directory up to date.",
+    "sync": "Bring the index of a directory up to date.",
     "daemon": "Run the service in the foreground.",
     "search": "Find code by meaning.",
-    "status": "Say what is indexed, how current it is, and what is wrong.",
-    "repo": "Add, remove and list the directories that are kept indexed.",
+    "status": "Show what is indexed, how current it is, and what is wrong.",
+    "repo": "Add, remove and list the directories that are indexed.",
     "flush": "Wait until the index has every change.",
     "pause": "Leave an index as it is for a while.",
-    "resume": "Go on after a pause.",
+    "resume": "Continue after a pause.",
     "history": "Show the last syncs.",
-    "config": "Show the configuration, or write a file to begin with.",
-    "completion": "Print the completion script of a shell.",
+    "config": "Show the configuration, or create a configuration file.",
+    "completion": "Print the completion script for a shell.",
     "service": "Install or remove the systemd unit of the service.",
     "verify": "Compare the index with the files, record by record.",
 }
 
 
 class _Commands(click.Group):
-    """Knows the commands by name and first line; imports one when it is asked for."""
+    """Knows the commands by name and first line. Imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -64,35 +65,44 @@ class _Commands(click.Group):
 @click.option(
     "--state-dir",
     metavar="DIR",
-    help="Where the index is kept  [default: $REPOSYNCD_STATE_DIR, else ~/.local/state/reposyncd]",
+    help="The directory that holds the index  [default: $REPOSYNCD_STATE_DIR, else ~/.local/state/reposyncd]",
 )
 @click.pass_context
 def _group(ctx: click.Context, state_dir: str | None) -> None:
     """Keeps a vector index of your code repositories equal to the files on disk.
 
     \b
-      reposyncd service install      have systemd run it from now on
+      reposyncd service install      have systemd run the service
       reposyncd repo add ~/src/app   keep a directory indexed
       reposyncd search where are retries configured
       reposyncd status
 
-    Exit codes: 0 done; 1 failed, or something is wrong; 2 usage; 3 the daemon is not running; 75 busy, try again; 78
+    Exit codes: 0 done; 1 failed, or something is wrong; 2 usage; 3 the service is not running; 75 busy, try again; 78
     the configuration is wrong; 130 stopped; 141 nobody reads the output.
     """
     ctx.obj = state_dir
 
 
 def load_config(ctx: click.Context) -> Config:
-    """The effective configuration; the options given before the command count."""
+    """The effective configuration, with the options that were given before the command."""
     from reposyncd import config
 
     return config.load(os.environ, state_dir=ctx.obj)
 
 
+def connect(ctx: click.Context) -> App:
+    """What does the work of a command: the service, or this process if the service is not running. Ctrl-C stops work in
+    this process after the batch that is being stored."""
+    from reposyncd.app.connect import connect
+    from reposyncd.cli.stop import Stop
+
+    return connect(load_config(ctx), stop=Stop, tell=lambda text: say(f"reposyncd: {text}", err=True))
+
+
 def main() -> None:
-    """Entry point. Every error that a person can act on ends here as one line and its exit code."""
+    """Entry point. Every error that a person can act on ends here, as one line and an exit code."""
     try:
-        with printing():  # what click says of arguments that are wrong
+        with printing():  # click prints here if the arguments are wrong
             _group(prog_name="reposyncd")
     except ReposyncError as error:
         say(f"reposyncd: {printable(str(error))}", err=True)

@@ -1,4 +1,4 @@
-"""`reposyncd completion`: what a shell needs to complete commands, options, repositories and directories."""
+"""`reposyncd completion`: the script with which a shell completes commands, options, repositories and directories."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 _VARIABLE = "_REPOSYNCD_COMPLETE"
-"""As click names it."""
+"""The variable that click reads."""
 
 
 @click.command("completion")
@@ -14,8 +14,8 @@ _VARIABLE = "_REPOSYNCD_COMPLETE"
 def command(shell: str) -> None:
     """Print the completion script of SHELL: commands, options, repositories and directories.
 
-    Write it to the file below, after `mkdir -p` of its directory. For zsh that directory has to be in fpath before
-    ~/.zshrc calls compinit.
+    Create the directory of the file below with `mkdir -p`, and write the script to it. For zsh the directory must be in
+    fpath before ~/.zshrc calls compinit.
 
     \b
       bash   ~/.local/share/bash-completion/completions/reposyncd

@@ -1,4 +1,4 @@
-"""`reposyncd config`: the effective configuration, and a file to begin with."""
+"""`reposyncd config`: show the effective configuration, or create a configuration file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from reposyncd.text import printable
 
 @click.group("config")
 def command() -> None:
-    """Show the configuration, or write a file to begin with.
+    """Show the configuration, or create a configuration file.
 
-    No configuration is needed. A key comes from the environment, else from the file, else it has its default.
+    No configuration is needed. A value comes from the environment, else from the file, else it is the default.
     """
 
 
@@ -27,9 +27,9 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print {key: {value, from}} as JSON.")
 @click.pass_context
 def show(ctx: click.Context, as_json: bool) -> None:
-    """Show every key, its value, and where that comes from.
+    """Show every key, its value, and where the value comes from.
 
-    A running daemon uses what it read at its start, or at the last `systemctl --user reload reposyncd`.
+    A running service uses what it read when it started, or at the last `systemctl --user reload reposyncd`.
     """
     config = load_config(ctx)
     places = sources(os.environ)
@@ -45,31 +45,31 @@ def show(ctx: click.Context, as_json: bool) -> None:
 
 @command.command("path")
 def path() -> None:
-    """Print the path of the configuration file, which need not exist."""
+    """Print the path of the configuration file. The file need not exist."""
     click.echo(config_path(os.environ))
 
 
 @command.command("init")
 def init() -> None:
-    """Write a configuration file to begin with.
+    """Create a configuration file.
 
-    It has every key with its default and its meaning, all commented out. A file that exists is left as it is.
+    It lists every key with its default and its meaning, all commented out. An existing file is not changed.
     """
     place = config_path(os.environ)
     try:
         os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise ReposyncError(f"{place} is there already, and stays as it is") from None
+        raise ReposyncError(f"{place} exists already; it was not changed") from None
     except OSError as error:
         raise ReposyncError(f"{place} cannot be written: {error.strerror}") from error
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(template())
-    say(f"{printable(place)} is written; every key in it is commented out")
+    say(f"created {printable(place)}; every key in it is commented out")
 
 
 def template() -> str:
-    """A configuration file in which every key has its default, commented out."""
+    """A configuration file with the default of every key, commented out."""
     lines = ["# reposyncd. Remove the # before a key to set it.", ""]
     section = ""
     for key in KEYS:
@@ -120,7 +120,7 @@ This page is generated from `reposyncd.config.KEYS`:
 
 
 def toml(value: Any) -> str:
-    """A value as the file has it."""
+    """A value as it is written in the file."""
     if isinstance(value, tuple):
         return json.dumps(list(value), ensure_ascii=False)
     if isinstance(value, float):

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from reposyncd.cli import load_config
-from reposyncd.cli.ask import client_of, complete_repo, meant
+from reposyncd.cli import connect
+from reposyncd.cli.arguments import REPO
 from reposyncd.cli.output import say
 from reposyncd.errors import TimedOutError
 from reposyncd.text import printable
 
+if TYPE_CHECKING:
+    from reposyncd.app.messages import FileError, TaskProgress
+
 _PATHS_SHOWN = 5
-"""Of a repository's: enough to see what it is about. --json has all."""
+"""Paths of a repository that are printed: enough to see what it is about. --json prints more."""
 
 _ERRORS_SHOWN = 10
+"""Files that could not be indexed, as many as are printed. --json prints all."""
 
 
 @click.command("flush")
-@click.argument("repo", required=False, shell_complete=complete_repo)
+@click.argument("repo", required=False, type=REPO)
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 86_400),
@@ -29,52 +33,62 @@ _ERRORS_SHOWN = 10
     metavar="S",
     help="Seconds to wait at most.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was done, or is still pending, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done, or what is still pending, as JSON.")
 @click.pass_context
 def command(ctx: click.Context, repo: str | None, timeout: float, as_json: bool) -> None:
-    """Return when every change that was made to REPO (a name or a path; default: to all) is in the index.
+    """Return when every change that was made to REPO (a name or a path; default: all) is in the index.
 
-    Exit code 1: some of it is not, because the time was over or a file could not be indexed. 3: the daemon is not
-    running.
+    Exit code 1: it timed out, or a file could not be indexed. 3: the service is not running.
     """
-    last: dict[str, Any] = {}
+    last: TaskProgress | None = None
+
+    def on_progress(progress: TaskProgress) -> None:
+        nonlocal last
+        last = progress
+
     try:
-        result = client_of(load_config(ctx)).request(
-            "POST", "/v1/flush", {"repo": meant(repo)}, on_progress=last.update, timeout_s=timeout
-        )
+        result = connect(ctx).flush(repo).result(on_progress, timeout)
     except TimedOutError:
-        result = {"repos": [], "errors": [], "pending": last.get("pending", [])}
-        _print(result, last, timeout, as_json)
+        if as_json:
+            _print_json({"repos": [], "errors": [], "pending": last["pending"] if last else []})
+        else:
+            _show_unfinished(last, timeout)
         sys.exit(1)
-    _print(result, None, timeout, as_json)
+    if as_json:
+        _print_json(result)
+    else:
+        _show_done(result["repos"], result["errors"])
     if result["errors"]:
         sys.exit(1)
 
 
-def _print(result: dict[str, Any], unfinished: dict[str, Any] | None, timeout_s: float, as_json: bool) -> None:
-    if as_json:
-        import json
+def _print_json(result: object) -> None:
+    import json
 
-        say(json.dumps(result))
-        return
-    what = "every change is in the index" + (", but for what cannot be read" if result["errors"] else "")
-    for name in result["repos"]:
+    say(json.dumps(result))
+
+
+def _show_done(repos: list[str], errors: list[FileError]) -> None:
+    what = "every change is in the index" + (", except files that cannot be read" if errors else "")
+    for name in repos:
         say(f"{name}: {what}")
-    for error in result["errors"][:_ERRORS_SHOWN]:
+    for error in errors[:_ERRORS_SHOWN]:
         say(f"  not indexed: {printable(error['path'])}: {printable(error['error'])}", err=True)
-    if len(result["errors"]) > _ERRORS_SHOWN:
-        say(f"  not indexed: {len(result['errors']) - _ERRORS_SHOWN:,} more; see --json", err=True)
-    if unfinished is not None:
-        say(f"reposyncd: not everything is in the index after {timeout_s:g} s; the daemon goes on", err=True)
-        for each in result["pending"]:
-            say(f"  {each['repo']}: {_pending(each['paths'])}: {printable(each['why'])}", err=True)
-        if unfinished.get("trouble"):
-            say(f"  {printable(unfinished['trouble'])}", err=True)
+    if len(errors) > _ERRORS_SHOWN:
+        say(f"  not indexed: {len(errors) - _ERRORS_SHOWN:,} more; see --json", err=True)
 
 
-def _pending(paths: list[str] | int) -> str:
-    """The first paths, or how many there are where they are not named."""
-    if isinstance(paths, int):
-        return f"{paths:,} paths"
+def _show_unfinished(progress: TaskProgress | None, timeout_s: float) -> None:
+    say(f"reposyncd: timed out after {timeout_s:g} s; the service goes on", err=True)
+    if progress is None:
+        return
+    for each in progress["pending"]:
+        say(f"  {each['repo']}: {_paths(each['paths'])}: {printable(each['why'])}", err=True)
+    if progress["trouble"]:
+        say(f"  {printable(progress['trouble'])}", err=True)
+
+
+def _paths(paths: list[str]) -> str:
+    """The first paths, and how many more there are."""
     more = f" and {len(paths) - _PATHS_SHOWN:,} more" if len(paths) > _PATHS_SHOWN else ""
     return (", ".join(printable(path) or "." for path in paths[:_PATHS_SHOWN]) or "the whole tree") + more

@@ -1,7 +1,7 @@
-"""What is printed, and what becomes of it when nobody reads it any more, as after `| head -1`.
+"""Printing, also when nobody reads the output any more, as after `| head -1`.
 
-A command that only prints ends then, as if SIGPIPE had ended it. One that does something does it to the end, without a
-word, and its exit code is that of what it did: those print with `say`.
+A command that only prints ends then, as if SIGPIPE had killed it. A command that does something prints with `say`: it
+goes on in silence, and its exit code says how the work ended.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import click
 from reposyncd.errors import ReposyncError
 
 UNREAD = 128 + signal.SIGPIPE
-"""Exit code of a command whose output nobody reads: what a shell makes of a program that SIGPIPE ended."""
+"""Exit code of a command whose output nobody reads. It is the one that a shell reports for a death by SIGPIPE."""
 
 _LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
-"""The errors of an output that is a file, and could not be written."""
+"""Errors of an output that is a file and cannot be written."""
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Prints a line of what was done, which goes unread if nobody reads it."""
+    """Prints a line. If nobody reads the output any more, nothing happens."""
     try:
         click.echo(text, err=err)
     except BrokenPipeError:
@@ -34,7 +34,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def drop(stream: TextIO | None) -> None:
-    """What is written to the stream from now on, and what it still holds, goes nowhere."""
+    """Discards what the stream still holds and what is written to it later."""
     if stream is None:
         return
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -46,8 +46,8 @@ def drop(stream: TextIO | None) -> None:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Around whatever prints. Raises SystemExit(UNREAD) when nobody reads it any more, and ReposyncError when it is a
-    file that cannot be written."""
+    """A context for everything that prints. Raises SystemExit(UNREAD) if nobody reads the output any more, and
+    ReposyncError if the output is a file that cannot be written."""
     try:
         yield
     except BrokenPipeError:

@@ -1,23 +1,24 @@
-"""How far a sync is: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of a task: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from reposyncd.cli.output import drop
-from reposyncd.model import Progress
 from reposyncd.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+    from reposyncd.app.messages import TaskProgress
+
 _QUIET_S = 1.0
-"""A sync that takes no longer says nothing but its result."""
+"""A task that takes no longer prints only its result."""
 
 _LINE_S = 5.0
-"""Between two lines where there is no terminal."""
+"""Between two lines, if there is no terminal."""
 
 _REDRAW_S = 0.1
 
@@ -26,37 +27,27 @@ _PHASES = {
     "scan": "listing files",
     "check": "comparing the store with the manifest",
     "index": "indexing",
-    "checkpoint": "tidying the store",
+    "checkpoint": "making a checkpoint",
     "verify": "verifying",
 }
 
 
-def _phase(progress: Progress) -> str:
-    """What is going on. A daemon may be in a phase that is not known here, or have yet to begin."""
-    return "waiting" if progress.trouble else _PHASES.get(progress.phase, "waiting")
-
-
-def progress_of(told: dict[str, Any]) -> Progress:
-    """Of what the daemon tells of work that is under way."""
-    return Progress(
-        phase=told.get("phase") or "",
-        files_done=told.get("files_done") or 0,
-        files_total=told.get("files_total") or 0,
-        chunks_done=told.get("chunks_done") or 0,
-        trouble=told.get("trouble") or "",
-    )
+def _phase(progress: TaskProgress) -> str:
+    """What is going on. The service may name a phase that is not known here, or have yet to begin."""
+    return "waiting" if progress["trouble"] else _PHASES.get(progress["phase"], "waiting")
 
 
 class Reporter:
-    """Writes what it is told of a sync; a context manager, so that the bar is gone at its end. `stream` is None in a
-    process that was started without it."""
+    """Shows the progress of a task, as `facade.OnProgress`. A context manager: the bar is gone at its end. `stream` is
+    None in a process that was started without it."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._terminal = stream is not None and stream.isatty()
         self._started = time.monotonic()
         self._next = self._started + _QUIET_S
-        self._shown = Progress("scan")
+        self._phase, self._trouble = "scan", ""
+        """that were shown last"""
         self._bar: tuple[Bar, TaskID] | None = None
 
     def __enter__(self) -> Reporter:
@@ -66,12 +57,12 @@ class Reporter:
         if self._bar:
             self._bar[0].stop()
 
-    def __call__(self, progress: Progress) -> None:
-        """Shows the progress if it is time to; trouble at once, and once."""
+    def __call__(self, progress: TaskProgress) -> None:
+        """Shows the progress if it is time to. Trouble is shown at once, and once."""
         now = time.monotonic()
-        if progress.trouble and progress.trouble != self._shown.trouble:
-            self._say(printable(progress.trouble))
-        elif now < self._next and (progress.phase == self._shown.phase or now < self._started + _QUIET_S):
+        if progress["trouble"] and progress["trouble"] != self._trouble:
+            self._say(printable(progress["trouble"]))
+        elif now < self._next and (progress["phase"] == self._phase or now < self._started + _QUIET_S):
             return
         elif self._terminal:
             self._next = now + _REDRAW_S
@@ -79,7 +70,7 @@ class Reporter:
         else:
             self._next = now + _LINE_S
             self._say(self._line(progress, now - self._started))
-        self._shown = progress
+        self._phase, self._trouble = progress["phase"], progress["trouble"]
 
     def _say(self, line: str) -> None:
         if self._bar:
@@ -88,20 +79,20 @@ class Reporter:
             try:
                 self._stream.write(line + "\n")
                 self._stream.flush()
-            except BrokenPipeError:  # who has read it has had enough; the work goes on
+            except BrokenPipeError:  # nobody reads it any more; the work goes on
                 drop(self._stream)
 
-    def _line(self, progress: Progress, elapsed_s: float) -> str:
-        if not progress.files_total:
+    def _line(self, progress: TaskProgress, elapsed_s: float) -> str:
+        if not progress["files_total"]:
             return _phase(progress)
-        if progress.phase == "verify":
-            return f"{progress.files_done:,} of {progress.files_total:,} records verified"
+        if progress["phase"] == "verify":
+            return f"{progress['files_done']:,} of {progress['files_total']:,} records verified"
         return (
-            f"{progress.files_done:,} of {progress.files_total:,} files, {progress.chunks_done:,} chunks stored, "
-            f"{progress.chunks_done / elapsed_s:,.0f} chunks/s"
+            f"{progress['files_done']:,} of {progress['files_total']:,} files, {progress['chunks_done']:,} chunks "
+            f"stored, {progress['chunks_done'] / elapsed_s:,.0f} chunks/s"
         )
 
-    def _draw(self, progress: Progress) -> None:
+    def _draw(self, progress: TaskProgress) -> None:
         if self._bar is None:
             self._bar = self._new_bar()
         bar, task = self._bar
@@ -109,11 +100,11 @@ class Reporter:
         bar.update(
             task,
             description=_phase(progress),
-            completed=progress.files_done,
-            total=progress.files_total or None,
+            completed=progress["files_done"],
+            total=progress["files_total"] or None,
             unit="records,"
-            if progress.phase == "verify"
-            else f"files, {progress.chunks_done:,} chunks, {progress.chunks_done / elapsed_s:,.0f}/s,",
+            if progress["phase"] == "verify"
+            else f"files, {progress['chunks_done']:,} chunks, {progress['chunks_done'] / elapsed_s:,.0f}/s,",
         )
 
     def _new_bar(self) -> tuple[Bar, TaskID]:

@@ -1,17 +1,25 @@
-"""`reposyncd resume`: go on after a pause."""
+"""`reposyncd resume`: continue after a pause."""
 
 from __future__ import annotations
 
 import click
 
-from reposyncd.cli.ask import complete_repo
-from reposyncd.cli.pause import ask
+from reposyncd.cli import connect
+from reposyncd.cli.arguments import REPO
+from reposyncd.cli.output import say
 
 
 @click.command("resume")
-@click.argument("repo", required=False, shell_complete=complete_repo)
+@click.argument("repo", required=False, type=REPO)
 @click.option("--json", "as_json", is_flag=True, help="Print the names of the repositories as JSON.")
 @click.pass_context
 def command(ctx: click.Context, repo: str | None, as_json: bool) -> None:
-    """Keep REPO (a name or a path; default: all) current again after `reposyncd pause`."""
-    ask(ctx, "resume", repo, as_json)
+    """Keep the index of REPO (a name or a path; default: all) current again after `reposyncd pause`."""
+    result = connect(ctx).resume(repo).result()
+    if as_json:
+        import json
+
+        say(json.dumps(result))
+        return
+    for name in result["repos"]:
+        say(f"{name}: resumed")

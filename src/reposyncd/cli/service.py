@@ -1,4 +1,4 @@
-"""`reposyncd service`: systemd runs the daemon."""
+"""`reposyncd service`: have systemd run the service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import click
 
 from reposyncd import __version__
 from reposyncd.cli import load_config
-from reposyncd.cli.ask import client_of
 from reposyncd.cli.output import say
 from reposyncd.config import Config, config_path
 from reposyncd.errors import ReposyncError
@@ -24,13 +23,13 @@ from reposyncd.text import printable
 UNIT = "reposyncd.service"
 
 _MARK = "# Written by `reposyncd service install`, "
-"""Begins the last line of a unit that was; a digest of what is above follows."""
+"""Begins the last line of such a unit. A digest of the lines above follows."""
 
 _CARRIED = ("XDG_CONFIG_HOME", "XDG_STATE_HOME")
-"""Variables that decide which files are ours, beside those that begin with REPOSYNCD_."""
+"""Variables that decide which files are ours, besides those that begin with REPOSYNCD_."""
 
-_PATIENCE_S = 120.0
-"""How long systemctl may take: a start is waited for, and may take a minute."""
+_SYSTEMCTL_S = 120.0
+"""How long systemctl may take. It waits for the service to start, which may take a minute."""
 
 _OURS = (
     "api-token",
@@ -49,30 +48,30 @@ _OURS = (
     "reposyncd.sock",
     "salvage.db*",
     "store-*",
-    "vectors.db*",
 )
-"""What reposyncd makes in the state directory, which may be one that others use too."""
+"""What reposyncd creates in the state directory. Others may use that directory too."""
 
 
 @click.group("service")
 def command() -> None:
     """Install or remove the systemd user unit of the service.
 
-    The service starts with your session, is restarted when it fails, and yields to everything else on the machine. No
-    root is needed. For a machine that you do not log in to, docs/systemd.md describes reposyncd@.service.
+    The service starts with your session, is restarted when it fails, and has a lower priority than everything else on
+    the machine. You need not be root. For a machine that you do not log in to, see reposyncd@.service in
+    docs/systemd.md.
     """
 
 
 @command.command("install")
-@click.option("--no-start", is_flag=True, help="Install and enable the unit, but do not start it.")
-@click.option("--force", is_flag=True, help="Overwrite a unit that was edited or written by somebody else.")
-@click.option("--print", "only_print", is_flag=True, help="Print the unit, and change nothing.")
+@click.option("--no-start", is_flag=True, help="Install and enable the unit, but do not start the service.")
+@click.option("--force", is_flag=True, help="Overwrite a unit that was edited, or written by somebody else.")
+@click.option("--print", "only_print", is_flag=True, help="Print the unit and change nothing.")
 @click.pass_context
 def install(ctx: click.Context, no_start: bool, force: bool, only_print: bool) -> None:
     """Install the systemd user unit, enable it and start it.
 
-    Run it again after an upgrade: it writes the unit anew and restarts the service. --state-dir and the REPOSYNCD_
-    variables of this shell, XDG_CONFIG_HOME and XDG_STATE_HOME are written into the unit.
+    Run this again after an upgrade: it writes the unit again and restarts the service. The unit gets --state-dir and,
+    from this shell, the REPOSYNCD_ variables, XDG_CONFIG_HOME and XDG_STATE_HOME.
     """
     config = load_config(ctx)
     text = unit_text(os.environ, state_dir=config.state_dir if ctx.obj else None)
@@ -86,30 +85,30 @@ def install(ctx: click.Context, no_start: bool, force: bool, only_print: bool) -
     _write(path, text)
     _systemctl("daemon-reload")
     _systemctl("enable", "--quiet", UNIT)
-    say(f"{printable(str(path))} is in place, and starts with your session")
+    say(f"installed {printable(str(path))}; the service starts with your session")
     if "Type=exec" in text:
         say(
-            "systemd-python is not installed, so systemd cannot see when the service is up, nor that it is alive; "
-            "install systemd-python next to reposyncd and run this again; docs/install.md says how"
+            "systemd-python is not installed, so systemd cannot see whether the service is ready or hangs; install "
+            "systemd-python next to reposyncd and run this again (see docs/install.md)"
         )
     if no_start:
         say(f"start it with: systemctl --user start {UNIT}")
     else:
         _systemctl("restart", UNIT)
         say("the service is running")
-    say("  how it is      systemctl --user status reposyncd    or: reposyncd status")
-    say("  what it says   journalctl --user -u reposyncd")
+    say("  status  reposyncd status    or: systemctl --user status reposyncd")
+    say("  log     journalctl --user -u reposyncd")
     if not _lingers():
-        say("  it ends when you log out; to keep it: loginctl enable-linger")
+        say("  the service stops when you log out; to keep it running: loginctl enable-linger")
 
 
 @command.command("uninstall")
-@click.option("--purge", is_flag=True, help="Delete the index too. The configuration stays.")
+@click.option("--purge", is_flag=True, help="Delete the index too. The configuration is kept.")
 @click.pass_context
 def uninstall(ctx: click.Context, purge: bool) -> None:
     """Stop the service and remove its unit.
 
-    Your files, the index and the configuration stay where they are.
+    Your files, the index and the configuration are kept.
     """
     config = load_config(ctx)
     _check_manager()
@@ -119,21 +118,21 @@ def uninstall(ctx: click.Context, purge: bool) -> None:
         path.unlink()
         _systemctl("daemon-reload")
         subprocess.run(["systemctl", "--user", "reset-failed", UNIT], capture_output=True, check=False)
-        say(f"the service is stopped, and {printable(str(path))} is removed")
+        say(f"stopped the service and removed {printable(str(path))}")
     else:
-        say(f"there is no {printable(str(path))}; nothing was installed")
+        say(f"{printable(str(path))} does not exist; the service was not installed")
     if purge:
         _check_alone(config)
         _purge(Path(config.state_dir))
-        say(f"the index in {printable(config.state_dir)} is deleted")
+        say(f"deleted the index in {printable(config.state_dir)}")
     elif os.path.isdir(config.state_dir):
-        say(f"the index stays in {printable(config.state_dir)}; delete it with: reposyncd service uninstall --purge")
+        say(f"the index is kept in {printable(config.state_dir)}; delete it with: reposyncd service uninstall --purge")
     if os.path.exists(configuration := config_path(os.environ)):
-        say(f"the configuration stays in {printable(configuration)}")
+        say(f"the configuration is kept in {printable(configuration)}")
 
 
 def unit_text(environ: Mapping[str, str], *, state_dir: str | None, notifies: bool | None = None) -> str:
-    """The unit for this installation. `notifies`: whether systemd-python is there (None: look)."""
+    """The unit for this installation. `notifies`: whether systemd-python is installed (None: find out)."""
     text = _template()
     carried = {name: value for name, value in environ.items() if name.startswith("REPOSYNCD_") or name in _CARRIED}
     if state_dir:
@@ -149,7 +148,7 @@ def unit_text(environ: Mapping[str, str], *, state_dir: str | None, notifies: bo
 
 
 def is_untouched(text: str) -> bool:
-    """Whether a unit is as `unit_text` made it, in this version or another."""
+    """Whether a unit is as `unit_text` of some version made it."""
     *_, last = text.splitlines(keepends=True) or [""]
     return last.startswith(_MARK) and last.strip().endswith(_digest(text.removesuffix(last)))
 
@@ -159,24 +158,24 @@ def _digest(text: str) -> str:
 
 
 def _template() -> str:
-    """The unit as it is in the package, or, in a checkout, beside the sources."""
+    """The unit from the package or, in a checkout, from beside the sources."""
     import reposyncd
 
     package = Path(reposyncd.__file__).parent
     for place in (package / "units", package.parents[1] / "systemd"):
         with suppress(FileNotFoundError):
             return (place / UNIT).read_text()
-    raise ReposyncError(f"the unit {UNIT} is missing from this installation; install reposyncd again")
+    raise ReposyncError(f"{UNIT} is missing from this installation; install reposyncd again")
 
 
 def _program() -> list[str]:
-    """This installation's program, absolute."""
+    """The command that runs this installation, with an absolute path."""
     script = Path(sys.executable).with_name("reposyncd")
     return [str(script)] if os.access(script, os.X_OK) else [sys.executable, "-P", "-m", "reposyncd"]
 
 
 def _quoted(text: str) -> str:
-    """As one word of a unit file (systemd.syntax(7)): % is itself."""
+    """The text as one word of a unit file (systemd.syntax(7)); % has no special meaning in it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     escaped = escaped.replace("\n", "\\n").replace("\t", "\\t")
     return escaped if escaped.isascii() and not set(escaped) & set(" '\\\"") else f'"{escaped}"'
@@ -192,14 +191,14 @@ def _has_systemd_python() -> bool:
 
 
 def _unit_path(environ: Mapping[str, str]) -> Path:
-    """Where the user's systemd looks for units that the user wrote."""
+    """Where systemd looks for the user's own units."""
     base = environ.get("XDG_CONFIG_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".config") / "systemd" / "user" / UNIT
 
 
 def _check_manager() -> None:
     if shutil.which("systemctl") is None:
-        raise ReposyncError("there is no systemd on this machine; run the service with: reposyncd daemon")
+        raise ReposyncError("this machine has no systemd; run the service with: reposyncd daemon")
     found = subprocess.run(
         ["systemctl", "--user", "show", "--property=Version"], capture_output=True, text=True, check=False
     )
@@ -215,16 +214,18 @@ def _check_free(path: Path, force: bool) -> None:
     with suppress(FileNotFoundError):
         if not force and not is_untouched(path.read_text(errors="replace")):
             raise ReposyncError(
-                f"{path} was edited, or is somebody else's; keep what you need of it in a drop-in (systemctl --user "
-                "edit reposyncd), then call this again with --force"
+                f"{path} was edited, or written by somebody else; move what you need to a drop-in (systemctl --user "
+                "edit reposyncd), then run this again with --force"
             )
 
 
 def _check_alone(config: Config) -> None:
-    """Nobody but the unit may run the daemon."""
+    """Raises ReposyncError if a service runs that systemd did not start."""
+    from reposyncd.app.connect import service
+
     active = subprocess.run(["systemctl", "--user", "--quiet", "is-active", UNIT], check=False).returncode == 0
-    if not active and client_of(config).running():
-        raise ReposyncError(f"a daemon that systemd did not start answers at {config.socket}; stop it first")
+    if not active and service(config).is_running():
+        raise ReposyncError(f"a service that systemd did not start answers at {config.socket}; stop it first")
 
 
 def _write(path: Path, text: str) -> None:
@@ -240,19 +241,19 @@ def _write(path: Path, text: str) -> None:
 def _systemctl(*arguments: str) -> None:
     try:
         done = subprocess.run(
-            ["systemctl", "--user", *arguments], capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+            ["systemctl", "--user", *arguments], capture_output=True, text=True, check=False, timeout=_SYSTEMCTL_S
         )
     except subprocess.TimeoutExpired as error:
-        raise ReposyncError(f"systemctl --user {arguments[0]} has not ended after {_PATIENCE_S:g} s") from error
+        raise ReposyncError(f"systemctl --user {arguments[0]} has not finished after {_SYSTEMCTL_S:g} s") from error
     if done.returncode:
         raise ReposyncError(
             f"systemctl --user {' '.join(arguments)} failed: {printable(done.stderr.strip())}\n"
-            "what the service said: journalctl --user -u reposyncd -n 20"
+            "see the log of the service: journalctl --user -u reposyncd -n 20"
         )
 
 
 def _lingers() -> bool:
-    """Whether the user's services go on without a session."""
+    """Whether the user's services keep running without a session."""
     with suppress(OSError):
         user = str(os.getuid())
         found = subprocess.run(
@@ -269,5 +270,5 @@ def _purge(state: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    with suppress(OSError):  # something in it is somebody else's
+    with suppress(OSError):  # it holds files that are not ours
         state.rmdir()

@@ -5,50 +5,43 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
-from reposyncd import __version__
 from reposyncd.app.health import FAILS_CHECK, Kind, conditions
-from reposyncd.cli import load_config
-from reposyncd.cli.ask import client_of, complete_repo, meant
+from reposyncd.cli import connect
+from reposyncd.cli.arguments import REPO
 from reposyncd.cli.output import say
 from reposyncd.cli.overview import Line, fitted, overview, steady, troubles
-from reposyncd.errors import BusyError, DaemonLostError, DaemonNotRunningError
+from reposyncd.errors import DaemonNotRunningError
 
 if TYPE_CHECKING:
     from reposyncd.app import messages
-    from reposyncd.config import Config
-
-_PATIENCE_S = 5.0
-"""How long the daemon may take to answer; it answers in milliseconds."""
+    from reposyncd.app.facade import App
 
 _REDRAW_S = 0.5
-"""Between two looks of --watch."""
+"""How often --watch asks for the status."""
 
 _PROGRESS_S = 5.0
-"""Between two blocks of --watch on a pipe, while only the progress of an index changes."""
-
-_NOT_RUNNING = 3
-"""Exit code of --check if the service does not run: nobody keeps the index current."""
+"""How often --watch prints to a pipe while only the progress of a sync changes."""
 
 _CLEAR = "\x1b[H\x1b[J"
-"""The cursor to the top left, and nothing below it (ECMA-48)."""
+"""Moves the cursor to the top left and clears everything below it (ECMA-48)."""
 
 
 @click.command("status")
-@click.argument("repo", required=False, shell_complete=complete_repo)
-@click.option("--watch", is_flag=True, help="Go on showing it until Ctrl-C; on a pipe, whenever it changes.")
+@click.argument("repo", required=False, type=REPO)
+@click.option("--watch", is_flag=True, help="Show it until Ctrl-C; on a pipe, print it whenever it changes.")
 @click.option(
-    "--check", is_flag=True, help="Print only what is wrong; exit with 1 unless all is current, 3 without a daemon."
+    "--check", is_flag=True, help="Print only what is wrong. Exit code 1 unless all is current, 3 without the service."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; docs/interface.md has its form.")
+@click.option("--json", "as_json", is_flag=True, help="Print the status as JSON, as in docs/interface.md.")
 @click.pass_context
 def command(ctx: click.Context, repo: str | None, watch: bool, check: bool, as_json: bool) -> None:
-    """Say what is indexed, how current it is, and what is wrong.
+    """Show what is indexed, how current it is, and what is wrong.
 
-    The daemon answers, or what is on the disk where none runs: what was true at the last sync. Starts nothing.
+    If the service is not running, this is what was true at the last sync. Nothing is started.
 
     \b
       reposyncd status                      a line for each repository
@@ -56,12 +49,12 @@ def command(ctx: click.Context, repo: str | None, watch: bool, check: bool, as_j
       reposyncd status --check || echo stale
     """
     if watch and (check or as_json):
-        raise click.UsageError("--watch goes with neither --check nor --json")
-    config = load_config(ctx)
+        raise click.UsageError("--watch cannot be combined with --check or --json")
+    app = connect(ctx)
     if watch:
-        _watch(config, repo)
+        _watch(app, repo)
         return
-    report = _report(config, repo)
+    report = _report(app, repo)
     if as_json:
         import json
 
@@ -80,17 +73,17 @@ def _verdict(report: messages.Status, quiet: bool) -> int:
     if kinds & FAILS_CHECK and not quiet:
         say("\n".join(troubles(found, now)))
     if Kind.SERVICE_NOT_RUNNING in kinds:
-        return _NOT_RUNNING
+        return DaemonNotRunningError.exit_code
     return 1 if kinds & FAILS_CHECK else 0
 
 
-def _watch(config: Config, repo: str | None) -> None:
-    if sys.stdout is None:  # nobody will ever read it
+def _watch(app: App, repo: str | None) -> None:
+    if sys.stdout is None:  # nobody can read it
         return
     show = _redraw if sys.stdout.isatty() else _Log()
     try:
         while True:
-            show(_report(config, repo))
+            show(_report(app, repo))
             if _is_unread(_REDRAW_S):
                 raise BrokenPipeError
     except KeyboardInterrupt:
@@ -98,8 +91,8 @@ def _watch(config: Config, repo: str | None) -> None:
 
 
 def _redraw(report: messages.Status) -> None:
-    """All of it, on a terminal that is cleared."""
-    import shutil  # here, since it takes as long as the rest of the command
+    """Clears the terminal and prints the report."""
+    import shutil  # here, because it takes as long as the rest of the command
 
     width, height = shutil.get_terminal_size()
     click.echo(_CLEAR, nl=False)
@@ -107,8 +100,8 @@ def _redraw(report: messages.Status) -> None:
 
 
 class _Log:
-    """All of it again when something has changed, for a pipe or a file. That time passes is no change, and a first
-    index that goes on is one now and then."""
+    """Prints the whole report when something has changed, for a pipe or a file. Passing time is not a change, and the
+    progress of a sync is one only every few seconds."""
 
     def __init__(self) -> None:
         self._state: object = None
@@ -127,37 +120,22 @@ class _Log:
 
 
 def _is_unread(timeout_s: float) -> bool:
-    """Whether nobody reads the output any more; waits for that, so that it ends even if nothing changes."""
+    """Waits so long, or until nobody reads the output any more, and returns whether that is so. Else a command whose
+    output does not change would never notice."""
     import select
 
     poll = select.poll()
-    poll.register(sys.stdout, 0)  # nothing but what is told unasked: POLLERR and POLLHUP, when the other end is closed
+    poll.register(sys.stdout, 0)  # POLLERR and POLLHUP are always reported: the other end was closed
     return bool(poll.poll(timeout_s * 1000))
 
 
-def _report(config: Config, repo: str | None) -> messages.Status:
-    """Of one repo, or of all."""
-    report = _ask(config)
+def _report(app: App, repo: str | None) -> messages.Status:
+    """The status of one repo, or of all."""
+    report = app.status()
     if repo is not None:
-        known = (repo, meant(repo))
-        report["repos"] = [each for each in report["repos"] if each["name"] in known or each["root"] in known]
+        report["repos"] = [each for each in report["repos"] if repo in (each["name"], each["root"])]
         if not report["repos"]:
             raise click.UsageError(f'there is no repository "{repo}"; see: reposyncd repo list')
-    return report
-
-
-def _ask(config: Config) -> messages.Status:
-    try:
-        return cast("messages.Status", client_of(config).request("GET", "/v1/status", timeout_s=_PATIENCE_S))
-    except DaemonNotRunningError:
-        trouble = ""
-    except (DaemonLostError, BusyError) as error:
-        trouble = str(error)
-    from reposyncd.app.recorded_status import recorded_status
-
-    report = recorded_status(config.state_dir, time.time_ns(), __version__)
-    if trouble:
-        report["daemon"]["state"] = trouble
     return report
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, as a question that long work asks itself now and then."""
+"""Ctrl-C and SIGTERM, as a question that long work asks now and then."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reposyncd.cli.output import say
 
 
 class Stop:
-    """The first SIGINT or SIGTERM asks for an orderly stop, the second ends at once. Both are safe."""
+    """The first SIGINT or SIGTERM asks for an orderly stop, the second stops at once. Both are safe."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -30,4 +30,4 @@ class Stop:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        say("\nstopping after the batch that is being stored; again to stop at once", err=True)
+        say("\nstopping after the current batch; press Ctrl-C again to stop at once", err=True)

@@ -4,43 +4,36 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from reposyncd.cli import load_config
-from reposyncd.cli.ask import client_of
+from reposyncd.cli import connect
 from reposyncd.cli.output import say
-from reposyncd.cli.progress import Reporter, progress_of
-from reposyncd.cli.stop import Stop
-from reposyncd.errors import DaemonNotRunningError, InterruptedSyncError
+from reposyncd.cli.progress import Reporter
 from reposyncd.text import printable
 
 if TYPE_CHECKING:
-    from reposyncd.config import Config
+    from reposyncd.app.messages import SyncResult
 
 _ERRORS_SHOWN = 10
-"""Files named on the terminal; --json names all."""
+"""Files that could not be indexed, as many as are printed. --json prints all."""
 
 
 @click.command("sync")
 @click.argument("path", default=".", type=click.Path())
-@click.option("--name", help="The repository's name in the index  [default: the directory's]")
-@click.option("--full", is_flag=True, help="Read every file and compare every record, trusting nothing.")
+@click.option("--name", help="The repository's name in the index  [default: the name of the directory]")
+@click.option("--full", is_flag=True, help="Read every file and compare every record; trust nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def command(ctx: click.Context, path: str, name: str | None, full: bool, as_json: bool) -> None:
-    """SyncJob the index of the directory PATH up to date, and return when it is.
+    """Bring the index of the directory PATH up to date, and return when it is.
 
-    The first time everything in it is read, cut into chunks, embedded and stored; afterwards only what changed.
-    Ctrl-C stops at any moment; the next sync goes on from there. Where the daemon runs it does the work, and goes on
-    with it.
+    The first sync reads, chunks, embeds and stores every file. Later ones do only what changed. Ctrl-C is safe at any
+    moment: the next sync goes on from there. If the service is running, it does the work, and Ctrl-C does not stop it.
     """
-    config = load_config(ctx)
-    try:
-        result = _ask(config, path, name, full)
-    except DaemonNotRunningError:
-        result = _sync(config, path, name, full)
+    with Reporter(sys.stderr) as report:
+        result = connect(ctx).sync(os.path.realpath(path), name, full).result(report)
     if as_json:
         import json
 
@@ -51,25 +44,7 @@ def command(ctx: click.Context, path: str, name: str | None, full: bool, as_json
         sys.exit(1)
 
 
-def _ask(config: Config, path: str, name: str | None, full: bool) -> dict[str, Any]:
-    body = {"path": os.path.realpath(path), "name": name, "full": full}
-    try:
-        with Reporter(sys.stderr) as report:
-            return client_of(config).request("POST", "/v1/sync", body, lambda told: report(progress_of(told)))
-    except KeyboardInterrupt:
-        raise InterruptedSyncError(
-            "the daemon goes on with the sync; follow it with: reposyncd status --watch"
-        ) from None
-
-
-def _sync(config: Config, path: str, name: str | None, full: bool) -> dict[str, Any]:
-    from reposyncd.app.workspace import Workspace
-
-    with Stop() as stop, Workspace(config) as workspace, Reporter(sys.stderr) as report:
-        return workspace.sync(path, name, full=full, on_progress=report, should_stop=stop).to_dict()
-
-
-def _summarise(result: dict[str, Any]) -> None:
+def _summarise(result: SyncResult) -> None:
     files, chunks, errors = result["files"], result["chunks"], result["errors"]
     took = _seconds(result["duration_s"])
     say(f"{result['repo']}: {files['total']:,} files, {chunks['total']:,} chunks are indexed ({took})")

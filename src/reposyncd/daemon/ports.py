@@ -1,4 +1,4 @@
-"""What the HTTP API needs of the service behind it."""
+"""What the HTTP API needs of the service behind it: the façade, whose tasks it waits for without a thread for each."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 from reposyncd.app import messages
+from reposyncd.app.facade import App, Task
 from reposyncd.daemon.stage_timings import StageTotal
 from reposyncd.ports import Stage
 
 T_co = TypeVar("T_co", covariant=True)
 
 
-class ServiceTask(Protocol[T_co]):
-    """Work that the service was asked for. Thread-safe."""
+class ServiceTask(Task[T_co], Protocol[T_co]):
+    """A task that the service has begun. Thread-safe."""
 
     def wait(self, timeout_s: float) -> bool:
         """Waits until it is done or has failed, for at most this time. Returns whether it is."""
@@ -22,10 +23,6 @@ class ServiceTask(Protocol[T_co]):
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls `callback` once when the task ends, in any thread; at once if it has ended. The callback returns at
         once and raises nothing. Returns a function that cancels the callback."""
-        ...
-
-    def result(self) -> T_co:
-        """The result. Call it only when the task is done. Raises the ReposyncError that the task failed with."""
         ...
 
     def progress(self) -> messages.TaskProgress:
@@ -38,53 +35,45 @@ class ServiceTask(Protocol[T_co]):
         ...
 
 
-class Service(Protocol):
-    """What the API serves. Every method is thread-safe and may raise ReposyncError.
+class Service(App, Protocol):
+    """The façade as the service implements it. Every method is thread-safe.
 
     A method waits for nothing but a lock; `runs` also waits for the disk. The work itself is done after the method has
-    returned its task. A repository is named by its name or the absolute path of its root; None means all.
+    returned its task.
     """
-
-    def status(self) -> messages.Status:
-        """The state of the service, the store and every repository."""
-        ...
 
     def stage_totals(self) -> Mapping[tuple[str, Stage], StageTotal]:
         """How much time the stages of syncing have taken since the service started, by repository and stage."""
         ...
 
     def add(self, path: str, name: str | None) -> ServiceTask[messages.RepoRef]:
-        """Keeps the tree at this absolute path indexed."""
+        """See `App.add`."""
         ...
 
     def remove(self, repo: str) -> ServiceTask[messages.RepoRef]:
-        """Stops indexing a repository and deletes its index."""
+        """See `App.remove`."""
         ...
 
     def pause(self, repo: str | None) -> ServiceTask[messages.RepoNames]:
-        """Leaves the index as it is until `resume`."""
+        """See `App.pause`."""
         ...
 
     def resume(self, repo: str | None) -> ServiceTask[messages.RepoNames]:
-        """Continues after `pause`."""
+        """See `App.resume`."""
         ...
 
     def sync(self, path: str, name: str | None, full: bool) -> ServiceTask[messages.SyncResult]:
-        """Makes the index of the tree at this absolute path current. `full` trusts nothing that is on record."""
+        """See `App.sync`."""
         ...
 
     def flush(self, repo: str | None) -> ServiceTask[messages.Flushed]:
-        """Done when every change that was made before the call is in the index."""
+        """See `App.flush`."""
         ...
 
     def verify(self, repo: str | None, repair: bool) -> ServiceTask[messages.Verifications]:
-        """Compares every record with its file and every file with the index; `repair` also corrects what is wrong."""
-        ...
-
-    def runs(self, repo: str | None, limit: int) -> messages.Runs:
-        """The last syncs that had something to do, newest first. Does not wait for the engine."""
+        """See `App.verify`."""
         ...
 
     def search(self, query: str, repo: str | None, limit: int) -> ServiceTask[messages.Hits]:
-        """The chunks nearest to the query, best first."""
+        """See `App.search`."""
         ...

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 
+from reposyncd.app.operations import candidates, history
 from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.engine.loop import Engine
 from reposyncd.daemon.engine.snapshots import RepoSnapshot
 from reposyncd.daemon.engine.work import Work
 from reposyncd.daemon.events import internal_error, say_unexpected
-from reposyncd.errors import (
-    CorruptStoreError,
-    LethalOperationError,
-    LethalTextError,
-    RebuildingError,
-    ReposyncError,
-    StoreError,
-    UsageError,
-)
-from reposyncd.model import Notice
-from reposyncd.search.query import Found, Target, left_out, outdated
+from reposyncd.errors import ReposyncError, StoreError
+from reposyncd.search.select import Candidate, Selection, Target, select
+from reposyncd.search.service import SearchService
 
 SETTLE_S = 10.0
 """How long a flush waits for the events of before. Then the trees are scanned instead."""
@@ -97,7 +89,7 @@ class Requests:
         with Workspace(self._config, self._environ) as workspace:
             if repo is None and not workspace.catalog.repos():
                 return {"runs": []}
-            return {"runs": [run.to_dict(each) for each, run in workspace.history(repo, limit)]}
+            return {"runs": [run.to_dict(each) for each, run in history(workspace, repo, limit)]}
 
     def flush(self, repo: str | None) -> Work:
         """See `ports.Service`."""
@@ -125,45 +117,28 @@ class Requests:
         engine = self.engine
         engine.lifecycle.check_begun()
         repos = engine.registry.named(repo)
-        targets, notices = _searched(repos)
-        workspace = engine.workspace
-        try:
-            try:
-                hits = workspace.nearest(query, targets, limit)
-            except LethalOperationError:
-                raise
-            except StoreError as error:
-                # The store was replaced meanwhile, or the index process by a reload; or a rebuild has ended, and what
-                # is on record of it is not in memory yet.
-                serving = self._serving(repos)
-                if isinstance(error, CorruptStoreError) and serving == targets:
-                    raise
-                hits = workspace.nearest(query, serving, limit)
-        except LethalTextError:  # the query's
-            raise
-        except (CorruptStoreError, LethalOperationError) as error:
+
+        def on_damage(error: StoreError) -> str:
             engine.invalidate_store()
-            raise CorruptStoreError(f"the index is damaged, and is being mended: {error}") from error
-        work = Work(engine.progress)
-        found = Found(hits, tuple(notices))
-        work.done(
-            {
-                "hits": [asdict(hit) for hit in found.hits],
-                "complete": found.is_complete,
-                "notices": [{"repo": each.repo, "text": each.text} for each in found.notices],
-            }
+            return f"the index is damaged and is being repaired: {error}"
+
+        workspace = engine.workspace
+        found = SearchService(lambda: workspace.index, workspace.embed_query, on_damage).search(
+            query,
+            limit,
+            lambda: select([_candidate(each) for each in repos], is_updated=True),
+            lambda: self._select_on_record({each.repo.name for each in repos}),
         )
+        work = Work(engine.progress)
+        work.done(found.to_dict())
         return work
 
-    def _serving(self, repos: Sequence[RepoSnapshot]) -> list[Target]:
-        """What can be searched of these repositories by now, read beside whatever the engine does."""
+    def _select_on_record(self, names: Set[str]) -> Selection:
+        """What a search of these repositories asks, as it is on record: when a rebuild has just ended, the engine does
+        not know yet. Waits for no engine."""
         with Workspace(self._config, self._environ) as workspace:
-            return [
-                target
-                for each in repos
-                for generation in workspace.catalog.generations(each.repo)
-                if generation.state == "serving" and (target := workspace.target(each.repo, generation))
-            ]
+            repos = [repo for repo in workspace.catalog.repos() if repo.name in names]
+            return select(candidates(workspace, repos), is_updated=True)
 
     def _in_worker(self, ask: Callable[[], Work]) -> Work:
         """The work that `ask` returns. `ask` may take seconds; it is called in a thread of its own."""
@@ -188,25 +163,15 @@ class Requests:
         return work
 
 
-def _searched(repos: Sequence[RepoSnapshot]) -> tuple[list[Target], list[Notice]]:
-    """What is searched of these repositories, and what is to be said of it. Raises UsageError and RebuildingError if
-    nothing can be searched."""
-    targets: list[Target] = []
-    notices: list[Notice] = []
-    refused: list[Notice] = []
-    for each in repos:
-        stored, name = each.stored, each.repo.name
-        progress = (each.progress.files_done, each.progress.files_total) if each.progress else None
-        if stored.collection:
-            targets.append(Target(stored.collection, stored.embedder))
-        if stored.is_outdated:
-            notices.append((outdated if stored.collection else left_out)(name, progress))
-        elif stored.chunks and not stored.collection:
-            refused.append(Notice(name, f"it is not searched: {each.failure}", is_left_out=True))
-    if not targets and notices:
-        raise RebuildingError("; ".join(f"{each.repo}: {each.text}" for each in notices))
-    if not targets and refused:
-        raise UsageError("; ".join(f"{each.repo}: {each.text}" for each in refused))
-    if not targets:
-        raise UsageError("nothing is indexed yet; the first index is still to be made")
-    return targets, notices + refused
+def _candidate(snapshot: RepoSnapshot) -> Candidate:
+    """What a search has to know of a repository."""
+    repo, stored, progress = snapshot.repo, snapshot.stored, snapshot.progress
+    is_refused = stored.chunks and not stored.collection and not stored.is_outdated
+    return Candidate(
+        repo.name,
+        repo.root,
+        target=Target(stored.collection, stored.embedder) if stored.collection else None,
+        is_outdated=stored.is_outdated,
+        refusal=snapshot.failure if is_refused else None,
+        rebuilt=(progress.files_done, progress.files_total) if progress else None,
+    )

@@ -26,7 +26,7 @@ from reposyncd.daemon.stage_timings import StageTimings, StageTotal
 from reposyncd.daemon.status import report, starting, with_problems
 from reposyncd.daemon.summary import summary
 from reposyncd.errors import BusyError, ReposyncError, safe_message
-from reposyncd.ports import Observer, Stage, VectorIndex
+from reposyncd.ports import Observer, RunningIndex, Stage
 
 STOP_S = 30.0
 """How long `Daemon.stop` waits for the batches that are under way."""
@@ -51,8 +51,8 @@ class Daemon(Requests):
     """A `ports.Service` over an engine, which is replaced when it dies.
 
     `on_change` is called, in any thread, when `restart_dead` may have something to do, and when a job begins or ends.
-    `observers` are told what every engine does, one after another. A part of the service that had to advance, and has
-    not for `stall_s` seconds, is taken to hang.
+    `observers` see what the engine does, also after it was replaced. A part of the service is taken to hang if it has
+    had something to do for `stall_s` seconds and has not advanced.
 
     `start` to `close` are for the main thread; everything else for any.
     """
@@ -62,7 +62,7 @@ class Daemon(Requests):
         config: Config,
         environ: Mapping[str, str],
         *,
-        index: VectorIndex | None = None,
+        index: RunningIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         on_change: Callable[[], None] = lambda: None,
         observers: Sequence[Observer] = (),
@@ -301,7 +301,7 @@ class Daemon(Requests):
 
     def _on_end(self, error: BaseException | None) -> None:
         self._error = error
-        self._engine_restart.died(error or RuntimeError("the engine has ended, and nobody told it to"))
+        self._engine_restart.died(error or RuntimeError("the engine ended without being told to"))
         self._ended.set()
         self._ready.set()
         self._on_change()

@@ -29,5 +29,14 @@ class Embedder(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """float32 (n, dimension), every row of unit length; one without a word in it gets a fixed row."""
+        """float32 (n, dimension), every row of unit length; one without a word in it gets a fixed row.
+
+        Returns or raises within a bounded time. Raises
+        - EmbedderUnavailableError for trouble that may pass, such as a network that is down. The same texts are tried
+          again, for as long as it takes. An OSError counts as one, and so does a MemoryError.
+        - ConfigError for what only another configuration ends, such as a wrong key. The user is told.
+        - RefusedTextError if one of the texts can never be embedded. Its file is quarantined. The message must not
+          repeat the text.
+        Anything else is unexpected: `guarded.GuardedEmbedder` finds out whether a text is to blame.
+        """
         ...

@@ -1,32 +1,45 @@
-"""An embedder that needs no model: words are hashed to axes. For tests, and where there is no room for a model."""
+"""An embedder that needs no model: it hashes words to axes. For tests, and where there is no room for a model.
+
+Importing this module loads neither numpy nor xxhash; see `registry.EmbedderModule`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-import xxhash
-
-from reposyncd.embedding.identity import HASHING_DIMENSION, hashing_identity
-from reposyncd.embedding.pooling import unit_rows, weights
+from reposyncd.embedding.identity import TEXT_TO_VECTOR
 from reposyncd.embedding.words import words_of
 
 if TYPE_CHECKING:
     from reposyncd.embedding.base import Vectors
+    from reposyncd.embedding.spec import EmbedderSpec
+
+_DIMENSION = 256
+"""Length of a vector, unless the spec has another."""
+
+
+def identity(spec: EmbedderSpec) -> str:
+    """See `registry.EmbedderModule`."""
+    return _identity(spec.dimension or _DIMENSION)
+
+
+def create(spec: EmbedderSpec) -> HashingEmbedder:
+    """See `registry.EmbedderModule`."""
+    return HashingEmbedder(spec.dimension or _DIMENSION)
 
 
 class HashingEmbedder:
-    """Each word adds its weight to one axis, with one sign, both chosen by a hash of the word (xxh3_64 of its UTF-8:
-    the same in every process). `dimension` is at least 1."""
+    """Each word adds its weight to one axis, with one sign. A hash of the word chooses both: xxh3_64 of its UTF-8, the
+    same in every process. `dimension` is at least 1."""
 
-    def __init__(self, dimension: int = HASHING_DIMENSION) -> None:
+    def __init__(self, dimension: int = _DIMENSION) -> None:
         self._dimension = dimension
 
     @property
     def identity(self) -> str:
         """See `Embedder`."""
-        return hashing_identity(self._dimension)
+        return _identity(self._dimension)
 
     @property
     def dimension(self) -> int:
@@ -35,6 +48,11 @@ class HashingEmbedder:
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder`."""
+        import numpy as np
+        import xxhash
+
+        from reposyncd.embedding.pooling import unit_rows, weights
+
         result = np.zeros((len(texts), self._dimension), np.float32)
         for row, text in zip(result, texts, strict=True):
             words = words_of(text)
@@ -42,3 +60,7 @@ class HashingEmbedder:
                 hashed = xxhash.xxh3_64_intdigest(word.encode())
                 row[(hashed >> 1) % self._dimension] += weight if hashed & 1 else -weight
         return unit_rows(result)
+
+
+def _identity(dimension: int) -> str:
+    return f"hashing dim={dimension} {TEXT_TO_VECTOR}"

@@ -1,4 +1,4 @@
-"""What the embedders share of turning counted words into a vector of unit length."""
+"""From counted words to a vector of unit length: what the bundled embedders have in common."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def weights(words: Counter[str]) -> Vectors:
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
-    """The rows scaled to unit length, in place; a zero row becomes the first axis, since Chroma's cosine space
-    has no place for zero."""
+    """Scales the rows to unit length, in place. A zero row becomes the first axis, since no direction is near to zero
+    in Chroma's cosine space."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors[lengths[:, 0] == 0, 0] = 1.0
     lengths[lengths == 0] = 1.0

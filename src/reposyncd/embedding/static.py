@@ -1,8 +1,10 @@
 """The bundled model: wordllama's static token vectors, pooled word by word.
 
-The weights and the tokenizer are read from the folder of the package, which itself is never imported: that takes
-0.3 s and 30 MB (it imports an HTTP client and a training kit), sets up logging for the whole process, and may look
-for its files on the network. What is read here is tested to give wordllama's own vectors.
+The weights and the tokenizer are read from the folder of the package. The package itself is never imported: that
+takes 0.3 s and 30 MB (it imports an HTTP client and a training kit), sets up logging for the whole process, and may
+look for its files on the network. A test compares the vectors with wordllama's own.
+
+Importing this module loads neither the model nor numpy; see `registry.EmbedderModule`.
 """
 
 from __future__ import annotations
@@ -14,17 +16,17 @@ from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
-import numpy as np
-from safetensors import safe_open
-from tokenizers import Tokenizer
-
-from reposyncd.embedding.identity import STATIC_DIMENSION, static_identity
-from reposyncd.embedding.pooling import unit_rows, weights
+from reposyncd.embedding.identity import TEXT_TO_VECTOR
 from reposyncd.embedding.words import words_of
 from reposyncd.errors import ConfigError
+from reposyncd.versions import installed_versions
 
 if TYPE_CHECKING:
     from reposyncd.embedding.base import Vectors
+    from reposyncd.embedding.spec import EmbedderSpec
+
+_DIMENSION = 256
+"""Length of a vector of the model."""
 
 _WEIGHTS = os.path.join("weights", "l2_supercat_256.safetensors")
 _TENSOR = "embedding.weight"
@@ -32,47 +34,65 @@ _TOKENIZER = os.path.join("tokenizers", "l2_supercat_tokenizer_config.json")
 
 _WORDS_KEPT = 32_768
 """Words whose vectors are kept, 1 KB each. The sources of mypy have 7,000; 137 MB of Python packages have 70,000,
-nearly all rare, so starting over when it is full costs little."""
+nearly all rare, so starting over when the memory is full costs little."""
 
 _WORDS_AT_ONCE = 1024
 """Words of a text that are summed at once, 1 MB; a text of 1000 characters has about 60. At most `_WORDS_KEPT`."""
+
+
+def identity(spec: EmbedderSpec) -> str:
+    """See `registry.EmbedderModule`."""
+    return _identity()
+
+
+def create(spec: EmbedderSpec) -> StaticEmbedder:
+    """See `registry.EmbedderModule`."""
+    return StaticEmbedder()
 
 
 class StaticEmbedder:
     """A text's vector is the sum of its words' vectors, each weighed by the root of the word's count; a word's vector
     is the sum of its tokens'.
 
-    The model has no context and none of its tokens spans two words, so a word has the same vector everywhere and is
-    tokenised once: a tenth to a twentieth of the work of tokenising the text. Finding a function by its docstring
-    (MRR@10) in the sources of mypy, click and hypothesis: 0.38, 0.49, 0.50, against 0.33, 0.49, 0.48 with plain
-    counts, and 0.26, 0.45, 0.41 for wordllama on the text as it stands.
+    The model knows no context and none of its tokens spans two words. So a word has the same vector everywhere and is
+    tokenised once, which is a tenth to a twentieth of the work of tokenising every text. Finding a function by its
+    docstring (MRR@10) in the sources of mypy, click and hypothesis: 0.38, 0.49, 0.50, against 0.33, 0.49, 0.48 with
+    plain counts, and 0.26, 0.45, 0.41 for wordllama on the text as it stands.
 
     Raises ConfigError if the model is not installed.
     """
 
     def __init__(self) -> None:
+        import numpy as np
+        from safetensors import safe_open
+        from tokenizers import Tokenizer
+
         folder = _folder_of_wordllama()
         with safe_open(os.path.join(folder, _WEIGHTS), framework="np") as file:
             self._token_vectors = file.get_tensor(_TENSOR)  # float16, 16 MB; only what is used is widened
         self._tokenizer = Tokenizer.from_file(os.path.join(folder, _TOKENIZER))
         self._lock = threading.Lock()
         self._rows: dict[str, int] = {}
-        # Reserved, and taken from memory only as it is filled.
-        self._word_vectors: Vectors = np.empty((_WORDS_KEPT, STATIC_DIMENSION), np.float32)
+        # Reserved address space: it takes memory only as it is filled.
+        self._word_vectors: Vectors = np.empty((_WORDS_KEPT, _DIMENSION), np.float32)
 
     @property
     def identity(self) -> str:
         """See `Embedder`."""
-        return static_identity()
+        return _identity()
 
     @property
     def dimension(self) -> int:
         """See `Embedder`."""
-        return STATIC_DIMENSION
+        return _DIMENSION
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder`."""
-        result = np.zeros((len(texts), STATIC_DIMENSION), np.float32)
+        import numpy as np
+
+        from reposyncd.embedding.pooling import unit_rows, weights
+
+        result = np.zeros((len(texts), _DIMENSION), np.float32)
         for row, text in zip(result, texts, strict=True):
             counted = words_of(text)
             words, weight = list(counted), weights(counted)
@@ -93,6 +113,8 @@ class StaticEmbedder:
             return self._word_vectors[[self._rows[word] for word in words]]
 
     def _learn(self, words: list[str]) -> None:
+        import numpy as np
+
         # One by one: encode_batch takes twice the processor time for words, and starts threads.
         tokens = [self._tokenizer.encode(word, add_special_tokens=False).ids for word in words]
         starts = [0, *accumulate(map(len, tokens[:-1]))]
@@ -104,6 +126,11 @@ class StaticEmbedder:
             out=self._word_vectors[first : first + len(words)],
         )
         self._rows.update(zip(words, range(first, first + len(words)), strict=True))
+
+
+def _identity() -> str:
+    version = installed_versions(["wordllama"])["wordllama"]
+    return f"wordllama={version} dim={_DIMENSION} {TEXT_TO_VECTOR}"
 
 
 def _folder_of_wordllama() -> str:

@@ -81,7 +81,7 @@ def test_who_does_not_want_to_wait_longer_is_told_and_the_work_goes_on(path: str
     shelf.roots, shelf.dirty = {"a": "/a"}, {"a": ["x.py"]}
     shelf.gate.clear()
     seen: list[dict[str, Any]] = []
-    with pytest.raises(TimedOutError, match=r"not done after 0\.1 s"):
+    with pytest.raises(TimedOutError, match=r"timed out after 0\.1 s"):
         Client(path).request("POST", "/v1/flush", None, seen.append, timeout_s=0.1)
     assert seen[-1]["pending"]
     shelf.gate.set()
@@ -169,7 +169,7 @@ def test_an_answer_that_is_cut_off_or_none_is_an_error(path: str, answer: bytes,
 
 def test_a_daemon_that_ends_while_it_is_waited_for_is_lost(path: str, shelf: Shelf, api: Api) -> None:
     shelf.gate.clear()
-    with pytest.raises(DaemonLostError, match="the daemon ended before it was done"):
+    with pytest.raises(DaemonLostError, match="the service ended before it was done"):
         Client(path).request("POST", "/v1/flush", None, lambda progress: api.close(0))
 
 
@@ -183,7 +183,7 @@ def test_a_daemon_that_was_started_anew_knows_nothing_of_what_was_asked(
         api.close(0)
         next_one.append(Api(shelf, path, state_dir=str(tmp_path)))
 
-    with pytest.raises(DaemonLostError, match="started anew"):
+    with pytest.raises(DaemonLostError, match="was restarted"):
         Client(path).request("POST", "/v1/flush", None, replace)
     next_one[0].close()
 
@@ -204,7 +204,7 @@ def test_a_socket_of_another_user_is_not_trusted(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout
         assert other.stdout.readline() == b"ready\n"
-        with pytest.raises(ReposyncError, match="a daemon of another user"):
+        with pytest.raises(ReposyncError, match="a service of another user"):
             Client(str(path)).request("GET", "/v1/status")
         other.communicate()
 

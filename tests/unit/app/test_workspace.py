@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
-from reposyncd.embedding import create
+from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import CorruptManifestError, TransientStoreError
 from reposyncd.store.manifest.catalog import Repo
 from reposyncd.store.process.supervisor import IndexProcess
@@ -51,8 +52,8 @@ def repo_of(workspace: Workspace, root: Path) -> Repo:
 
 
 def comparison(workspace: Workspace, root: Path) -> Steps:
-    return workspace.compare(
-        repo_of(workspace, root), repair=True, on_progress=lambda progress: None, should_stop=lambda: False
+    return operations.verification(
+        workspace, repo_of(workspace, root), repair=True, on_progress=lambda progress: None, should_stop=lambda: False
     )
 
 
@@ -79,14 +80,16 @@ def test_a_comparison_touches_no_other_repository_when_the_manifest_is_made_anew
         write(root, {"one.py": f"{root.name} = 1\n", "two.py": f"{root.name} = 2\n"})
     with Workspace(config_for(tmp_path / "state"), index=memory_index()) as workspace:
         for root in roots:
-            workspace.sync(str(root))
-        workspace.remove("a")  # so that the numbers of the others are not those that they get in a new manifest
+            operations.sync(workspace, str(root))
+        operations.remove(
+            workspace, "a"
+        )  # so that the numbers of the others are not those that they get in a new manifest
         compared = comparison(workspace, roots[1])
         for _ in range(steps):
             next(compared)
         renew_manifest(workspace)
         for root in roots[1:]:
-            workspace.sync(str(root))
+            operations.sync(workspace, str(root))
         found = ended(compared)
         assert (found.records, found.counts, found.pending) == (2, {}, 0)
         assert [records(workspace, root) for root in roots[1:]] == [2, 2]
@@ -96,12 +99,12 @@ def test_a_comparison_touches_no_other_repository_when_the_manifest_is_made_anew
 def test_a_rebuild_that_ends_in_the_middle_of_a_comparison_is_no_damage(tmp_path: Path, steps: int) -> None:
     write(tmp_path / "a", {"one.py": "a = 1\n"})
     with Workspace(config_for(tmp_path / "state"), index=memory_index()) as workspace:
-        workspace.sync(str(tmp_path / "a"))
+        operations.sync(workspace, str(tmp_path / "a"))
         compared = comparison(workspace, tmp_path / "a")
         for _ in range(steps):
             next(compared)
         workspace.__dict__["fingerprint"] = f"another; {workspace.fingerprint}"
-        workspace.sync(str(tmp_path / "a"))
+        operations.sync(workspace, str(tmp_path / "a"))
         found = ended(compared)
         assert (found.records, found.counts) == (1, {})
 
@@ -110,8 +113,8 @@ def test_an_index_that_waits_to_be_rebuilt_with_another_model_is_not_taken_for_d
     write(tmp_path / "a", {"one.py": "def unlock(door):\n    return door.open()\n"})
     index = memory_index()
     with Workspace(config_for(tmp_path / "state"), index=index) as workspace:
-        workspace.sync(str(tmp_path / "a"))
-    index._embed = create("static").embed
+        operations.sync(workspace, str(tmp_path / "a"))
+    index._embed = create(EmbedderSpec("static")).embed
     config = config_for(tmp_path / "state", REPOSYNCD_EMBEDDING__MODEL="static")
     with Workspace(config, index=index) as workspace:
         found = ended(comparison(workspace, tmp_path / "a"))

@@ -20,7 +20,8 @@ def test_vectors_are_the_same_on_every_machine() -> None:
 
 def test_vectors_do_not_depend_on_the_hash_seed() -> None:
     script = (
-        "from reposyncd.embedding import create; print(create('hashing').embed(['parse the file']).tobytes().hex())"
+        "from reposyncd.embedding.hashing import HashingEmbedder;"
+        "print(HashingEmbedder().embed(['parse the file']).tobytes().hex())"
     )
     outputs = {
         subprocess.run(

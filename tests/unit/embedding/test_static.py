@@ -70,7 +70,7 @@ def test_vectors_stay_the_same_when_the_words_kept_start_over(
 
 def test_loading_leaves_logging_alone_and_imports_no_network() -> None:
     script = (
-        "import logging, sys; from reposyncd.embedding import create; create('static').embed(['text']);"
+        "import logging, sys; from reposyncd.embedding.static import StaticEmbedder; StaticEmbedder().embed(['text']);"
         "assert not logging.root.handlers and logging.root.level == logging.WARNING;"
         "assert not {'wordllama', 'requests', 'urllib3', 'http.client'} & sys.modules.keys()"
     )

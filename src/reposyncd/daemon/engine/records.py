@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reposyncd.app.operations import target
 from reposyncd.app.workspace import Workspace
 from reposyncd.daemon.engine.snapshots import Stored
 from reposyncd.store.manifest.catalog import Catalog, Repo
@@ -16,7 +17,7 @@ class Records:
 
     @property
     def catalog(self) -> Catalog:
-        """The repositories on record. Not to be kept: the manifest may be rebuilt."""
+        """The repositories on record. Do not hold on to it: the manifest may be rebuilt."""
         return self._workspace.catalog
 
     def find(self, repo: Repo) -> Repo:
@@ -31,12 +32,11 @@ class Records:
 
     def stored(self, repo: Repo) -> Stored:
         """What the index has of a repository. Raises a StoreError."""
-        serving = [each for each in self.catalog.generations(repo) if each.state == "serving"]
-        if not serving:
+        generation = self.catalog.serving(repo)
+        if generation is None:
             return Stored()
-        [generation] = serving
         verdicts = tuple(self._workspace.manifest(generation).verdicts())
-        collection, embedder = self._workspace.target(repo, generation) or (None, "")
+        collection, embedder = target(self._workspace, repo, generation) or (None, "")
         is_outdated = generation.fingerprint != self._workspace.fingerprint
         return Stored(collection, generation.files, generation.chunks, verdicts, embedder, is_outdated)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from reposyncd.errors import ReposyncError
+from reposyncd.app.facade import OnProgress
+from reposyncd.errors import ReposyncError, TimedOutError
+
+PROGRESS_S = 0.5
+"""How often somebody who waits for a result is told the progress."""
 
 
 class Work:
-    """A `ports.Ticket`. `progress` says what is still to be done, as a `messages.TaskProgress`; it is called in any
+    """A `ports.ServiceTask`. `progress` says what is still to be done, a `messages.TaskProgress`; it is called in any
     thread."""
 
     def __init__(self, progress: Callable[[], Mapping[str, Any]]) -> None:
@@ -42,8 +48,14 @@ class Work:
         callback()
         return lambda: None
 
-    def result(self) -> Any:
-        """The result: JSON of the type that `ports.Service` promises. Raises what it failed with."""
+    def result(self, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> Any:
+        """The result, once it has ended: JSON of the type that `ports.Service` promises. See `facade.Task`."""
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while not self.wait(max(0.0, min(PROGRESS_S, deadline - time.monotonic()))):
+            if on_progress:
+                on_progress(self.progress())
+            if time.monotonic() >= deadline:
+                raise TimedOutError(f"timed out after {timeout_s:g} s; the service goes on with it")
         if self._error is not None:
             raise self._error
         return self._result
@@ -69,7 +81,7 @@ class Work:
         other.on_end(lambda: self._end(other._result, other._error))
 
     def fail_with(self, other: Work) -> None:
-        """It fails if the other one does, which is to begin it."""
+        """It fails if the other one does, which prepares it."""
 
         def fail() -> None:
             if other._error is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+from reposyncd.app.operations import drop_removed
 from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.engine.activity import Activity
@@ -35,7 +36,7 @@ class DropRemoved(Timer):
         """Drops one collection. Chroma cannot do that in parts: it takes 3 s for 20,000 chunks."""
         self.due_in(math.inf)
         try:
-            if self._workspace.drop_removed():
+            if drop_removed(self._workspace):
                 self._activity.store_changed()
                 self.due_in(0)
         except StoreError:

@@ -1,0 +1,126 @@
+"""The one place that decides whether the service or this process does what is asked.
+
+The rule: the service is asked first. If it says that it is not running, it has begun nothing, and this process does the
+work itself. Every other error is the answer, because the service may have done the work, or may still do it. Only what
+reads the record and changes nothing (`status`, `runs`) is also read from the disk when the service is busy or lost.
+
+Cheap to import: what works in this process is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from reposyncd.app.client import Client
+from reposyncd.app.remote import ANSWER_S, RemoteApp
+from reposyncd.errors import BusyError, DaemonLostError, DaemonNotRunningError
+
+if TYPE_CHECKING:
+    from reposyncd.app import messages
+    from reposyncd.app.facade import App, OnProgress, Task
+    from reposyncd.app.local import Stop, Tell
+    from reposyncd.config import Config
+
+T = TypeVar("T")
+
+
+def connect(
+    config: Config, *, stop: Stop = lambda: nullcontext(lambda: False), tell: Tell = lambda text: None
+) -> ServiceOrLocal:
+    """The service of this configuration, or this process. Connects to nothing yet. `stop` and `tell` are for work in
+    this process; see `local.Stop` and `local.Tell`."""
+
+    def local() -> App:
+        from reposyncd.app.local import LocalApp
+
+        return LocalApp(config, stop=stop, tell=tell)
+
+    return ServiceOrLocal(service(config), local)
+
+
+def service(config: Config, answer_s: float = ANSWER_S) -> RemoteApp:
+    """The service of this configuration alone; one with another state directory counts as not running. Connects to
+    nothing yet."""
+    return RemoteApp(Client(config.socket, config.state_dir), answer_s)
+
+
+class ServiceOrLocal:
+    """An `App` that asks the service, and `local` where that is not running. `local` makes an `App`."""
+
+    def __init__(self, service: App, local: Callable[[], App]) -> None:
+        self._service = service
+        self._local = local
+
+    def status(self) -> messages.Status:
+        """See `App.status`. If the service runs and cannot tell, the answer is that of the last sync, and the state of
+        the service in it says why."""
+        why = ""
+        try:
+            return self._service.status()
+        except DaemonNotRunningError:
+            pass
+        except (DaemonLostError, BusyError) as error:
+            why = str(error)
+        found = self._local().status()
+        if why:
+            found["daemon"]["state"] = why
+        return found
+
+    def runs(self, repo: str | None, limit: int) -> messages.Runs:
+        """See `App.runs`."""
+        try:
+            return self._service.runs(repo, limit)
+        except (DaemonNotRunningError, DaemonLostError, BusyError):
+            return self._local().runs(repo, limit)
+
+    def add(self, path: str, name: str | None) -> Task[messages.RepoRef]:
+        """See `App.add`."""
+        return _Either(lambda: self._service.add(path, name), lambda: self._local().add(path, name))
+
+    def remove(self, repo: str) -> Task[messages.RepoRef]:
+        """See `App.remove`."""
+        return _Either(lambda: self._service.remove(repo), lambda: self._local().remove(repo))
+
+    def pause(self, repo: str | None) -> Task[messages.RepoNames]:
+        """See `App.pause`."""
+        return self._service.pause(repo)
+
+    def resume(self, repo: str | None) -> Task[messages.RepoNames]:
+        """See `App.resume`."""
+        return self._service.resume(repo)
+
+    def sync(self, path: str, name: str | None, full: bool) -> Task[messages.SyncResult]:
+        """See `App.sync`."""
+        return _Either(lambda: self._service.sync(path, name, full), lambda: self._local().sync(path, name, full))
+
+    def flush(self, repo: str | None) -> Task[messages.Flushed]:
+        """See `App.flush`."""
+        return self._service.flush(repo)
+
+    def verify(self, repo: str | None, repair: bool) -> Task[messages.Verifications]:
+        """See `App.verify`."""
+        return _Either(lambda: self._service.verify(repo, repair), lambda: self._local().verify(repo, repair))
+
+    def search(self, query: str, repo: str | None, limit: int) -> Task[messages.Hits]:
+        """See `App.search`."""
+        return _Either(
+            lambda: self._service.search(query, repo, limit), lambda: self._local().search(query, repo, limit)
+        )
+
+
+class _Either(Generic[T]):
+    """A `facade.Task`: the first one, or the second one where the service is not running."""
+
+    def __init__(self, ask: Callable[[], Task[T]], work: Callable[[], Task[T]]) -> None:
+        self._ask = ask
+        self._work = work
+
+    def result(self, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> T:
+        """See `facade.Task`."""
+        try:
+            return self._ask().result(on_progress, timeout_s)
+        except DaemonNotRunningError:
+            pass
+        return self._work().result(on_progress, timeout_s)
