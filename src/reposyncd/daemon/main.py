@@ -54,7 +54,7 @@ _STALL_SHARE = 0.5
 """A part is taken to hang after this share of the watchdog's time-out, if that is sooner than STALL_S."""
 
 _RELOAD_CHECK_S = 0.2
-"""Time between two checks whether a new configuration has been taken up."""
+"""Time between two checks whether a new configuration is in force."""
 
 _GRACE_S = 0.3
 """How long clients may take to read that the service has ended."""
@@ -109,7 +109,7 @@ class _Process:
             if isinstance(error, ReposyncError):
                 raise
             say_unexpected("the service", error)
-            raise ReposyncError(f"the service cannot go on ({safe_message(error)}); the log says where") from None
+            raise ReposyncError(f"the service cannot go on ({safe_message(error)}); the log has the details") from None
         self._stop(stop)
 
     def _start(self) -> signal.Signals | None:
@@ -242,7 +242,7 @@ class _Process:
 
 
 class _Reload(NamedTuple):
-    """A new configuration that is being taken up."""
+    """A new configuration that is not in force yet."""
 
     work: Work
     config: Config

@@ -142,7 +142,7 @@ class RateLimit:
 
 
 class SuspendDetector:
-    """Notices that the machine was suspended: only one of two clocks goes on then."""
+    """Notices that the machine was suspended: one of two clocks stands still then."""
 
     def __init__(
         self,

@@ -51,8 +51,8 @@ class Daemon(Requests):
     """A `ports.Service` over an engine, which is replaced when it dies.
 
     `on_change` is called, in any thread, when `restart_dead` may have something to do, and when a job begins or ends.
-    `observers` are told what every engine does, one after another. A part of the service that had to advance, and has
-    not for `stall_s` seconds, is taken to hang.
+    `observers` see what the engine does, also after it was replaced. A part of the service is taken to hang if it has
+    had something to do for `stall_s` seconds and has not advanced.
 
     `start` to `close` are for the main thread; everything else for any.
     """
@@ -301,7 +301,7 @@ class Daemon(Requests):
 
     def _on_end(self, error: BaseException | None) -> None:
         self._error = error
-        self._engine_restart.died(error or RuntimeError("the engine has ended, and nobody told it to"))
+        self._engine_restart.died(error or RuntimeError("the engine ended without being told to"))
         self._ended.set()
         self._ready.set()
         self._on_change()

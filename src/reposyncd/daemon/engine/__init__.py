@@ -1,1 +1,1 @@
-"""The one thread that writes: what is to be done next, and doing it."""
+"""The engine: the one thread that writes. It decides what to do next, and does it."""

@@ -18,7 +18,7 @@ from reposyncd.daemon.resources import ResourceGate
 class Agenda:
     """The commands, the repositories, the periodic tasks and the store. For the engine's thread.
 
-    `is_git_busy` says of a root whether git is at work in it; it looks at the disk.
+    `is_git_busy` says whether git is at work in a root; it reads the disk.
     """
 
     def __init__(

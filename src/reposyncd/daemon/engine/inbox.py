@@ -19,8 +19,8 @@ class Command(NamedTuple):
 
 
 class Inbox:
-    """Commands, in order, and promises. Thread-safe. `on_put` is called after a command was put in, by the thread that
-    put it."""
+    """Commands in order, and work that was promised. Thread-safe. `on_put` is called by `put`, after it has added a
+    command."""
 
     def __init__(self, on_put: Callable[[], None]) -> None:
         self._on_put = on_put
@@ -49,8 +49,7 @@ class Inbox:
             return self._commands.popleft() if self._commands else None
 
     def promise(self, work: Work) -> Callable[[], None]:
-        """Has the work fail when the inbox is closed. To be kept, or broken, the promise has to be withdrawn: by
-        calling what is returned."""
+        """Makes the work fail when the inbox is closed, unless the function that this returns is called before."""
         with self._lock:
             self._promised.add(work)
         return lambda: self._promised.discard(work)

@@ -192,7 +192,7 @@ class Jobs:
             self._registry.change(repo.name, partial(_set_stored, stored))
 
     def close(self) -> None:
-        """The engine was told to stop: what is under way continues at the next start."""
+        """The engine stops. The next start continues the full scans that are not complete."""
         self._full_syncs.end_all(InterruptedSyncError("the service was stopped; it continues from there"))
 
 

@@ -10,8 +10,8 @@ from reposyncd.errors import DaemonNotRunningError, OverloadedError, ReposyncErr
 
 
 class Lifecycle:
-    """Opening the state, working, told to stop, ended. The engine's thread goes from one to the next; `tell_to_stop`
-    and everything that is read is for any thread."""
+    """The engine opens the state, begins, is told to stop, and ends. `tell_to_stop` and all properties are for any
+    thread, everything else for the engine's."""
 
     def __init__(self) -> None:
         self._has_begun = self._is_told_to_stop = self._has_ended = False
@@ -34,7 +34,7 @@ class Lifecycle:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it does nothing more: it was told to stop, or has ended."""
+        """Whether it begins nothing more: it was told to stop, or has ended."""
         return self._is_told_to_stop or self._has_ended
 
     def wait_for_lock(self, why: str) -> None:

@@ -159,17 +159,17 @@ class Engine(threading.Thread):
 
     @property
     def is_watcher_responsive(self) -> bool:
-        """Whether the thread that reads file events takes up what there is."""
+        """Whether the thread that reads file events advances."""
         return self.watching.stalled_s() < self._stall_s
 
     @property
     def is_index_responsive(self) -> bool:
-        """Whether somebody looks after what the index process was asked."""
+        """Whether the calls to the index process are supervised."""
         return self._workspace is None or self._workspace.index_stalled_s < self._stall_s
 
     @property
     def is_chunking_responsive(self) -> bool:
-        """Whether somebody looks after what is being cut."""
+        """Whether the chunking processes are supervised."""
         return self._workspace is None or self._workspace.chunking_stalled_s < self._stall_s
 
     @property

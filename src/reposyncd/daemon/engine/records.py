@@ -17,7 +17,7 @@ class Records:
 
     @property
     def catalog(self) -> Catalog:
-        """The repositories on record. Not to be kept: the manifest may be rebuilt."""
+        """The repositories on record. Do not hold on to it: the manifest may be rebuilt."""
         return self._workspace.catalog
 
     def find(self, repo: Repo) -> Repo:

@@ -172,8 +172,8 @@ class RepoRegistry:
             work.fail(error)
 
     def engine_died(self, why: str, now: float) -> None:
-        """Makes it visible that nobody keeps the repositories current. It is not reported to the observer: the death
-        of the engine is reported once, and not for each repository."""
+        """Shows every repository as failed, since nothing keeps it current. The observer is not told: the service logs
+        the death of the engine once, and not for each repository."""
         with self._lock:
             for state in self._repos.values():
                 state.end()

@@ -1,6 +1,6 @@
-"""The state machine of one repository. Pure: it takes no lock, does no I/O, and is told the time.
+"""The state machine of one repository. Pure: no lock, no I/O, and the time is an argument.
 
-Times are seconds on the monotonic clock unless they are said to be others.
+Times are seconds on the monotonic clock unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RECHECK_S = 4.0
 """After a change its directories are listed once more, when their times are old enough to be trusted."""
 
 RECHECK_AT_MOST_S = 60.0
-"""The latest time for that, if changes go on."""
+"""They are listed again after this time at the latest, even if changes continue."""
 
 RETRY_S = 60.0
 """A sync that failed for good is tried again after this time: the cause may be gone."""
@@ -211,7 +211,7 @@ class RepoState:
         self.coverage = Coverage()
 
     def resume(self, repo: Repo, now: float) -> None:
-        """It is taken up again, with a full scan."""
+        """It is kept current again, beginning with a full scan."""
         self._set_paused(repo, now)
 
     def _set_paused(self, repo: Repo, full_scan_due: float) -> None:
@@ -260,7 +260,7 @@ class RepoState:
         return (changed | self.recheck.take(now) | self.unreadable.retry.take(now)).without_overlaps()
 
     def advance(self, progress: Progress, now: float, stored: Stored | None = None) -> None:
-        """The sync goes on. `stored`: what the index has by now, if that has changed."""
+        """The sync has advanced. `stored`: what the index has now; None if that is unchanged."""
         if progress.phase != "index":
             self.pace = None
         else:
@@ -325,7 +325,7 @@ class RepoState:
         self.require_full_scan(now + RETRY_S)
 
     def give_back(self, started: StartedSync) -> None:
-        """Those who waited for the sync go on waiting for another one."""
+        """The callers that waited for the sync wait for the next one."""
         self.flushes[:0], self.syncs[:0] = started.flushes, started.syncs
 
     def end(self) -> None:
@@ -333,6 +333,6 @@ class RepoState:
         self.running, self.progress, self.waiting_for = None, None, ""
 
     def _forget_dirty(self) -> None:
-        """No part has to be looked at on its own: the whole tree will be, or nothing."""
+        """No part has to be synced on its own: the whole tree will be, or nothing."""
         for each in (self.changes, self.recheck, self.unreadable.retry):
             each.take_all()

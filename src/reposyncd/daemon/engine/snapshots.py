@@ -1,6 +1,6 @@
 """What is known of the repositories and the engine, as frozen values: they cross threads. Pure.
 
-Times are seconds on the monotonic clock unless they are said to be others.
+Times are seconds on the monotonic clock unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class NextSync(NamedTuple):
     root: str
     when: float
     scope: Scope
-    """what to sync, as far as it is known yet. Empty: nothing has changed, and only those who wait are to be told"""
+    """the whole tree; or empty, for the parts that are dirty when the sync begins, if there are any"""
     stretch: float = 1.0
     """factor by which the settle time was multiplied"""
     is_first_index: bool = False

@@ -22,7 +22,7 @@ from reposyncd.sync.repos import add, find, named, root_of
 
 
 class RepoTracking:
-    """For the engine's thread. `on_removed` is called when a collection is to be dropped."""
+    """For the engine's thread. `on_removed` is called when there are collections to drop."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Tells the log what happens to the repositories: what has changed since it was told last, and nothing twice."""
+"""Logs what happens to the repositories: what has changed since the last line about it, and nothing twice."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class TransitionLog:
     """A `ports.Observer` and `SyncReports` that writes the log. Thread-safe. It outlives an engine, so that the next
     one repeats nothing.
 
-    `since_ns`: older incidents were told by another service.
+    `since_ns`: older incidents were logged by another service.
     """
 
     def __init__(self, since_ns: int) -> None:
         self._lock = threading.Lock()
-        self._told_until_ns = since_ns
+        self._logged_until_ns = since_ns
         self._troubles: dict[str, tuple[LogEvent, str]] = {}
-        """by root: what the log was told, and not yet that it is over"""
+        """by root: what was logged, and is not over yet"""
         self._synced: set[str] = set()
         """roots that were scanned"""
         self._unindexed: dict[str, dict[str, str]] = {}
@@ -91,10 +91,10 @@ class TransitionLog:
             self._synced.add(repo.root)
             if is_news:
                 _say_synced(repo, scope, result, run)
-            told = self._unindexed.get(repo.root, {})
+            logged = self._unindexed.get(repo.root, {})
             errors = {path: each.error for path, each in unindexed.items()}
             self._unindexed[repo.root] = errors
-        news = [path for path in errors if told.get(path) != errors[path]]
+        news = [path for path in errors if logged.get(path) != errors[path]]
         for path in news[:PATHS_AT_MOST]:
             say(NOT_INDEXED, repo=repo.name, path=path, run=run, reason=errors[path])
         if len(news) > PATHS_AT_MOST:
@@ -104,8 +104,8 @@ class TransitionLog:
     def incidents(self, incidents: Iterable[Incident]) -> None:
         """See `SyncReports`."""
         for each in incidents:
-            if each.at_ns > self._told_until_ns:
-                self._told_until_ns = each.at_ns
+            if each.at_ns > self._logged_until_ns:
+                self._logged_until_ns = each.at_ns
                 say(DAMAGED, what=each.what, reason=each.reason, place=each.place)
 
     def untracked(self, repo: Repo) -> None:

@@ -12,13 +12,13 @@ RETRY_FIRST_S = 30.0
 
 
 class Unreadable:
-    """What could not be read when it was looked at last, and when to try it again."""
+    """The files that could not be read the last time, and when to try again."""
 
     def __init__(self) -> None:
         self.errors: Mapping[str, FileError] = {}
         """by path; replaced, never changed"""
         self.retry = Debounce(RETRY_FIRST_S, RETRY_FIRST_S)
-        """the parts of the tree that are to be tried again"""
+        """the parts of the tree to try again"""
         self._retry_s = 0.0
         """the last time between two tries"""
 

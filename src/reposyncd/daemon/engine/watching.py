@@ -72,7 +72,7 @@ class Watching:
             self._watches = Watches(
                 self._cookies,
                 on_hint=self._on_hint,
-                on_overflow=lambda: self._on_lost("more events than the kernel keeps"),
+                on_overflow=lambda: self._on_lost("the kernel's queue of events overflowed"),
                 on_death=self._on_death,
             )
         except OSError as error:
@@ -173,7 +173,7 @@ class Watching:
 
 def _refusal(error: OSError) -> str:
     if error.errno == errno.EMFILE:
-        return f"nothing is watched: no inotify instance is to be had; {_advice(_INSTANCE_LIMITS, 1)}"
+        return f"nothing is watched: no inotify instance is available; {_advice(_INSTANCE_LIMITS, 1)}"
     if error.errno == errno.ENOSPC:
         return f"nothing is watched: {_advice(_WATCH_LIMITS, 1)}"
     return f"nothing is watched: {error.strerror or error}"

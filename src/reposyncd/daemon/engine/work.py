@@ -81,7 +81,7 @@ class Work:
         other.on_end(lambda: self._end(other._result, other._error))
 
     def fail_with(self, other: Work) -> None:
-        """It fails if the other one does, which is to begin it."""
+        """It fails if the other one does, which prepares it."""
 
         def fail() -> None:
             if other._error is not None:

@@ -40,7 +40,7 @@ class DiscoverRepos(Timer):
         return patience_of(self._config.discover.interval)
 
     def reconfigure(self, config: Config) -> None:
-        """It runs at once, if there is a place to look in."""
+        """It runs at once, if `discover.roots` names a directory."""
         self._config = config
         self._problems = ()
         self.due_in(0 if config.discover.roots else math.inf)

@@ -121,14 +121,13 @@ class VerifyRepos(Timer):
     def _next(self) -> _Comparison | None:
         """Begins with the next repository."""
         request = self._requests[0]
-        name = request.names.popleft()
-        if not request.names:
+        name = request.next_name()
+        if not request.has_more:
             self._requests.popleft()
         repo = self._registry.find(name)
         if repo is None:  # it was removed meanwhile
-            request.end_if_done()
+            request.leave_out()
             return None
-        request.left += 1
         self._comparison = self._compare(repo, request)
         self._activity.job_begins(f"verifying {name}")
         return self._comparison
@@ -148,7 +147,7 @@ class VerifyRepos(Timer):
         request = comparison.request
         now = self._registry.find(comparison.repo.name)
         if now is None or now.number != comparison.repo.number:  # it was removed
-            request.left -= 1
+            request.leave_out()
             return True
         if self._watching.ensure():
             self._registry.rescan_all(time.monotonic())
@@ -219,18 +218,33 @@ class _Request:
 
     def __init__(self, work: Work, names: deque[str], repair: bool, forget: Callable[[], None]) -> None:
         self._work = work
-        self.names = names
+        self._names = names
         """those that are still to be compared"""
         self.repair = repair
         self._forget = forget
-        self.left = 0
-        """those that were begun and are not ended"""
+        self._begun = 0
+        """how many were begun and are not ended"""
         self._found: list[Verification] = []
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are repositories whose comparison has not begun."""
+        return bool(self._names)
+
+    def next_name(self) -> str:
+        """The next repository, whose comparison begins. Raises IndexError if there is none."""
+        self._begun += 1
+        return self._names.popleft()
 
     def found(self, verification: Verification) -> None:
         """One comparison has ended."""
         self._found.append(verification)
-        self.left -= 1
+        self._begun -= 1
+
+    def leave_out(self) -> None:
+        """One repository is not there any more."""
+        self._begun -= 1
+        self.end_if_done()
 
     def repaired(self, verification: Verification, repair: Work) -> None:
         """One repository was repaired, or could not be."""
@@ -250,7 +264,7 @@ class _Request:
 
     def end_if_done(self) -> None:
         """Tells the caller, if nothing is left."""
-        if not self.names and not self.left:
+        if not self._names and not self._begun:
             found: list[dict[str, Any]] = [each.to_dict() for each in self._found]
             self._work.done({"repos": found})
             self._forget()
