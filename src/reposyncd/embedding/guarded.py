@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from reposyncd.embedding.base import Embedder, Vectors
     from reposyncd.embedding.spec import EmbedderSpec
 
-_PROBE = "does the embedder work"
+PROBE = "does the embedder work"
 """A text that every embedder takes."""
 
 _FAILURES = 3
@@ -59,10 +59,12 @@ class GuardedEmbedder:
         self,
         spec: EmbedderSpec,
         *,
+        create: Callable[[EmbedderSpec], Embedder] = create,
         sleep: Callable[[float], None] = time.sleep,
         log: Callable[[str], object] = sys.stderr.write,
     ) -> None:
         self._spec = spec
+        self._make = create
         self._sleep = sleep
         self._log = log
         self._logged: set[tuple[type[BaseException], str, int]] = set()
@@ -71,7 +73,7 @@ class GuardedEmbedder:
     def start(self) -> None:
         """Loads the embedder, if that can be done. If not, the next `embed` says why."""
         try:
-            self.embed([_PROBE])
+            self.embed([PROBE])
         except ReposyncError:
             return
 
@@ -97,8 +99,8 @@ class GuardedEmbedder:
         while True:
             self._sleep(_PAUSE_S)
             try:
-                self._call([_PROBE])
-            except _UnexpectedError as error:
+                self._call([PROBE])
+            except (_UnexpectedError, RefusedTextError) as error:
                 raise EmbedderUnavailableError(
                     f"the embedder fails with every text: {self._message(error.__cause__)}"
                 ) from error
@@ -130,7 +132,7 @@ class GuardedEmbedder:
 
     def _create(self) -> Embedder:
         try:
-            return create(self._spec)
+            return self._make(self._spec)
         except (UsageError, *_CONTRACT) as error:
             raise self._redacted(error) from error
         except BaseException as error:

@@ -1,8 +1,8 @@
 """The bundled model: wordllama's static token vectors, pooled word by word.
 
-The weights and the tokenizer are read from the folder of the package, which itself is never imported: that takes
-0.3 s and 30 MB (it imports an HTTP client and a training kit), sets up logging for the whole process, and may look
-for its files on the network. What is read here is tested to give wordllama's own vectors.
+The weights and the tokenizer are read from the folder of the package. The package itself is never imported: that
+takes 0.3 s and 30 MB (it imports an HTTP client and a training kit), sets up logging for the whole process, and may
+look for its files on the network. A test compares the vectors with wordllama's own.
 
 Importing this module loads neither the model nor numpy; see `registry.EmbedderModule`.
 """
@@ -54,10 +54,10 @@ class StaticEmbedder:
     """A text's vector is the sum of its words' vectors, each weighed by the root of the word's count; a word's vector
     is the sum of its tokens'.
 
-    The model has no context and none of its tokens spans two words, so a word has the same vector everywhere and is
-    tokenised once: a tenth to a twentieth of the work of tokenising the text. Finding a function by its docstring
-    (MRR@10) in the sources of mypy, click and hypothesis: 0.38, 0.49, 0.50, against 0.33, 0.49, 0.48 with plain
-    counts, and 0.26, 0.45, 0.41 for wordllama on the text as it stands.
+    The model knows no context and none of its tokens spans two words. So a word has the same vector everywhere and is
+    tokenised once, which is a tenth to a twentieth of the work of tokenising every text. Finding a function by its
+    docstring (MRR@10) in the sources of mypy, click and hypothesis: 0.38, 0.49, 0.50, against 0.33, 0.49, 0.48 with
+    plain counts, and 0.26, 0.45, 0.41 for wordllama on the text as it stands.
 
     Raises ConfigError if the model is not installed.
     """
@@ -73,7 +73,7 @@ class StaticEmbedder:
         self._tokenizer = Tokenizer.from_file(os.path.join(folder, _TOKENIZER))
         self._lock = threading.Lock()
         self._rows: dict[str, int] = {}
-        # Reserved, and taken from memory only as it is filled.
+        # Reserved address space: it takes memory only as it is filled.
         self._word_vectors: Vectors = np.empty((_WORDS_KEPT, _DIMENSION), np.float32)
 
     @property
