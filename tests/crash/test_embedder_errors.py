@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.config.values import EmbeddingConfig
 from reposyncd.embedding import EmbedderSpec
@@ -119,17 +120,17 @@ def test_a_wrong_configuration_is_told_as_such_and_condemns_nothing(lab: FaultyL
 def test_a_query_that_cannot_be_embedded_ends_no_process(lab: FaultyLab) -> None:
     lab.sync()
     with lab.workspace() as workspace:
-        assert workspace.search("file 3", NAME, 1).hits
+        assert operations.search(workspace, "file 3", NAME, 1).hits
         index = workspace.index
         assert isinstance(index, IndexProcess)
         before = processes(index)
         with pytest.raises(EmbedderUnavailableError, match="cannot be used"):
-            workspace.search("raise OSError 1 times", NAME, 1)
+            operations.search(workspace, "raise OSError 1 times", NAME, 1)
         with pytest.raises(RefusedTextError, match="failed with this text 3 times, and with no other"):
-            workspace.search("raise ValueError", NAME, 1)
+            operations.search(workspace, "raise ValueError", NAME, 1)
         with pytest.raises(ConfigError):
-            workspace.search("raise ConfigError", NAME, 1)
-        assert workspace.search("raise OSError 1 times", NAME, 1).hits
+            operations.search(workspace, "raise ConfigError", NAME, 1)
+        assert operations.search(workspace, "raise OSError 1 times", NAME, 1).hits
         assert processes(index) == before
 
 
