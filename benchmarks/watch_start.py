@@ -56,9 +56,9 @@ from reposyncd.model import WHOLE, RootIdentity
 from reposyncd.store.manifest.catalog import Repo
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.scan import scan
-def look(witness):
+def look(observer):
     rules = IgnoreRules.for_root(root, (), os.environ)
-    return scan(root, rules, {}, now_ns=time.time_ns(), max_file_size=1048576, witness=witness)
+    return scan(root, rules, {}, now_ns=time.time_ns(), max_file_size=1048576, observer=observer)
 def unexpected(*what): print("unexpected:", *what, file=sys.stderr)
 before, started = resident(), time.perf_counter()
 if cookies != "-":

@@ -1,4 +1,4 @@
-"""One life of a child process, seen from its parent: the child, the socket to it, its log, its end."""
+"""A child process, as its parent sees it: how it starts, the socket to it, its log file, and how it ended."""
 
 from __future__ import annotations
 
@@ -28,41 +28,44 @@ _ENVIRONMENT = (
     "LD_LIBRARY_PATH",
     "PYTHONDONTWRITEBYTECODE",
 )
-"""What a child inherits. Chroma takes settings, class names among them, from any variable it knows."""
+"""The variables that a child inherits. All others are left out: Chroma takes settings from any variable that it knows,
+even the names of classes to load."""
 
 _ENTRY = "reposyncd.app.child"
-"""Named, not imported: it joins rooms above this one."""
+"""The module that the child runs. It imports rooms above this one, so it is named here and not imported."""
 
-_LAST_WORDS = 20_000
-"""Characters of the log in which the cause of a death is looked for."""
+_LOG_TAIL = 20_000
+"""Characters at the end of the log file in which the cause of a death is searched."""
 
-_BEFORE = ".old"
-"""What the name of the log before this one ends in."""
+_OLD_LOG = ".old"
+"""Suffix of the log file of the previous child."""
 
 _FATAL = "Fatal Python error: "
-"""Begins what Python's fault handler writes."""
+"""How a message of Python's fault handler begins."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGSYS})
-"""What a process dies of by what it does itself. Any other signal was sent to it: SIGKILL by the kernel when memory is
-short, SIGTERM by a person."""
+"""Signals that a process gets for its own mistakes. Any other signal was sent by somebody else: SIGKILL by the kernel
+when memory is short, SIGTERM by a person."""
 
 _OUT_OF_MEMORY = ("memory allocation of", "MemoryError", "std::bad_alloc", "Cannot allocate memory")
-"""What Rust, Python and C++ say before they abort for want of memory, which is nobody's fault."""
+"""What Rust, Python and C++ write before they abort because there is no memory. That is not a crash of the child."""
 
 _HELD = "TtD"
-"""States of a process (proc(5)) that does not run: stopped by somebody, or waiting for a disk."""
+"""States of a process (proc(5)) that cannot run: stopped by somebody (T, t), or waiting for a disk (D)."""
 
 LEAVE_S = 2.0
-"""How long the child may take to leave by itself when asked to."""
+"""How long a child may take to exit by itself after it was asked to."""
 
 Message = tuple[int, str, tuple[Any, ...]]
 """(number, operation, arguments)"""
 
 
 class ChildProcess:
-    """A running child. `send` and `kill` may be called from any thread, `poll` and `receive` from one.
+    """A running child. Any thread may call `send` and `kill`. One thread, the receiver, calls `poll`, `receive` and
+    `reap`.
 
-    Raises TransientStoreError if there are no descriptors, processes or threads left to start it with.
+    The constructor starts the child. It raises TransientStoreError if the system has no file descriptors, processes or
+    threads left.
     """
 
     def __init__(
@@ -74,8 +77,8 @@ class ChildProcess:
         arguments: Sequence[str],
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`role` is what `reposyncd.app.child` is to do; `what` names it in errors; `environment` is what it has beside
-        what it inherits."""
+        """`role` tells `reposyncd.app.child` what to do, `what` names the child in error messages, and `environment`
+        has the variables that the child gets in addition to those it inherits."""
         self._role = role
         self._environment = environment
         self.log_path = os.path.join(state_dir, log_name)
@@ -88,25 +91,26 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """The child's process id, and that of its group, in which are those that it has started."""
+        """The child's process id. It is also the id of its process group, which contains the processes that it
+        started."""
         return self._process.pid
 
     @property
     def returncode(self) -> int:
-        """As subprocess has it. Of one that was buried."""
+        """The exit status, as `subprocess` reports it. Valid after `reap`."""
         return int(self._process.returncode)
 
     def cpu_s(self) -> float:
-        """Processor time that it has used. Raises OSError when it is gone."""
-        # Linux's number of a process's clock: MAKE_PROCESS_CPUCLOCK in the kernel's posix-timers.h, CPUCLOCK_SCHED.
+        """Processor time that it has used, seconds. Raises OSError when it is gone."""
+        # Linux's id of the clock of a process: MAKE_PROCESS_CPUCLOCK in the kernel's posix-timers.h, CPUCLOCK_SCHED.
         return time.clock_gettime((~self._process.pid << 3) | 2)
 
     def send(self, message: Message) -> None:
-        """Sends when the child has room; never blocks."""
+        """Queues a message, which is sent when the child has room for it. Never blocks."""
         self._outgoing.put(message)
 
     def poll(self, timeout_s: float) -> bool:
-        """Whether there is an answer, or an end, to be received."""
+        """Waits up to `timeout_s` for an answer, or for the end of the child. Whether there is one."""
         return self._connection.poll(timeout_s)
 
     def receive(self) -> Any:
@@ -114,53 +118,55 @@ class ChildProcess:
         return self._connection.recv()
 
     def end(self, leave_s: float = LEAVE_S) -> None:
-        """Lets the child leave, and kills it if it has not after so long."""
+        """Asks the child to exit, and kills it after `leave_s` if it has not."""
         self._outgoing.put(None)
-        # Not close: the thread that receives is waiting on it, and buries the child when it sees the end.
-        self._hang_up()
+        # Shut down, not closed: the receiver still reads from it, and reaps the child when it sees the end.
+        self._shut_down()
         try:
             self._process.wait(leave_s)
         except subprocess.TimeoutExpired:
             self._kill()
 
     def kill(self) -> None:
-        """Kills it, and does not wait. Not when somebody may be burying it."""
+        """Kills the child and does not wait. Must not be called during or after `reap`."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def reap(self, leave_s: float = 0.0) -> None:
-        """Kills the child if it lives after so long, and lets go of everything. By the thread that receives, at its
-        end. One that leaves closes its connection before it has left."""
+        """Waits up to `leave_s` for the child to exit, kills it if it has not, and closes everything.
+
+        Called once, by the receiver, after `receive` has raised. A child that exits closes its connection first.
+        """
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(leave_s)
         self._kill()
         self._outgoing.put(None)
-        self._hang_up()  # a send that waits for room fails
+        self._shut_down()  # so that a send that waits for room fails
         self._sender.join()
         self._connection.close()
         self._socket.close()
         os.close(self._lifeline)
 
     def exit_reason(self) -> str:
-        """How it died. Of its own last words only those of Python's fault handler, which name no content."""
-        last = [line.strip() for line in self._last_words().splitlines() if line.startswith(_FATAL)]
+        """How it died, in words. From its log only messages of Python's fault handler are quoted: they contain nothing
+        of any file."""
+        fatal = [line.strip() for line in self._log_tail().splitlines() if line.startswith(_FATAL)]
         how = how_it_ended(self._process.returncode)
-        return f"{how} ({last[-1]})" if last else how
+        return f"{how} ({fatal[-1]})" if fatal else how
 
     def has_crashed(self) -> bool:
-        """Whether it died of what it did, as far as can be told: not of a signal from outside, nor for want of
-        memory."""
-        words = self._last_words()
-        return has_crashed(self.returncode) and not any(sign in words for sign in _OUT_OF_MEMORY)
+        """Whether it died of its own mistake, and neither of a signal from outside nor because there was no memory."""
+        tail = self._log_tail()
+        return has_crashed(self.returncode) and not any(sign in tail for sign in _OUT_OF_MEMORY)
 
     def is_held(self) -> bool:
-        """Whether the child, or one of its own, is kept from running: stopped, or waiting for a disk."""
+        """Whether the child, or a child of it, cannot run: it is stopped, or waits for a disk."""
         return any(_state(pid) in _HELD for pid in (self.pid, *_children(self.pid)))
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         try:
             with open(self.log_path, encoding="utf-8", errors="replace") as log:
-                return log.read()[-_LAST_WORDS:]
+                return log.read()[-_LOG_TAIL:]
         except OSError:
             return ""
 
@@ -169,26 +175,26 @@ class ChildProcess:
             self._socket, theirs = socket.socketpair()
             failed.callback(self._socket.close)
             started.callback(theirs.close)
-            # Nobody writes to it: its end tells the child that this process is gone.
+            # A pipe to which nobody writes. When this process ends, the child reads its end.
             lifeline, self._lifeline = os.pipe()
             failed.callback(os.close, self._lifeline)
             started.callback(os.close, lifeline)
-            self._keep_log()
+            self._rotate_log()
             log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             started.callback(os.close, log)
             self._connection = Connection(os.dup(self._socket.fileno()))
             failed.callback(self._connection.close)
             self._process = subprocess.Popen(
-                # -P: the working directory is no place to import from.
+                # -P: do not import from the working directory.
                 [sys.executable, "-P", "-m", _ENTRY, self._role, str(theirs.fileno()), str(lifeline), *arguments],
                 pass_fds=[theirs.fileno(), lifeline],
-                # Chroma reads .env in the working directory: never that of an indexed repository.
+                # Chroma reads .env in the working directory, which must not be an indexed repository.
                 cwd=state_dir,
                 env={**inherited(), **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # A Ctrl-C at the terminal is the parent's to handle.
+                # Only the parent handles Ctrl-C at the terminal.
                 start_new_session=True,
             )
             failed.callback(self._kill)
@@ -196,29 +202,29 @@ class ChildProcess:
             self._sender.start()
             failed.pop_all()
 
-    def _keep_log(self) -> None:
-        """What the last child had to say stays beside the log of this one: errors refer to it."""
+    def _rotate_log(self) -> None:
+        """Keeps the log file of the previous child under another name, because error messages refer to it."""
         with suppress(FileNotFoundError):
             if os.path.getsize(self.log_path):
-                os.replace(self.log_path, self.log_path + _BEFORE)
+                os.replace(self.log_path, self.log_path + _OLD_LOG)
 
     def _send_all(self) -> None:
         try:
             while message := self._outgoing.get():
                 self._connection.send(message)
         except OSError:
-            self._hang_up()  # it died, or a send failed, and its answer would be waited for until its deadline
+            self._shut_down()  # the child died; without this, the answer would be awaited until its deadline
         except BaseException:
-            self._hang_up()  # what cannot be sent would be waited for for ever
+            self._shut_down()  # the message cannot be sent; its answer would be awaited forever
             raise
 
-    def _hang_up(self) -> None:
-        """The thread that receives sees an end, and acts."""
+    def _shut_down(self) -> None:
+        """Ends the connection in both directions, so that the receiver sees the end."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def _kill(self) -> None:
-        # While the child is not waited for, its number is its own.
+        # Until somebody has waited for the child, no other process can get its id.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -226,20 +232,20 @@ class ChildProcess:
 
 
 def has_crashed(code: int) -> bool:
-    """Whether a process with this return code, as subprocess has it, died of what it did itself."""
+    """Whether a process with this exit status (as `subprocess` reports it) died of its own mistake."""
     return -code in _CRASHES
 
 
 def how_it_ended(code: int) -> str:
-    """The return code of a process, in words."""
+    """An exit status (as `subprocess` reports it), in words."""
     if code >= 0:
         return f"left with exit code {code}"
-    named = -code in signal.Signals.__members__.values()  # most real-time signals are not
+    named = -code in signal.Signals.__members__.values()  # most real-time signals have no name
     return f"died of {signal.Signals(-code).name if named else f'signal {-code}'}"
 
 
 def _children(pid: int) -> list[int]:
-    """Each thread has those that it has started."""
+    """The children of all threads of the process."""
     found: list[int] = []
     with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -249,7 +255,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _state(pid: int) -> str:
-    """The letter of proc(5); "Z" for a process that is gone."""
+    """The state of the process, a letter of proc(5); "Z" if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
             return stat.read().rpartition(")")[2].split()[0]
@@ -258,9 +264,9 @@ def _state(pid: int) -> str:
 
 
 def inherited() -> dict[str, str]:
-    """The environment of a child."""
+    """The environment that a child inherits."""
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    if places := os.environ.get("PYTHONPATH"):
-        # Relative places are relative to this process's working directory, which is not the child's.
-        environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(place) for place in places.split(os.pathsep) if place)
+    if paths := os.environ.get("PYTHONPATH"):
+        # Relative paths are relative to this process's working directory, and the child has another one.
+        environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths.split(os.pathsep) if path)
     return environ

@@ -1,130 +1,132 @@
-"""One tree of errors. The exit code of the command line is the class's, and is mapped nowhere else; so is the code by
-which the API names it, of which each class has its own."""
+"""All errors, as one tree of classes.
+
+Each class has the exit code of the command line, and a code of its own for the API. They are mapped nowhere else.
+"""
 
 from __future__ import annotations
 
 
 class ReposyncError(Exception):
-    """Base of every error that is meant to be read by a person: what, where, and what to do."""
+    """Base of all errors whose message is written for users: what is wrong, where, and what to do."""
 
     exit_code = 1
     code = "failed"
 
     def __str__(self) -> str:
-        """What it says, which everybody takes: a path in it that is not UTF-8 is written out."""
+        """The message, as valid text: bytes of a path that is not UTF-8 are escaped."""
         return super().__str__().encode("utf-8", "backslashreplace").decode()
 
 
 class UsageError(ReposyncError):
-    """Raised when a request makes no sense: an unknown repository, a name that is taken."""
+    """Raised when a request is wrong: an unknown repository, a name that is taken."""
 
     exit_code = 2
     code = "usage"
 
 
 class OverlapError(UsageError):
-    """Raised when a tree lies in one that is indexed, or the other way round: files would be indexed twice."""
+    """Raised when a tree is inside an indexed one, or contains one: files would be indexed twice."""
 
     code = "overlap"
 
 
 class RefusedRootError(UsageError):
-    """Raised when a directory cannot be a repository: it is our own state, a file system of the kernel's, or /."""
+    """Raised when a directory cannot be a repository: our own state, one of the kernel's own file systems, or /."""
 
     code = "root_refused"
 
 
 class NotFoundError(UsageError):
-    """Raised when what a request names is not there."""
+    """Raised when something that a request names does not exist."""
 
     code = "not_found"
 
 
 class NoTicketError(NotFoundError):
-    """Raised when the daemon knows no such ticket: it was redeemed, is too old, or another daemon gave it out."""
+    """Raised when the service knows no such ticket: it was used, has expired, or comes from another service."""
 
     code = "no_ticket"
 
 
 class ConfigError(ReposyncError):
-    """Raised when the configuration is wrong; names the key, where it stands and what is allowed."""
+    """Raised when the configuration is wrong; names the key, where it is set, and what is allowed."""
 
     exit_code = 78
     code = "configuration"
 
 
 class BusyError(ReposyncError):
-    """Raised when a lock is held by somebody else past the time-out; names the holder."""
+    """Raised when another process holds a lock past the time-out; names the holder."""
 
     exit_code = 75
     code = "busy"
 
 
 class OverloadedError(BusyError):
-    """Raised when the daemon has as much to do as it takes on at once; the request was not begun."""
+    """Raised when the service has too many requests at once; this one was not begun."""
 
     code = "overloaded"
 
 
 class RebuildingError(BusyError):
-    """Raised when what is searched is being rebuilt with another model, and the one of before is not installed."""
+    """Raised when the index is being rebuilt with another embedding model, and the previous model is not installed."""
 
     code = "rebuilding"
 
 
 class DaemonNotRunningError(ReposyncError):
-    """Raised when no daemon that keeps this state directory answers at the socket; nothing was begun."""
+    """Raised when no service that uses this state directory answers at the socket; nothing was begun."""
 
     exit_code = 3
     code = "not_running"
 
 
 class DaemonLostError(ReposyncError):
-    """Raised when the daemon ended or fell silent before it answered; what was asked for may have been done."""
+    """Raised when the service ended or became silent before it answered; the request may have been done."""
 
     exit_code = 3
     code = "daemon_lost"
 
 
 class TimedOutError(ReposyncError):
-    """Raised when work is not done in the time it was given; it goes on."""
+    """Raised when work takes longer than the time it was given; the work goes on."""
 
     code = "timed_out"
 
 
 class RootMissingError(ReposyncError):
-    """Raised when a root is absent, unmounted or another directory than before. Nothing is deleted."""
+    """Raised when a root is absent, unmounted, or another directory than before. Nothing is deleted."""
 
     code = "root_missing"
 
 
 class WholeTreeNeededError(ReposyncError):
-    """Raised when a part of a tree cannot be made true alone: what is on record of the rest is not to be trusted."""
+    """Raised when a part of a tree cannot be synced alone, because what is on record of the rest is not trusted."""
 
     code = "whole_tree_needed"
 
 
 class InterruptedSyncError(ReposyncError):
-    """Raised when a sync was asked to stop. What was committed stays; the next run goes on from there."""
+    """Raised when a sync was asked to stop. What was committed stays; the next sync goes on from there."""
 
     exit_code = 130
     code = "interrupted"
 
 
 class FileProblem(ReposyncError):
-    """Base of what can go wrong with one file; it concerns that file alone."""
+    """Base of the errors that concern one file only."""
 
     code = "file"
 
 
 class VanishedError(FileProblem):
-    """Raised when the file is absent."""
+    """Raised when the file does not exist."""
 
     code = "file_vanished"
 
 
 class UnreadableError(FileProblem):
-    """Raised when the file exists and cannot be read; what is stored of it is kept."""
+    """Raised when the file exists but cannot be read; what is stored of it stays."""
 
     code = "file_unreadable"
 
@@ -136,13 +138,13 @@ class UnstableError(FileProblem):
 
 
 class UncutError(FileProblem):
-    """Raised when the file could not be cut, and that is not its fault; what is stored of it is kept."""
+    """Raised when the file could not be cut, but is not to blame; what is stored of it stays."""
 
     code = "file_uncut"
 
 
 class StoreError(ReposyncError):
-    """Base of what the store can raise, translated at the adapter."""
+    """Base of the errors of the store. Its adapter translates all errors to these."""
 
     code = "store"
 
@@ -154,14 +156,14 @@ class TransientStoreError(StoreError):
 
 
 class StoreBusyError(TransientStoreError):
-    """Raised when another program holds the Chroma directory, or its database, past the time-out."""
+    """Raised when another program locks the Chroma directory, or its database, past the time-out."""
 
     exit_code = BusyError.exit_code
     code = "store_busy"
 
 
 class NoSpaceError(TransientStoreError):
-    """Raised before a batch that the disk has no room for: nothing of it was begun."""
+    """Raised before a batch if the disk has no room for it; nothing of it was begun."""
 
     code = "no_space"
 
@@ -179,31 +181,31 @@ class EmbedderLostError(EmbedderUnavailableError):
 
 
 class ChunkerLostError(TransientStoreError):
-    """Raised when the chunking processes cannot be started, or were closed: it says nothing of the store."""
+    """Raised when the chunking processes cannot be started, or were closed. The store is not to blame."""
 
     code = "chunker_lost"
 
 
 class LethalOperationError(TransientStoreError):
-    """Raised when one operation has crashed the index process, or let its deadline pass, each time it was tried."""
+    """Raised when one operation crashed the index process, or exceeded its deadline, each time it was tried."""
 
     code = "store_lethal"
 
 
 class LethalTextError(LethalOperationError):
-    """Raised when some texts have crashed the embedder each time it was given them: it says nothing of the store."""
+    """Raised when the embedder crashed on the same texts each time. The store is not to blame."""
 
     code = "text_lethal"
 
 
 class UnreadableStoreError(TransientStoreError):
-    """Raised when the disk does not give back what is in a file of the store."""
+    """Raised when the disk cannot read a file of the store."""
 
     code = "store_unreadable"
 
 
 class PermanentStoreError(StoreError):
-    """Raised when the same call will fail again."""
+    """Raised when the same call would fail again."""
 
     code = "store_permanent"
 
@@ -215,19 +217,19 @@ class RefusedTextError(PermanentStoreError):
 
 
 class CorruptStoreError(StoreError):
-    """Raised when the vector store contradicts itself and must be rebuilt from the tree."""
+    """Raised when the vector store contradicts itself, and must be rebuilt from the tree."""
 
     code = "store_corrupt"
 
 
 class SuspectStoreError(CorruptStoreError):
-    """Raised when the vector store fails in a way that damage may be the cause of, and a passing fault too."""
+    """Raised when the vector store fails, and the cause may be damage as well as a fault that passes."""
 
     code = "store_suspect"
 
 
 class CorruptManifestError(CorruptStoreError):
-    """Raised when the manifest is damaged, no database, or of a newer version, and must be made anew."""
+    """Raised when the manifest is damaged, is not a database, or has a newer version, and must be rebuilt."""
 
     code = "manifest_corrupt"
 
@@ -237,7 +239,7 @@ CONCERN_ONE_OPERATION = (StoreBusyError, LethalOperationError, EmbedderUnavailab
 
 
 def by_code(code: str) -> type[ReposyncError]:
-    """The class that the API names by this code; the base for one that is not known."""
+    """The class with this code of the API; the base class if the code is unknown."""
     classes: list[type[ReposyncError]] = [ReposyncError]
     for each in classes:
         if each.code == code:
@@ -247,9 +249,12 @@ def by_code(code: str) -> type[ReposyncError]:
 
 
 def safe_message(error: BaseException) -> str:
-    """The error without anything that a file may hold: for what goes into a log, a history or an answer. Of one whose
-    text may be what was being read, as that of a KeyError or a UnicodeError is, only the kind."""
-    import sqlite3  # most who import this module never need it
+    """A description of the error that contains nothing of any file: for the log, the history, and answers.
+
+    The message of some errors, such as KeyError and UnicodeError, may quote what was being read. For these, it is only
+    the name of the class.
+    """
+    import sqlite3  # most programs that import this module never need it
 
     kind = type(error).__name__
     names_no_content = (ReposyncError, OSError, sqlite3.Error, AttributeError, TypeError, NameError)

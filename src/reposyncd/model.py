@@ -1,41 +1,47 @@
-"""Frozen values that every room speaks. Nothing here does I/O or holds a handle."""
+"""Frozen values that all rooms use. Nothing here does I/O or holds a handle.
+
+It has more than 350 lines because it is a list of small types that refer to each other and have no logic.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from reposyncd.paths import is_within, parent
+
 RACY_NS = 2_000_000_000
-"""A time stamp must be older than the moment it was recorded by this much (nanoseconds) to be trusted: a file
-can change again within the granularity of its file system's clock, which is 2 s on FAT."""
+"""A time stamp is only trusted if it was older than this (nanoseconds) when it was recorded: a file can change again
+within the granularity of the clock of its file system, which is 2 s on FAT."""
 
 
 class Skip(StrEnum):
-    """Why a file that exists has no chunks. The values are what `SyncResult.files.skipped` counts under."""
+    """Why a file that exists has no chunks. `SyncResult.files.skipped` counts by these values."""
 
     IGNORED = "ignored"
-    """Matched by an ignore rule. An ignored directory counts once: it is never entered."""
+    """It matches an ignore rule. An ignored directory counts once, since it is never entered."""
     BINARY = "binary"
     TOO_LARGE = "too_large"
     SPECIAL = "special"
     """A FIFO, a socket or a device."""
     SYMLINK = "symlink"
-    """A link's target inside the root is indexed at its own path; a link is never followed."""
+    """Links are never followed. If the target is inside the root, it is indexed at its own path."""
     WORKTREE = "worktree"
-    """A directory that is another work tree of the repository that it lies in: a second copy. It counts once."""
+    """A further work tree inside its own repository, which is a second copy. The directory counts once."""
     SECRET = "secret"  # noqa: S105 - a reason, not a password
     UNDECODABLE = "undecodable"
     NAME = "name"
     """The path is not valid UTF-8, so no record could name it."""
     QUARANTINED = "quarantined"
-    """It can be cut not even as plain lines, or storing it failed for good or killed the index process twice. It is
-    tried again when it has changed."""
+    """It cannot be cut, not even as plain lines; or storing it failed permanently, or killed the index process twice.
+    It is tried again when it has changed."""
 
 
 class FileStat(NamedTuple):
-    """What `stat` says of a file's content: equal values, both times old enough, mean equal content."""
+    """What `stat` says about the content of a file. If the values are equal and both times old enough, so is the
+    content."""
 
     size: int
     """bytes"""
@@ -47,13 +53,16 @@ class FileStat(NamedTuple):
 
 
 def signed64(value: int) -> int:
-    """The value in the 64 bits that a manifest can hold: archives know times after 2262, file systems inode numbers
-    over 2 ** 63. A time that wraps is taken for an old one; the ctime beside it tells of changes."""
+    """The value, wrapped to the 64 bits of an integer in the manifest.
+
+    There are times after 2262 in archives, and inode numbers over 2 ** 63. A time that wraps counts as an old one; the
+    ctime still shows changes.
+    """
     return (value + 2**63) % 2**64 - 2**63
 
 
 class RootIdentity(NamedTuple):
-    """Which directory a root is: the same path with another identity is another tree."""
+    """Identifies the directory at a root. If the same path has another identity, it is another tree."""
 
     device: int
     inode: int
@@ -61,9 +70,9 @@ class RootIdentity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Whole lines of one file. The chunks of a file, in order, concatenate to its text exactly.
+    """Some whole lines of one file. The chunks of a file, in order, concatenate exactly to its text.
 
-    A line longer than the hard limit is the one exception: it is cut inside, and its pieces share its number.
+    There is one exception: a line that is longer than the hard limit is cut inside, and its pieces share its number.
     """
 
     text: str
@@ -72,24 +81,24 @@ class Chunk:
     end_line: int
     """1-based, inclusive"""
     symbol: str
-    """Qualified name of the innermost definition that encloses the chunk, or ""."""
+    """Qualified name of the innermost definition around the chunk, or ""."""
     language: str
     """Lower-case name such as "python", or "text"."""
 
 
 class Cut(NamedTuple):
-    """What became of a file's bytes."""
+    """The result of cutting the content of a file."""
 
     chunks: tuple[Chunk, ...] = ()
     skip: Skip | None = None
-    """why there are none"""
+    """why there are no chunks"""
     verdict: str | None = None
-    """why it was cut as plain lines, or not at all, although it has text; None for nearly every file"""
+    """why it was cut as plain lines, or not at all, although it is text; None for nearly every file"""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """What is remembered of a stored chunk: everything in its record but the text and the vector."""
+    """What the manifest remembers of a stored chunk: its record without the text and the vector."""
 
     id: str
     """32 hex digits: a digest of (repo, path, text, occurrence)."""
@@ -116,16 +125,16 @@ class ChunkRow:
 
 
 class NewChunk(NamedTuple):
-    """A chunk to be stored."""
+    """A chunk to store."""
 
     row: ChunkRow
     text: str
     source: str | None = None
-    """id of a stored chunk of the same text, whose vector may be copied"""
+    """id of a stored chunk with the same text, whose vector may be copied"""
 
 
 class Batch(NamedTuple):
-    """What is applied to a collection at once."""
+    """The changes that are applied to a collection together."""
 
     repo: str
     added: tuple[NewChunk, ...]
@@ -134,22 +143,22 @@ class Batch(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What it took to apply a batch."""
+    """How much had to be embedded for a batch."""
 
     embedded: int
-    """texts sent to the embedder"""
+    """texts that were embedded"""
     characters: int
-    """their length"""
+    """their total length"""
 
 
 class Record(NamedTuple):
-    """A chunk as it stands in a collection."""
+    """A chunk, as it is stored in a collection."""
 
     id: str
     text: str
     metadata: dict[str, str | int]
     vector: tuple[float, ...]
-    """unit length; empty where it was not asked for"""
+    """unit length; empty if it was not asked for"""
 
 
 class FileRow(NamedTuple):
@@ -158,50 +167,51 @@ class FileRow(NamedTuple):
     path: str
     stat: FileStat
     recorded_ns: int
-    """wall clock when `stat` was taken; younger times than this less two seconds are not trusted"""
+    """wall clock when `stat` was read; times later than two seconds before this are not trusted"""
     digest: str
     """xxh3_128 of the bytes, 32 hex digits"""
     skip: Skip | None
-    """why it has no chunks, found by reading it; None: it is indexed"""
+    """why it has no chunks, as found by reading it; None if it is indexed"""
     verdict: str | None = None
-    """as in `Cut`; of this content, which is not tried again"""
+    """as in `Cut`; this content is not tried again"""
     judged: int = 0
-    """by which rules that was found: `tree.VERSION`, negative where the file may hold secrets; 0 is older than all"""
+    """the version of the rules that decided this: `tree.VERSION`, negative if the file may hold secrets; 0 is the
+    oldest"""
 
 
 class Verdict(NamedTuple):
-    """A file that is cut as plain lines, or left out, because of what its content does to who cuts or stores it."""
+    """A file that is cut as plain lines, or left out, because its content harms the process that cuts or stores it."""
 
     path: str
     is_indexed: bool
-    """as plain lines"""
+    """whether it is indexed, as plain lines"""
     reason: str
 
 
 class DirectoryRow(NamedTuple):
-    """What the manifest remembers of a directory whose every file is recorded.
+    """What the manifest remembers of a directory, when all its files are on record.
 
-    While the signature and the rules in force are the same, nothing in it (below its subdirectories apart)
-    has changed, and its files need not be compared one by one.
+    As long as the signature and the rules are the same, nothing in the directory itself has changed, and its files need
+    not be compared one by one. This says nothing about its subdirectories.
     """
 
     signature: bytes
     """digest of the names and stats of its entries"""
     rules: bytes
-    """digest of every ignore rule in force in it"""
+    """digest of all ignore rules in force in it"""
     files: int
-    """files in it that were candidates for the index"""
+    """number of files in it that may be indexed, judged without reading them"""
     skipped: Mapping[str, int]
-    """entries that have no chunks, by reason"""
+    """number of entries without chunks, by reason"""
     pruned: tuple[str, ...]
-    """names of subdirectories that are not entered"""
+    """names of the subdirectories that are not entered"""
 
 
 class Scope(NamedTuple):
-    """The part of a tree that is looked at. Paths are relative to the root, "" for it."""
+    """The part of a tree that a sync scans. Paths are relative to the root, "" for the root."""
 
     flat: frozenset[str] = frozenset()
-    """directories without what is in their subdirectories"""
+    """directories without their subdirectories"""
     trees: frozenset[str] = frozenset()
     """directories with everything below them"""
 
@@ -217,34 +227,23 @@ class Scope(NamedTuple):
         return Scope(self.flat | other.flat, self.trees | other.trees)
 
     def covers(self, error: FileError) -> bool:
-        """Whether a look at it finds out whether that is so by now."""
-        # A look at a directory opens the files in it, and not the directories.
-        seen_from = error.path if isinstance(error, DirectoryError) else error.path.rpartition("/")[0]
-        return seen_from in self.flat or is_below(error.path, self.trees)
+        """Whether a sync of this scope meets the error again, if it still exists."""
+        # A scan of a directory opens the files in it, but not its subdirectories.
+        seen_from = error.path if isinstance(error, DirectoryError) else parent(error.path)
+        return seen_from in self.flat or is_within(error.path, self.trees)
 
     def without_overlaps(self) -> Scope:
-        """The same part, with nothing named that lies below one of the trees."""
-        trees = frozenset(path for path in self.trees if not is_below(path, self.trees - {path}))
-        return Scope(frozenset(path for path in self.flat if not is_below(path, trees)), trees)
+        """The same part of the tree, without directories that are inside one of the trees anyway."""
+        trees = frozenset(path for path in self.trees if not is_within(path, self.trees - {path}))
+        return Scope(frozenset(path for path in self.flat if not is_within(path, trees)), trees)
 
 
 WHOLE = Scope(trees=frozenset({""}))
 
 
-def is_below(path: str, places: Set[str]) -> bool:
-    """Whether the path is one of the places or lies below one; "" is the root, above everything."""
-    if not places:
-        return False
-    while path not in places:
-        if not path:
-            return False
-        path = path.rpartition("/")[0]
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class FileCounts:
-    """Files of a sync, by what was found."""
+    """Numbers of files in the result of a sync."""
 
     total: int = 0
     new: int = 0
@@ -253,24 +252,24 @@ class FileCounts:
     unchanged: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
     plain: int = 0
-    """of the total: cut as plain lines, because of what their content does to the parser; `status` names them"""
+    """those of the total that are cut as plain lines, because their content harms the parser; `status` names them"""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkCounts:
-    """Chunks of a sync, by what was done."""
+    """Numbers of chunks in the result of a sync."""
 
     total: int = 0
     added: int = 0
     relabelled: int = 0
     deleted: int = 0
     embedded: int = 0
-    """texts sent to the embedder; the other added chunks took the vector of an equal text"""
+    """texts that were embedded; the other added chunks took the vector of an equal text"""
 
 
 @dataclass(frozen=True, slots=True)
 class FileError:
-    """A file that could not be brought up to date; what was stored of it before is kept."""
+    """A file that could not be brought up to date. What was stored of it stays."""
 
     path: str
     error: str
@@ -278,12 +277,12 @@ class FileError:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryError(FileError):
-    """A directory that could not be listed, or an entry of which not even the kind is known."""
+    """A directory that could not be listed, or an entry of unknown kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What a sync found and did."""
+    """The result of a sync."""
 
     repo: str
     root: str
@@ -295,11 +294,11 @@ class SyncResult:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was changed in the index."""
+        """Whether nothing in the index was changed."""
         return not (self.chunks.added or self.chunks.relabelled or self.chunks.deleted)
 
     def plus(self, later: SyncResult) -> SyncResult:
-        """What this sync and a later one, which went on from there, did together."""
+        """The result of this sync and a later one that continued it, together."""
         files, chunks = later.files, later.chunks
         new, modified = self.files.new + files.new, self.files.modified + files.modified
         return replace(

@@ -1,11 +1,13 @@
-"""Text of files and file names, for a terminal, a log or a record."""
+"""Makes file names and text of files fit for a terminal, a log or a record."""
 
 from __future__ import annotations
 
 
 def is_utf8(name: str) -> bool:
-    """Whether the name (of `os.fsdecode`) is valid UTF-8. One that is not has lone surrogates, and can be put on record
-    nowhere: neither SQLite nor Chroma takes it."""
+    """Whether the name (as `os.fsdecode` returns it) is valid UTF-8.
+
+    If not, it contains lone surrogates and cannot be on record: neither SQLite nor Chroma accepts it.
+    """
     if name.isascii():
         return True
     try:
@@ -16,13 +18,15 @@ def is_utf8(name: str) -> bool:
 
 
 def encodable(text: str) -> str:
-    """The text with what is no character written out, so that everybody takes it."""
+    """The text with lone surrogates escaped, so that it can be encoded."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def printable(text: str) -> str:
-    """The text with control characters, and what is no character at all, written out: what a repository holds must not
-    steer a terminal, nor forge a line of a log."""
+    """The text with control characters and lone surrogates escaped.
+
+    So the content of a repository cannot control the terminal, or forge a line of a log.
+    """
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""Versions of installed packages, told without importing the packages."""
+"""Finds the versions of installed packages without importing them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 ABSENT = "absent"
 UNKNOWN = "unknown"
-"""Installed in a form that does not tell: a source tree, a zip file."""
+"""The package is installed in a form without a version: a source tree, a zip file."""
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     """The version of each package (by import name), or ABSENT or UNKNOWN.
 
-    Read off the names of the metadata directories, `<package>-<version>.dist-info`, beside the packages:
-    importing `importlib.metadata` takes 40 ms, which a sync with nothing to do would feel.
+    It reads the names of the metadata directories beside the packages, `<package>-<version>.dist-info`. Importing
+    `importlib.metadata` would take 40 ms, which matters for a sync with nothing to do.
     """
     listings: dict[str, dict[str, str]] = {}
     versions: dict[str, str] = {}

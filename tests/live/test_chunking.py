@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.chunking import pool as pools
+from reposyncd.chunking import process as processes
 from reposyncd.chunking import verdict
 from reposyncd.chunking.pool import ChunkingPool
 from reposyncd.daemon.service import Daemon
@@ -22,7 +22,7 @@ STALLS = folded("<li><p><td><font>", 1_000_000)
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
-    monkeypatch.setattr(pools, "HANG_S", 1e6)  # what is stopped here hangs until it is told to go on
+    monkeypatch.setattr(processes, "HANG_S", 1e6)  # what is stopped here hangs until it is told to go on
     lab = live(tmp_path)
     lab.write({"a.py": "one = 1\n", **many(50)})
     return lab

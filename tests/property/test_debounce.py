@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reposyncd.model import WHOLE, Scope, is_below
+from reposyncd.model import WHOLE, Scope
+from reposyncd.paths import is_within
 from reposyncd.sync.debounce import Debounce
 
 SETTLE_S, MAX_WAIT_S = 0.3, 3.0
@@ -16,7 +17,7 @@ EVENTS = st.lists(st.tuples(PATHS, st.booleans(), st.floats(0, 2)), max_size=60)
 
 
 def covers(scope: Scope, path: str, recursive: bool) -> bool:
-    return is_below(path, scope.trees) or (not recursive and path in scope.flat)
+    return is_within(path, scope.trees) or (not recursive and path in scope.flat)
 
 
 @given(events=EVENTS, at_most=st.integers(1, 20))

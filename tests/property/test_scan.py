@@ -13,7 +13,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reposyncd.model import DirectoryRow, Scope, is_below
+from reposyncd.model import DirectoryRow, Scope
+from reposyncd.paths import is_within
 from reposyncd.text import is_utf8
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.scan import ScannedDirectory, ScanObserver, Snapshot, scan
@@ -147,7 +148,7 @@ def test_a_scan_of_a_part_finds_what_a_scan_of_the_whole_finds_there(edits: list
         learnt: dict[str, IgnoreRules] = {}
 
         def found(directory: ScannedDirectory) -> bool:
-            return directory.path in scope.flat or is_below(directory.path, scope.trees)
+            return directory.path in scope.flat or is_within(directory.path, scope.trees)
 
         part = scan(
             str(root),
@@ -156,7 +157,7 @@ def test_a_scan_of_a_part_finds_what_a_scan_of_the_whole_finds_there(edits: list
             now_ns=time.time_ns() + LATER_NS,
             max_file_size=1 << 20,
             scope=scope,
-            witness=ScanObserver(lambda path, fd: entered.append(path), learnt.__setitem__),
+            observer=ScanObserver(lambda path, fd: entered.append(path), learnt.__setitem__),
         )
         whole = look(root, {})
         assert sorted(part.changed, key=str) == sorted(filter(found, whole.changed), key=str)

@@ -453,7 +453,7 @@ class Workspace:
                 worktrees=worktrees,
                 off_limits=off_limits,
                 scope=scope,
-                witness=witness,
+                observer=witness,
             )
 
         return self._scan_hook(repo, scope, look)

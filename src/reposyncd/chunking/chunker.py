@@ -1,4 +1,4 @@
-"""Text -> chunks. The order of things: outline the text, cut it, name the pieces."""
+"""Text to chunks, in three steps: outline the text, cut it, name the pieces."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from reposyncd.chunking.prose import PROSE, outline_prose
 from reposyncd.model import Chunk
 
 LONGEST_PARSED_LINE = 50_000
-"""characters: no line of code is longer; minified and generated text is, and has no structure worth a parse."""
+"""Characters. No line of code is longer. Text with longer lines is minified or generated, and parsing it is useless."""
 
 
 def chunk_text(path: str, text: str) -> tuple[Chunk, ...]:
-    """Chunks of a file: whole lines, in order, whose texts concatenate to `text`.
+    """The chunks of a file: whole lines, in order, whose texts concatenate to `text`.
 
-    A pure function of its arguments and of what `fingerprint` names. `path` only tells the language. No chunk is
-    empty, and none is longer than `cut.LONGEST` characters. Lines end with "\\n" and with nothing else; a line longer
-    than `LONGEST` is cut inside, and its pieces share its number. A text may make a grammar raise, crash or stall.
+    A pure function of its arguments and of what `fingerprint` names. `path` only serves to recognise the language. No
+    chunk is empty, and none is longer than `cut.LONGEST` characters. Only "\\n" ends a line. A line longer than
+    `LONGEST` is cut inside, and its pieces share its number. With some texts a grammar raises, crashes or stalls.
 
-    Boundaries are local: which lines begin a chunk follows from what the lines around say, not from what is
-    further away, so that an edit leaves the other chunks of the file as they were.
+    Boundaries are local: whether a line begins a chunk depends on the lines around it, and not on what is further away.
+    So an edit leaves the other chunks of the file as they were.
     """
     return _chunks(path, text, _outline)
 
 
 def chunk_plainly(path: str, text: str) -> tuple[Chunk, ...]:
-    """Likewise, by blank lines and indentation alone: for a text that no parser is to see."""
+    """Like `chunk_text`, but uses blank lines and indentation only, and no parser."""
     return _chunks(path, text, lambda language, text, lines, starts: _plain(lines))
 
 

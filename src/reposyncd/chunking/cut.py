@@ -1,11 +1,11 @@
-"""Where to cut: the same few rules for code, prose, plain lines and the inside of a very long line.
+"""Decides where to cut, by the same few rules for code, prose, plain lines and the inside of a very long line.
 
-Every place where a cut is possible has a rank: its strength first, then a hash of the text right after it. Places
-are taken in the order of rank, and each becomes a cut if the piece it stands in is still too long for its kind and
-would leave neither side too short. This is the same as cutting a piece at its best place, and both halves again;
-what it is not is packing from the top. A place is refused only because of better places near by, so an edit that
-changes no better place changes the piece it is in and no other. A smooth preference for the middle was measured
-and costs more than it gives: it moves cuts whenever a piece grows.
+Each place where a cut is possible has a rank: first its strength, then a hash of the text directly after it. Places are
+tried in the order of rank. A place becomes a cut if the piece that contains it is still too long for that kind of
+place, and if neither side becomes too short. The result is the same as cutting a piece at its best place, and then both
+halves again. It is not the same as filling chunks from the top. A place is only refused because of better places close
+by, so an edit that changes none of these changes only the piece that contains the edit. A gradual preference for the
+middle was measured, and costs more than it gains: cuts move whenever a piece grows.
 """
 
 from __future__ import annotations
@@ -21,40 +21,38 @@ from reposyncd.chunking.outline import KINDS, LINE, kind_of, strength
 from reposyncd.chunking.plain import plain_strengths
 
 LONGEST = 2000
-"""characters, the hard limit of a chunk: a screen of code, about what an embedding still tells apart."""
-
+"""Characters, the hard limit of a chunk: a screen of code, and about as much as one embedding can represent."""
 
 CONTEXT = 3
-"""lines after a place that decide between equals: few, so that an edit reaches few; enough to tell apart functions
-that begin with the same attribute."""
+"""Lines after a place that decide between places of the same strength. They are few, so that an edit affects few
+places, and enough to distinguish functions that begin with the same attribute."""
 
 SYNTAX_LEAST = 200
-"""characters that a cut forced by `LONGEST` leaves on each side where the outline offers a place."""
+"""Characters that remain at least on each side of a cut that `LONGEST` requires, at a place of the outline."""
 
 PLAIN_LEAST = 600
-"""Likewise where only blank lines and indentation do: any place is as good, so the middle third is asked for."""
+"""The same at places that only blank lines and indentation offer. These are all alike, so the middle third is used."""
 
 
 class Sizes(NamedTuple):
-    """Characters, by kind of row (`LARGE`, `DEFINITION`, `PARAGRAPH`, `LINE`)."""
+    """Numbers of characters, by kind of row (`LARGE`, `DEFINITION`, `PARAGRAPH`, `LINE`)."""
 
     above: tuple[int, ...]
-    """a piece of at most so many is not cut before a row of that kind"""
+    """a piece is only cut before a row of this kind if it is longer than this"""
     least: tuple[int, ...]
-    """a cut leaves at least so many on each side"""
+    """a cut leaves at least so much on each side"""
 
 
 SIZES = Sizes(above=(0, 1800, 1600, 1600), least=(200, 700, 700, 700))
-"""Measured on the history of real repositories (`benchmarks/chunk_churn.py`). What is large stands alone whatever is
-around it, so that a new neighbour changes nothing; small things share a chunk until it is long, and so rarely split.
-"""
+"""Measured on the history of real repositories (`benchmarks/chunk_churn.py`). Large definitions are always separate, so
+that a new neighbour does not change their chunks. Small ones share a chunk until it is long, so chunks rarely split."""
 
 
 def cut_rows(lines: Sequence[str], starts: Sequence[int], strengths: Mapping[int, int]) -> list[int]:
-    """The first row of every piece, and the number of rows at the end; [0] for no lines.
+    """The first row of each piece, followed by the number of rows; [0] if there are no lines.
 
-    `starts[row]` is where a row starts, in characters, with one entry more than there are rows. No piece is longer
-    than `LONGEST`, one that is a single long row excepted.
+    `starts[row]` is where a row starts, in characters; there is one entry more than there are rows. No piece is longer
+    than `LONGEST`, except a piece that is a single long row.
     """
     if not lines:
         return [0]
@@ -62,7 +60,7 @@ def cut_rows(lines: Sequence[str], starts: Sequence[int], strengths: Mapping[int
     ranked = _ranked(strengths, lines)
     _refine(cuts, ranked, strengths, starts, SIZES)
     if _too_long(cuts, starts):
-        # First whatever the outline offers, then blank lines and indentation, then any row.
+        # First try the places of the outline, then blank lines and indentation, then any row.
         _refine(cuts, ranked, strengths, starts, _anywhere(SYNTAX_LEAST))
         for least in (PLAIN_LEAST, 0):
             for first, end in _too_long(cuts, starts):
@@ -72,17 +70,17 @@ def cut_rows(lines: Sequence[str], starts: Sequence[int], strengths: Mapping[int
 
 
 def _too_long(cuts: Sequence[int], starts: Sequence[int]) -> list[tuple[int, int]]:
-    """Pieces over the hard limit that are more than one row."""
+    """The pieces that exceed the hard limit and have more than one row."""
     return [(first, end) for first, end in pairwise(cuts) if starts[end] - starts[first] > LONGEST and end - first > 1]
 
 
 def _anywhere(least: int) -> Sizes:
-    """Cut what is over the hard limit, at any kind of row."""
+    """Sizes for cutting whatever exceeds the hard limit, at any kind of row."""
     return Sizes((LONGEST,) * len(KINDS), (least,) * len(KINDS))
 
 
 def _ranked(strengths: Mapping[int, int], lines: Sequence[str]) -> list[int]:
-    """Rows, the strongest first; equally strong ones by a hash of the lines they begin with."""
+    """The rows in the order in which they are tried: by strength, then by a hash of the lines that follow."""
 
     def rank(row: int) -> tuple[int, int]:
         return strengths[row], _hash("".join(lines[row : row + CONTEXT]))
@@ -91,7 +89,7 @@ def _ranked(strengths: Mapping[int, int], lines: Sequence[str]) -> list[int]:
 
 
 _MIX = 2654435761
-"""2 ** 32 over the golden ratio: spreads the checksums of similar lines."""
+"""2 ** 32 divided by the golden ratio: spreads the checksums of similar lines."""
 
 
 def _hash(text: str) -> int:
@@ -101,7 +99,7 @@ def _hash(text: str) -> int:
 def _refine(
     cuts: list[int], ranked: Iterable[int], strengths: Mapping[int, int], starts: Sequence[int], sizes: Sizes
 ) -> None:
-    """Add to `cuts`, in place, the places of `ranked` that may be cut at. `starts` gives places in characters."""
+    """Adds those places of `ranked` to `cuts`, in place, that become cuts. `starts` has the places in characters."""
     for place in ranked:
         after = bisect_right(cuts, place)
         first = starts[cuts[after - 1]]
@@ -114,18 +112,18 @@ def _refine(
 
 
 _PLACES = re.compile(r"(?<=([;{}\r]))|(?<=(,))|(?<=([ \t>]))|(?<=([^\0-\x7f]))|(?=[07AGMSYckqw])")
-"""Places in a line, by the group that matched: after a separator of some rank, after any letter beyond ASCII, and
-before an arbitrary few letters and digits, for lines such as base64 that have no separators."""
+"""Places in a line; the group that matches gives the rank. They are after separators, after any letter beyond ASCII,
+and before a few arbitrary letters and digits, for lines without separators, such as base64."""
 
 _NO_SEPARATOR = 5
-"""Rank of a place no group of `_PLACES` matched."""
+"""Rank of a place that no group of `_PLACES` matches."""
 
 LINE_CONTEXT = 16
-"""characters after a place that decide between equals."""
+"""Characters after a place that decide between places of the same rank."""
 
 
 def cut_line(line: str) -> list[str]:
-    """Pieces of one line, at most `LONGEST` characters each, that concatenate to it."""
+    """Cuts one line into pieces of at most `LONGEST` characters that concatenate to it."""
     strengths = {
         found.start(): strength(found.lastindex or _NO_SEPARATOR, LINE)
         for found in _PLACES.finditer(line, 1, len(line) - 1)

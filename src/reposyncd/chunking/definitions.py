@@ -1,10 +1,10 @@
-"""What a definition is in each language and where its name stands: a table, and the few lines that read it.
+"""A table that says, for each language, which nodes are definitions and where their names are; and its interpreter.
 
-A rule is `NAME [if STEPS [is WORD...]]`. NAME is one or more parts joined with ` + `; a part is steps from the
-definition's node joined with `/`, or `'word` for a fixed name. A step is a field of the node (`name`), a field
-followed for as long as there is one (`declarator*`), the first child of a type (`@arguments`), or the first named
-child (`#`). With `if`, the node is a definition only when the steps lead somewhere, and with `is` only when the
-node there has one of these types or one of these texts.
+A rule is `NAME [if STEPS [is WORD...]]`. NAME consists of one or more parts, joined with ` + `. A part is `'word` for a
+fixed name, or a sequence of steps from the node of the definition, joined with `/`. A step is a field of the node
+(`name`), a field that is followed as long as there is one (`declarator*`), the first child of a type (`@arguments`), or
+the first named child (`#`). With `if`, the node is only a definition if the steps lead to a node, and with `is` only if
+that node has one of these types or one of these texts.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ _RULES: dict[str, dict[str, str]] = {
     },
     "haskell": {"function bind class instance data_type newtype type_synonym": "name"},
 }
-"""Language -> node types -> rule."""
+"""Language to node types to rule."""
 
 WRAPPERS = frozenset(
     [
@@ -123,7 +123,7 @@ WRAPPERS = frozenset(
         "variable_declaration",
     ]
 )
-"""Nodes that stand for the one definition among their children: `export class A`, `@cached def f`."""
+"""Nodes that wrap a definition, which is one of their children: `export class A`, `@cached def f`."""
 
 _LEADING: dict[str, frozenset[str]] = {
     "rust": frozenset({"attribute_item"}),
@@ -133,21 +133,20 @@ _LEADING: dict[str, frozenset[str]] = {
     "typescript": frozenset({"decorator"}),
     "tsx": frozenset({"decorator"}),
 }
-"""Language -> types of siblings that belong to what follows them, comments aside."""
+"""Language to types of nodes that belong to the sibling after them. Comments do so in every language."""
 
 NAME_LIMIT = 200
-"""characters of a name: a longer one is a syntax error that swallowed its surroundings."""
+"""Characters of a name. A longer one comes from a syntax error that includes its surroundings."""
 
 WRAPPER_DEPTH = 4
-"""`export const f = () => {}` is three nodes around its function; nothing legible needs more."""
-
+"""Wrappers around a definition: `export const f = () => {}` has three, and readable code has no more."""
 
 WRAPPED_CHILDREN = 16
-"""A wrapper's definition is among its first children, after decorators."""
+"""Children of a wrapper that are examined. The definition is among the first of them, after the decorators."""
 
 
 class Definition(NamedTuple):
-    """A node that defines, and its name."""
+    """A node that is a definition, and its name."""
 
     node: Node
     name: str
@@ -169,10 +168,11 @@ class Table:
             for node_type in node_types.split()
         }
         self.leading = _LEADING.get(language, frozenset())
-        """Types of nodes, besides comments, that belong to the sibling that follows them."""
+        """types of nodes, besides comments, that belong to the sibling after them"""
 
     def definition(self, node: Node, node_type: str, source: bytes) -> Definition | None:
-        """The definition that `node`, of type `node_type` in the parsed `source`, is or wraps; None for none."""
+        """The definition that `node` is or wraps; None if there is none. `node_type` is its type, `source` the parsed
+        text."""
         for _ in range(WRAPPER_DEPTH):
             rule = self._rules.get(node_type)
             if rule is not None:
@@ -195,7 +195,7 @@ class Table:
 
 @cache
 def table(language: str) -> Table:
-    """The table of a language; an empty one for a language without definitions."""
+    """The table of a language; empty if the language has no definitions."""
     return Table(language)
 
 
@@ -247,7 +247,7 @@ def _follow(node: Node, steps: tuple[str, ...]) -> Node | None:
 
 
 def _text(node: Node, source: bytes) -> str:
-    """Its text. Cut out of the source, since `Node.text` has the parser read the whole of it again."""
+    """The text of a node. It is taken from the source, since `Node.text` makes the parser read all of that again."""
     start = node.start_byte
     return source[start : min(node.end_byte, start + 4 * NAME_LIMIT)].decode("utf-8", "replace")[:NAME_LIMIT]
 
@@ -258,7 +258,7 @@ _SEPARATORS = re.compile(r"::|\\|:")
 
 
 def _plain(name: str) -> str:
-    """`Foo` of "&dyn Foo<T>", `a.b.c` of "a::b::c", `A` of "(a *A[T])"; an operator stays what it is."""
+    """`Foo` for "&dyn Foo<T>", `a.b.c` for "a::b::c", `A` for "(a *A[T])". Operators stay as they are."""
     name = " ".join(name.split())
     if "operator" in name or not re.search(r"\w", name):
         return name.replace("::", ".")

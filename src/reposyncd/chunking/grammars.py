@@ -1,4 +1,4 @@
-"""Which tree-sitter grammar parses which language. Nothing is imported before the first text of its language."""
+"""The tree-sitter grammar of each language. It is imported when the first text of the language is parsed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Grammar(NamedTuple):
-    """A grammar inside an installed package."""
+    """A grammar in an installed package."""
 
     module: str
     function: str = "language"
@@ -47,24 +47,27 @@ GRAMMARS = {
 }
 
 READ_BYTES = 64 * 1024
-"""bytes handed to the parser at a time: few enough calls to cost nothing."""
+"""Bytes that the parser gets with each call: so many that the calls cost nothing."""
 
 OPERATIONS_PER_CALL = 100
-"""tree-sitter reports progress every so many operations (`OP_COUNT_PER_PARSER_CALLBACK_CHECK` in its parser.c)."""
+"""tree-sitter reports its progress after so many operations (`OP_COUNT_PER_PARSER_CALLBACK_CHECK` in its parser.c)."""
 
 OPERATIONS_PER_BYTE = 2
-"""Source code takes 0.3 to 1 operation a byte. Text that takes more is no code of the language (a megabyte of
-quotes takes 4, and a quarter of a minute). Operations are counted, not seconds, so that the answer is always the
+"""Source code takes 0.3 to 1 operations per byte. Text that takes more is not code of that language (a megabyte of
+quotes takes 4, and a quarter of a minute). Operations are counted instead of seconds, so that the result is always the
 same."""
 
 OPERATIONS_FREE = 100_000
-"""A short text may take this many whatever its length: 50 ms at worst."""
+"""Operations that any text may take, however short it is: 50 ms at worst."""
 
 
 class _Piece(threading.local):
-    """What is handed to the parser, in one object for each thread: tree-sitter 0.26 never lets go of what its read
-    callback returns (`parser_read_wrapper` in its binding), so that another object for each piece would keep every
-    text that was ever parsed in memory. It is done with a piece when it asks for the next one."""
+    """The buffer that is passed to the parser, one for each thread.
+
+    tree-sitter 0.26 never releases what its read callback returns (`parser_read_wrapper` in its binding). With a new
+    object for each piece, every text that was ever parsed would stay in memory. When it asks for the next piece, it
+    does not need the previous one any more.
+    """
 
     def __init__(self) -> None:
         self.buffer = bytearray()
@@ -83,13 +86,13 @@ def _language(name: str) -> Language | None:
 
         return Language(getattr(import_module(grammar.module), grammar.function)())
     except (ImportError, AttributeError, ValueError, TypeError):
-        # Not installed, or built for a tree-sitter that is not this one. `fingerprint` tells such an
-        # installation from one with the grammar, so the index is rebuilt when it appears.
+        # The grammar is not installed, or was built for another tree-sitter. The fingerprint names the versions of the
+        # grammars, so the index is rebuilt when it is installed.
         return None
 
 
 def vocabulary(language: str) -> list[str]:
-    """The words of a language that its grammar spells out: keywords, operators, brackets. None without a grammar."""
+    """The fixed words of a language: keywords, operators, brackets. Empty if there is no grammar."""
     grammar = _language(language)
     if grammar is None:
         return []
@@ -103,7 +106,7 @@ def vocabulary(language: str) -> list[str]:
 
 
 def parse(language: str, source: bytes) -> Tree | None:
-    """The syntax tree; None without a grammar, or when `source` costs too much to parse as this language."""
+    """The syntax tree; None if there is no grammar, or the source costs too much to parse in this language."""
     grammar = _language(language)
     if grammar is None:
         return None

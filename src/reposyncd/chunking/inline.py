@@ -1,4 +1,5 @@
-"""A `ports.Chunker` without a process: for trees of one's own making, since nothing stops a file that stalls."""
+"""A `ports.Chunker` without processes. Only for trusted files, such as those of a test: nothing stops one that
+stalls."""
 
 from __future__ import annotations
 
@@ -13,17 +14,18 @@ from reposyncd.model import Cut
 
 
 class InlineChunker:
-    """Cuts in the caller's thread. What a chunker or decoder raises is judged as in a process."""
+    """Cuts files in the thread of the caller. Exceptions of a decoder or grammar have the same effect as in a
+    process."""
 
     def __init__(self, text_of: TextOf, cut: Callable[[File, bool, TextOf], Cut] = cut_bytes) -> None:
         self._text_of = text_of
         self._cut = cut
 
     def start(self) -> None:
-        """Nothing to get ready."""
+        """Does nothing."""
 
     def begin(self, path: str, data: bytes, digest: str, *, allow_secrets: bool = False) -> Future[Cut]:
-        """Done when it returns."""
+        """See `ports.Chunker`. The result is there when it returns."""
         future: Future[Cut] = Future()
         trial, found = Trial(len(data)), None
         while found is None:
@@ -35,12 +37,12 @@ class InlineChunker:
         return future
 
     def release(self) -> None:
-        """Nothing is under way."""
+        """Does nothing: no file is being cut."""
 
     @property
     def stalled_s(self) -> float:
-        """Never."""
+        """Always 0."""
         return 0.0
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing."""

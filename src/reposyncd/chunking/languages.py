@@ -1,4 +1,4 @@
-"""Which language a file is written in: by file name, then extension, then `#!` line."""
+"""Recognises the language of a file: by its name, then its extension, then its `#!` line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _EXTENSIONS = {
     "rst": "rst",
     "asciidoc": "adoc asciidoc asc",
 }
-"""Language -> the extensions it is known by, without the dot, in lower case."""
+"""Language to its file extensions, without the dot, in lower case."""
 
 _FILE_NAMES = {
     "python": "SConstruct SConscript wscript",
@@ -42,7 +42,7 @@ _FILE_NAMES = {
     "yaml": ".clang-format .clang-tidy",
     "toml": "Cargo.lock poetry.lock uv.lock Pipfile",
 }
-"""Language -> whole file names, case-sensitive. They win over the extension: `Cargo.lock` is TOML."""
+"""Language to file names, case-sensitive. They precede the extension: `Cargo.lock` is TOML."""
 
 _INTERPRETERS = {
     "python": "python pypy",
@@ -58,10 +58,10 @@ _INTERPRETERS = {
     "swift": "swift",
     "kotlin": "kotlin",
 }
-"""Language -> the programs a `#!` line may name, version digits at the end stripped."""
+"""Language to the programs that a `#!` line may name, without version digits at the end."""
 
 SHEBANG_LIMIT = 256
-"""characters: Linux reads no more of a `#!` line than this (`BINPRM_BUF_SIZE`)."""
+"""Characters. Linux does not read more of a `#!` line (`BINPRM_BUF_SIZE`)."""
 
 
 def _inverted(table: dict[str, str]) -> dict[str, str]:
@@ -74,7 +74,7 @@ _BY_INTERPRETER = _inverted(_INTERPRETERS)
 
 
 def language_of(path: str, text: str) -> str:
-    """Lower-case name of the language, "text" when nothing tells. Only a first line of `text` is looked at."""
+    """The name of the language in lower case; "text" if it is unknown. Of `text`, only the first line is used."""
     name = path.rpartition("/")[2]
     if language := _BY_NAME.get(name):
         return language
@@ -87,12 +87,12 @@ def language_of(path: str, text: str) -> str:
 
 
 def extension_of(language: str) -> str:
-    """One that the language is known by, without the dot. Raises KeyError for a language that has none."""
+    """A file extension of the language, without the dot. Raises KeyError for a language that has none."""
     return _EXTENSIONS[language].split()[0]
 
 
 def _interpreter(start: str) -> str:
-    """`python` of "#!/usr/bin/env -S python3.12 -u"; "" when the line names no program."""
+    """`python` for "#!/usr/bin/env -S python3.12 -u"; "" if the line names no program."""
     words = start[2:].partition("\n")[0].split()
     if words and words[0].rpartition("/")[2] == "env":
         words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]

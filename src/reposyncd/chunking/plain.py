@@ -1,4 +1,4 @@
-"""Strengths of rows of which only the text is known: blank lines and indentation."""
+"""The strengths of rows by blank lines and indentation, for text of unknown structure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from reposyncd.chunking.outline import LINE, PARAGRAPH, strength
 
 INDENT_LIMIT = 40
-"""columns: what is indented further is as deep as this."""
+"""Columns. A row that is indented further counts as indented so far."""
 
 LINE_DEPTH = INDENT_LIMIT + 1
-"""A row that no blank line stands before is weaker than every row that has one."""
+"""Added for a row that does not follow a blank line: it is weaker than every row that does."""
 
 CLOSING_DEPTH = 2 * LINE_DEPTH
-"""A blank row, or one that closes a bracket, belongs to what is before it."""
+"""Added for a blank row, or one that closes a bracket: it belongs to what precedes it."""
 
 _CLOSING = ("}", ")", "]")
 
 
 def plain_strengths(lines: Sequence[str], first: int, end: int) -> dict[int, int]:
-    """Strengths of rows first + 1 .. end - 1, as if nothing were before row `first`."""
+    """The strengths of the rows first + 1 to end - 1, as if the text began at row `first`."""
     strengths: dict[int, int] = {}
     after_blank = first < end and not lines[first].strip()
     for row in range(first + 1, end):

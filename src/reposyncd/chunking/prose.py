@@ -1,4 +1,4 @@
-"""Outline of prose: headings, then paragraphs, then lines. Markdown, reStructuredText and AsciiDoc."""
+"""Makes the outline of prose (Markdown, reStructuredText, AsciiDoc): headings first, then paragraphs, then lines."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from reposyncd.chunking.outline import LARGE, LINE, PARAGRAPH, Outline, strength
 
 PARAGRAPH_DEPTH = 8
-"""Below every heading: the deepest there is has level 6, and 0 is the title of an AsciiDoc file."""
+"""Depth of a paragraph, below every heading. Headings have level 6 at most; 0 is the title of an AsciiDoc file."""
 
 FENCED_DEPTH = 9
-"""A fenced block is kept whole before a paragraph is."""
+"""Depth of a row inside a fenced block, which is cut less readily than a paragraph."""
 
 _MARKDOWN_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t\r\n]|$)")
 _MARKDOWN_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)", re.DOTALL)
@@ -22,9 +22,9 @@ _RST_LINE = re.compile(r"([!-/:-@\[-`{-~])\1+[ \t]*\r?\n?\Z")
 
 
 def outline_prose(language: str, lines: list[str]) -> Outline:
-    """Every row gets a strength. A heading is as strong as its level, and so is every section it ends.
+    """The outline, in which each row that is not blank has a strength. That of a heading depends on its level.
 
-    Lines inside a fenced block are no headings, whatever they look like.
+    Lines inside a fenced block are never headings.
     """
     sections, fenced = _READERS[language](lines)
     strengths: dict[int, int] = {}
@@ -41,14 +41,14 @@ def outline_prose(language: str, lines: list[str]) -> Outline:
 
 
 _Sections = tuple[dict[int, int], set[int]]
-"""Row of a heading -> its level; rows inside a fenced block, its first line excepted."""
+"""(row of a heading to its level, rows inside fenced blocks without their first lines)"""
 
 
 def _markdown(lines: list[str]) -> _Sections:
     headings: dict[int, int] = {}
     fenced: set[int] = set()
     fence = ""
-    paragraph = -1  # first row of the paragraph this line would continue
+    paragraph = -1  # first row of the paragraph that this line may continue
     front = bool(lines) and lines[0].rstrip() == "---"
     for row, line in enumerate(lines):
         if front:
@@ -78,9 +78,9 @@ def _markdown(lines: list[str]) -> _Sections:
 
 
 def _rst(lines: list[str]) -> _Sections:
-    """A title is a line over (and perhaps under) a row of one punctuation mark at least as long as it.
+    """Titles are underlined (and perhaps overlined) with a row of one punctuation mark, at least as long as the title.
 
-    Marks rank in the order they are first seen in, which is the format's own rule.
+    As the format says, the order in which the marks first appear decides the levels.
     """
     headings: dict[int, int] = {}
     styles: dict[tuple[str, bool], int] = {}
@@ -127,4 +127,4 @@ _READERS: dict[str, Callable[[list[str]], _Sections]] = {
 }
 
 PROSE = frozenset(_READERS)
-"""Languages that `outline_prose` reads."""
+"""The languages that `outline_prose` knows."""

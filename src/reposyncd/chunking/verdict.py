@@ -1,8 +1,8 @@
-"""What is concluded about a file from what became of the processes that cut it. Pure.
+"""Decides what becomes of a file that takes too long to be cut, or whose process dies. Pure.
 
-A file is at fault if it takes too long, if what cuts it raises, or if two processes have died of it. It is then cut as
-plain lines, without a parser; if it is at fault there too, it is left out. That a process was killed from outside says
-nothing of the file.
+A file is to blame if it takes too long, if cutting it raises an exception, or if two processes have died while they cut
+it. Then it is cut as plain lines, without a parser. If that fails for the same reasons, the file is quarantined. If a
+process was killed from outside, the file is not to blame.
 """
 
 from __future__ import annotations
@@ -13,87 +13,90 @@ from reposyncd.errors import UncutError
 from reposyncd.model import Cut, Skip
 
 S_PER_MB = 2.0
-"""CPU seconds a megabyte that a file may take: source code takes 0.1 to 0.3 on a desktop, so a computer of a fifth
-of its speed still has some to spare."""
+"""CPU seconds per megabyte that a file may take. Source code takes 0.1 to 0.3 on a desktop computer, so a fifth of its
+speed is still enough."""
 
 LEAST_S = 1.0
-"""CPU seconds that any file may take, however short: grammars and decoders are loaded when they are first needed. In
-115 MB of sources in 20 languages no file took a quarter of its limit."""
+"""CPU seconds that any file may take, however short it is, since grammars and decoders are loaded when they are first
+needed. In 115 MB of source code in 20 languages, no file took more than a quarter of its limit."""
 
 MOST_S = 10.0
-"""CPU seconds that no file may exceed. With the default of `index.max_file_size` none may take more than 2.1."""
+"""CPU seconds that no file may exceed. With the default of `index.max_file_size`, the largest limit is 2.1."""
 
 PLAIN_FACTOR = 3.0
-"""Plain lines may take so many times as long. They take 1 CPU second a megabyte at worst, whatever the text."""
+"""Factor on the limit when a file is cut as plain lines. That takes 1 CPU second per megabyte at worst."""
 
 DEATHS = 2
-"""Processes that may die of one file. The second shows that it was no accident."""
+"""A file is to blame when so many processes have died while they cut it. One death may be an accident."""
 
 LOSSES = 4
-"""Processes that may be killed from outside while they cut one file, before it is left for later."""
+"""A file is left for a later sync when so many processes were killed from outside while they cut it."""
 
-FIRST_WAIT_S = 0.2
-"""Before a file is tried again whose process was killed from outside; four times that the next time. Memory that was
-short may be there again."""
+FIRST_RETRY_WAIT_S = 0.2
+"""How long to wait before a file is cut again whose process was killed from outside. The wait is four times as long
+each further time. If memory was short, it may be free again by then."""
 
 
 def limit_s(size: int) -> float:
-    """CPU seconds that a file of `size` bytes may take to be cut."""
+    """CPU seconds that cutting a file of `size` bytes may take."""
     return min(MOST_S, max(LEAST_S, size / 1e6 * S_PER_MB))
 
 
 @dataclass(slots=True)
 class Trial:
-    """What is held against one content. Each method is told what happened, and returns what became of the file: its
-    Cut, if nothing more is to be tried, or an error; None: it is to be cut again, `as_plain_lines` or not."""
+    """The attempts to cut one content.
+
+    The methods are called with what happened in an attempt. They return the result: a Cut, or an error. None means that
+    the file has to be cut again, according to `as_plain_lines`.
+    """
 
     size: int
     """bytes"""
     reason: str = ""
-    """why it is cut as plain lines"""
+    """why it is cut as plain lines; "" if it is not"""
     wait_s: float = 0.0
-    """how long to wait before it is cut again"""
+    """how long to wait before the next attempt, seconds"""
     _deaths: int = 0
     _losses: int = 0
 
     @property
     def as_plain_lines(self) -> bool:
-        """Whether no parser is to see it."""
+        """Whether it is cut without a parser."""
         return bool(self.reason)
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything is held against it, or its process was lost."""
+        """Whether an attempt has failed."""
         return bool(self.reason or self._deaths or self._losses)
 
     @property
     def limit_s(self) -> float:
-        """CPU seconds that it may take now."""
+        """CPU seconds that the next attempt may take."""
         return limit_s(self.size) * (PLAIN_FACTOR if self.as_plain_lines else 1)
 
     def took_too_long(self) -> Cut | None:
-        """It has exceeded its limit."""
+        """The attempt has exceeded its limit."""
         return self._condemn(f"it takes more than {self.limit_s:.1f} s of processor time")
 
     def raised(self, what: str) -> Cut | None:
-        """What cut it has raised an error."""
+        """The attempt has raised an exception; `what` describes it without any content."""
         return self._condemn(f"it raises {what}")
 
     def killed_its_process(self, how: str) -> Cut | None:
-        """The process has died, or hung, and nobody else was to blame."""
+        """The process has crashed, or hung, or had no memory left, and nobody else was to blame."""
         self._deaths += 1
         return self._condemn(f"the chunking process {how}, {DEATHS} times") if self._deaths == DEATHS else None
 
     def lost_its_process(self, how: str) -> UncutError | None:
-        """The process was ended by somebody else."""
-        self.wait_s = FIRST_WAIT_S * 4**self._losses
+        """The process was ended from outside."""
+        self.wait_s = FIRST_RETRY_WAIT_S * 4**self._losses
         self._losses += 1
         if self._losses < LOSSES:
             return None
         return UncutError(f"the chunking process {how}, {LOSSES} times; it is tried again")
 
     def cut(self, cut: Cut) -> Cut:
-        """It was cut."""
+        """The attempt was successful."""
         return cut._replace(verdict=self.reason or None)
 
     def _condemn(self, why: str) -> Cut | None:

@@ -1,4 +1,4 @@
-"""The child's side of the chunking processes: bytes in, chunks out, one file after another."""
+"""The child's side of a chunking process: takes the bytes of a file, and answers with its chunks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from reposyncd.errors import safe_message
 from reposyncd.model import Chunk, Cut, Skip
 
 TextOf = Callable[[bytes, bool], "str | Skip"]
-"""(bytes, whether they may hold secrets) to the text of a file, or why it has none."""
+"""(bytes, whether they may hold secrets) to the text of a file, or to the reason why it has none."""
 
 _LOADED_EARLY = ("tree_sitter", "re2", "reposyncd.chunking.definitions")
-"""What nearly every file needs: not at the first one's cost."""
+"""Modules that nearly every file needs. They are imported before the first file, and do not count for its limit."""
 
 
 class File(NamedTuple):
-    """What is to be cut."""
+    """A file to be cut."""
 
     path: str
     data: bytes
@@ -27,25 +27,25 @@ class File(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the child says."""
+    """What the child sends."""
 
     number: int | None
-    """of the request; None: it is ready for the first one"""
+    """of the request; None: the child is ready for its first request"""
     error: str = ""
-    """what was raised; names no content"""
+    """which exception was raised, without any content; "" if none was"""
     is_memory: bool = False
-    """whether there was no memory left: the child ends then"""
+    """whether no memory was left; then the child is replaced"""
     skip: str | None = None
     chunks: tuple[tuple[Any, ...], ...] = ()
-    """the fields of each chunk"""
+    """the fields of each `Chunk`"""
 
     def cut(self) -> Cut:
-        """Of a request that was answered without an error."""
+        """The result of a request that was answered without an error."""
         return Cut(tuple(Chunk(*each) for each in self.chunks), None if self.skip is None else Skip(self.skip))
 
 
 def cut(file: File, as_plain_lines: bool, text_of: TextOf) -> Cut:
-    """Decodes and cuts a file. Raises what decoders and grammars raise."""
+    """Decodes and cuts a file. Exceptions of decoders and grammars are passed on."""
     text = text_of(file.data, file.allow_secrets)
     if isinstance(text, Skip):
         return Cut(skip=text)
@@ -53,7 +53,7 @@ def cut(file: File, as_plain_lines: bool, text_of: TextOf) -> Cut:
 
 
 def serve(connection: Connection, text_of: TextOf) -> None:
-    """Answers requests (number, "parse" or "plain", File) until the other side is gone."""
+    """Answers requests, which are (number, "parse" or "plain", File), until the connection ends."""
     for name in _LOADED_EARLY:
         import_module(name)
     connection.send(Answer(None))

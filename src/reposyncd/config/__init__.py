@@ -1,7 +1,7 @@
-"""Configuration: a TOML file and the environment, parsed once into one frozen value.
+"""The configuration: a TOML file and the environment, parsed once into one frozen value.
 
-A key is `section.name`; its environment variable is `REPOSYNCD_<SECTION>__<NAME>` and wins over the file. `KEYS`
-is the whole list. Nothing is read at import.
+A key is `section.name`. Its environment variable is `REPOSYNCD_<SECTION>__<NAME>`, which overrides the file. `KEYS`
+lists all keys. Nothing is read at import.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _BY_PATH = {key.path: key for key in KEYS}
 _BY_VARIABLE = {key.variable: key for key in KEYS}
 
 _Values = dict[str, dict[str, Any]]
-"""What is set: section to name to accepted value."""
+"""The values that are set: section to name to value."""
 
 
 def load(environ: Mapping[str, str], *, state_dir: str | None = None) -> Config:
-    """The effective configuration: defaults, then the file, then the environment.
+    """The effective configuration: the defaults, overridden by the file, overridden by the environment.
 
-    `state_dir`, when given, wins over the environment. Relative paths are relative to the working directory.
-    Raises ConfigError, which names the key, its place and what is allowed.
+    `state_dir` overrides the environment too. Relative paths are relative to the working directory. Raises ConfigError,
+    which names the key, where it is set, and what is allowed.
     """
     values: _Values = {section: {} for section in SECTIONS}
     path = config_path(environ)
@@ -48,7 +48,7 @@ def load(environ: Mapping[str, str], *, state_dir: str | None = None) -> Config:
     if sections["watch"].settle > sections["watch"].max_wait:
         raise ConfigError(
             f"watch.settle ({sections['watch'].settle:g} s) is longer than watch.max_wait "
-            f"({sections['watch'].max_wait:g} s), after which a change is taken up in any case"
+            f"({sections['watch'].max_wait:g} s), the longest time that a change may wait"
         )
     _check_api(sections["api"])
     state = state_directory(environ, state_dir)
@@ -66,8 +66,10 @@ def _check_api(api: ApiConfig) -> None:
 
 
 def sources(environ: Mapping[str, str]) -> dict[str, str]:
-    """Where each key's value comes from, by its path: "default", a variable, or file and line. Of a configuration that
-    `load` accepts."""
+    """Where the value of each key comes from, by the path of the key: "default", a variable, or file and line.
+
+    The configuration must be one that `load` accepts.
+    """
     import tomllib
 
     path = config_path(environ)
@@ -97,7 +99,7 @@ def _read_file(path: str, content: bytes, values: _Values) -> None:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}: not valid TOML: not UTF-8 (at line {line})") from error
-    except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits, and TOMLDecodeError
+    except (ValueError, RecursionError) as error:  # ValueError: TOMLDecodeError, or a number with thousands of digits
         end = f", line {len(text.splitlines())}" if "end of document" in str(error) else ""
         raise ConfigError(f"{path}: not valid TOML: {error}{end}") from error
     for section, table in document.items():
@@ -135,16 +137,13 @@ def _read_environment(environ: Mapping[str, str], values: _Values) -> None:
 
 
 def _accept_text(key: Key, text: str) -> Any:
-    """The text as a TOML value where the key allows that, else as the string that it is.
-
-    Raises ValueError with what was found.
-    """
+    """The text as a TOML value if the key allows it, else as a string. Raises ValueError with the value."""
     import tomllib
 
     found: object = text
     try:
         document = tomllib.loads(f"value = {text}")
-        if document.keys() == {"value"}:  # more is text with a line break in it
+        if document.keys() == {"value"}:  # with more keys, it is a text with a line break in it
             found = document["value"]
     except (ValueError, RecursionError):
         pass
@@ -159,8 +158,8 @@ def _accept_text(key: Key, text: str) -> Any:
 def _place(path: str, text: str, section: str, name: str | None = None) -> str:
     """Path and line of a section or key that is in the text of the file.
 
-    tomllib tells no lines. But the first lines of a document are a document wherever a statement ends, so the
-    statement that was looked for begins after the last such document that lacks it.
+    tomllib does not tell lines. But wherever a statement ends, the lines up to there are a document too. So the
+    statement begins after the longest of these documents that does not contain it.
     """
     import tomllib
 
@@ -181,7 +180,9 @@ def _refused(place: str, key: Key, value: object) -> str:
     import json
 
     try:
-        shown = json.dumps(value, ensure_ascii=False, default=str)  # as TOML writes it, but for dates and tables
+        shown = json.dumps(
+            value, ensure_ascii=False, default=str
+        )  # the same form as in TOML, except for dates and tables
     except ValueError:
         shown = "a number of thousands of digits"
     if len(shown) > _SHOWN:
@@ -190,7 +191,7 @@ def _refused(place: str, key: Key, value: object) -> str:
 
 
 _SHOWN = 80
-"""Characters of a refused value that a message repeats."""
+"""Characters of a refused value that a message shows."""
 
 
 def _no_section(section: str) -> str:
@@ -203,7 +204,7 @@ def _no_key(section: str, name: str) -> str:
 
 
 def _choices(given: str, known: list[str]) -> str:
-    """What may be meant, and what there is."""
+    """A suggestion, and all possible names."""
     from difflib import get_close_matches
 
     near = get_close_matches(given, known, n=1)

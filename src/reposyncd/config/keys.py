@@ -1,4 +1,4 @@
-"""Every key that can be set: its type, what is allowed, and why one would set it."""
+"""All keys of the configuration: their types, what is allowed, and what they are for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from reposyncd.config.values import SECTIONS, Config
 
 _DAY_S = 86_400
-"""The longest wait that can be configured: more is a mistake in the unit, and far more is not a time any more."""
+"""The longest time that can be configured. A longer one is probably a mistake in the unit."""
 
 
 class Key(NamedTuple):
-    """One key: its type (a tuple is one of strings), what is allowed, and why one would set it."""
+    """One key of the configuration. A key of type tuple is a list of strings."""
 
     section: str
     name: str
@@ -23,32 +23,32 @@ class Key(NamedTuple):
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     is_place: bool = False
-    """whether its strings are absolute paths, or begin with ~/"""
+    """whether its strings are paths: absolute ones, or such that begin with ~/"""
     is_address: bool = False
-    """whether it is empty, or as `address_of` takes it"""
+    """whether it is empty, or an address as `address_of` parses it"""
 
     @property
     def path(self) -> str:
-        """As it is written in messages."""
+        """The name with its section, as in messages."""
         return f"{self.section}.{self.name}"
 
     def of(self, config: Config) -> Any:
-        """Its value in a configuration."""
+        """The value of the key in a configuration."""
         return getattr(getattr(config, self.section), self.name)
 
     @property
     def variable(self) -> str:
-        """The environment variable."""
+        """The environment variable that sets the key."""
         return f"REPOSYNCD_{self.section}__{self.name}".upper()
 
     @property
     def default(self) -> Any:
-        """The value where neither file nor environment names one."""
+        """The value if neither the file nor the environment sets one."""
         return getattr(SECTIONS[self.section](), self.name)
 
     @property
     def allowed(self) -> str:
-        """What is allowed, in words."""
+        """Which values are allowed, in words."""
         if self.choices:
             return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
         if self.is_place:
@@ -64,7 +64,7 @@ class Key(NamedTuple):
         return {int: "a whole number", float: "a number", str: "a string"}[self.type] + least + most
 
     def accept(self, value: object) -> Any:
-        """The value as the key's type, from the types that TOML has. Raises ValueError if it is not allowed."""
+        """Converts a TOML value to the type of the key. Raises ValueError if it is not allowed."""
         if self.type is tuple:
             if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
                 raise ValueError
@@ -80,7 +80,7 @@ class Key(NamedTuple):
         if isinstance(value, int | float):
             low = -math.inf if self.minimum is None else self.minimum
             high = math.inf if self.maximum is None else self.maximum
-            if not low <= value <= high:  # so NaN is refused too: it compares false with everything
+            if not low <= value <= high:  # written so that NaN is refused, since every comparison with it is false
                 raise ValueError
         elif self.choices and value not in self.choices:
             raise ValueError
@@ -94,22 +94,27 @@ KEYS: tuple[Key, ...] = (
         "index",
         "max_file_size",
         int,
-        "Size in bytes up to which a file is indexed; larger files are skipped.",
+        "Largest size in bytes of a file that is indexed; larger files are skipped.",
         minimum=1,
     ),
-    Key("index", "exclude", tuple, "Patterns to ignore besides git's rules: as in .gitignore, relative to the root."),
+    Key(
+        "index",
+        "exclude",
+        tuple,
+        "Further patterns to ignore, in addition to git's rules: as in .gitignore, relative to the root.",
+    ),
     Key(
         "index",
         "allow_secrets",
         tuple,
-        "Files that are indexed even if they are taken for secrets, by name or by content: patterns as in .gitignore, "
+        "Files that are indexed even if they look like secrets, by name or content: patterns as in .gitignore, "
         'relative to the root, such as "/tests/fixtures/*.pem".',
     ),
     Key(
         "index",
         "worktrees",
         bool,
-        "Whether a worktree (made by git worktree) inside the repository that it belongs to is indexed with it.",
+        "Whether a worktree (created by git worktree) inside its own repository is indexed as part of that repository.",
     ),
     Key(
         "embedding",
@@ -123,7 +128,7 @@ KEYS: tuple[Key, ...] = (
         "lock",
         "timeout",
         float,
-        "Seconds to wait for a lock that another process holds on the state directory or on the Chroma store.",
+        "How many seconds to wait for a lock that another process holds on the state directory or on the Chroma store.",
         0,
         _DAY_S,
     ),
@@ -131,7 +136,7 @@ KEYS: tuple[Key, ...] = (
         "store",
         "deadline",
         float,
-        "Seconds that the index process may take for one operation before it is restarted and the operation repeated.",
+        "Seconds that the index process may take for one operation. Then it is restarted, and the operation repeated.",
         1,
         _DAY_S,
     ),
@@ -143,13 +148,27 @@ KEYS: tuple[Key, ...] = (
         0,
         _DAY_S,
     ),
-    Key("store", "idle", float, "Seconds without work after which the index process exits.", 1, _DAY_S),
-    Key("watch", "settle", float, "Seconds without further events before a change is indexed.", 0.01, 60),
+    Key(
+        "store",
+        "idle",
+        float,
+        "Seconds without work after which the index process and the chunking processes exit.",
+        1,
+        _DAY_S,
+    ),
+    Key(
+        "watch",
+        "settle",
+        float,
+        "How many seconds without further events must pass before a change is indexed.",
+        0.01,
+        60,
+    ),
     Key(
         "watch",
         "max_wait",
         float,
-        "Longest time in seconds that a change waits while further events keep coming.",
+        "Longest time in seconds that a change waits while there are further events.",
         0.01,
         600,
     ),
@@ -165,7 +184,7 @@ KEYS: tuple[Key, ...] = (
         "watch",
         "poll",
         float,
-        "Seconds between scans of a repository that cannot be watched completely.",
+        "Seconds between full scans of a repository that cannot be watched completely.",
         1,
         _DAY_S,
     ),
@@ -173,7 +192,7 @@ KEYS: tuple[Key, ...] = (
         "watch",
         "forget_after",
         float,
-        "Days of running time after which the service drops the index of a missing repository; 0 keeps it.",
+        "After how many days of running time the service deletes the index of a missing repository; 0 keeps it.",
         0,
         3650,
     ),
@@ -181,24 +200,24 @@ KEYS: tuple[Key, ...] = (
         "discover",
         "roots",
         tuple,
-        "Directories in which the service looks for git repositories; it indexes all that it finds.",
+        "Directories in which the service searches for git repositories; it indexes all that it finds.",
         is_place=True,
     ),
-    Key("discover", "depth", int, "How many levels below discover.roots it looks.", 0, 20),
+    Key("discover", "depth", int, "How many levels below discover.roots it searches.", 0, 20),
     Key(
         "discover",
         "exclude",
         tuple,
-        "Directories in which it does not look: patterns as in .gitignore, relative to discover.roots.",
+        "Directories in which it does not search: patterns as in .gitignore, relative to discover.roots.",
     ),
-    Key("discover", "limit", int, "Number of repositories after which it stops looking.", 1, 10_000),
+    Key("discover", "limit", int, "Largest number of repositories that it finds.", 1, 10_000),
     Key("discover", "interval", float, "Seconds between two searches for new repositories.", 1, _DAY_S),
     Key(
         "limits",
         "nice",
         int,
-        "CPU niceness of the service and its processes. A reload can only raise it; a lower value takes effect at the "
-        "next start, and not below the Nice= of the systemd unit.",
+        "CPU niceness of the service and its child processes. A reload can only raise it; a lower value takes effect "
+        "at the next start, and not below the Nice= of the systemd unit.",
         0,
         19,
     ),
@@ -206,7 +225,7 @@ KEYS: tuple[Key, ...] = (
         "limits",
         "rate",
         float,
-        "Chunks per second that the service stores at most while it indexes a whole repository; 0 means no limit.",
+        "Most chunks per second that the service stores while it indexes a whole repository; 0 means no limit.",
         0,
         1_000_000,
     ),
@@ -214,16 +233,16 @@ KEYS: tuple[Key, ...] = (
         "limits",
         "threads",
         int,
-        "Threads that embedding and Chroma each use at most; 0 lets them use every core.",
+        "Most threads that embedding and Chroma use, each; 0 means one for each core.",
         0,
         1024,
     ),
-    Key("limits", "on_battery", bool, "Whether the service makes a first index while the machine runs on battery."),
+    Key("limits", "on_battery", bool, "Whether the service makes first indexes while the machine runs on battery."),
     Key(
         "limits",
         "memory_pressure",
         float,
-        "A first index waits while some process lacked memory for more than this percentage of the last 10 seconds; 0 "
+        "A first index waits if processes were short of memory for more than this percentage of the last 10 seconds; 0 "
         "means that it never waits.",
         0,
         100,
@@ -232,14 +251,14 @@ KEYS: tuple[Key, ...] = (
         "log",
         "level",
         str,
-        'Least severe messages that the service logs. "debug" adds a line for every change that was indexed.',
+        'The lowest level of messages that the service logs. "debug" adds a line for every change that was indexed.',
         choices=("debug", "info", "warning", "error"),
     ),
     Key(
         "api",
         "listen",
         str,
-        'Also serve the API at this TCP address; "" disables it. Clients need the token in <state>/api-token.',
+        'TCP address at which the API is served too; "" for none. Clients need the token in <state>/api-token.',
         is_address=True,
     ),
     Key(
@@ -252,13 +271,14 @@ KEYS: tuple[Key, ...] = (
         "api",
         "hosts",
         tuple,
-        "Host names by which TCP clients may address the service, besides localhost and loopback addresses.",
+        "Host names that TCP clients may use for the service, besides localhost and loopback addresses.",
     ),
 )
 
 
 def address_of(text: str) -> tuple[str, int]:
-    """(IP address, port) of api.listen, such as "127.0.0.1:7464" or "[::1]:7464". Raises ValueError if it is none."""
+    """(IP address, port) of api.listen, such as "127.0.0.1:7464" or "[::1]:7464". Raises ValueError for anything
+    else."""
     import ipaddress
 
     host, _, port = text.rpartition(":")

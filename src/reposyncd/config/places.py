@@ -1,4 +1,4 @@
-"""Where the configuration, the index and the socket are."""
+"""The places of the configuration file, the state directory and the socket."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from reposyncd.errors import ConfigError
 from reposyncd.text import is_utf8
 
 SYSTEM_STATE = "/var/lib/reposyncd"
-"""Where the unit reposyncd@.service keeps the state of each user, in a directory of the user's name."""
+"""Where the unit reposyncd@.service keeps the state: a directory for each user, with the user's name."""
 
 SOCKET = "reposyncd.sock"
-"""The daemon's socket, in its directory."""
+"""Name of the service's socket."""
 
 TOKEN = "api-token"  # noqa: S105 - the name of a file
-"""In the state directory, 0600: what a request over TCP has to know."""
+"""Name of the file in the state directory (0600) with the token that every request over TCP needs."""
 
 
 def config_path(environ: Mapping[str, str]) -> str:
-    """Where the configuration file is looked for, absolute."""
+    """The absolute path of the configuration file, which need not exist."""
     if given := environ.get("REPOSYNCD_CONFIG"):
         return absolute(environ, given)
     return os.path.join(_xdg(environ, "XDG_CONFIG_HOME", ".config"), "reposyncd", "config.toml")
 
 
 def state_directory(environ: Mapping[str, str], given: str | None) -> str:
-    """Where everything is that reposyncd keeps, absolute; `given` wins over the environment. Raises ConfigError for a
-    path that is not UTF-8: Chroma takes none."""
+    """The absolute path of the directory in which reposyncd keeps everything. `given` overrides the environment.
+
+    Raises ConfigError if the path is not UTF-8, since Chroma does not accept such paths.
+    """
     path = _state_directory(environ, given)
     if not is_utf8(path):
         raise ConfigError(
@@ -37,7 +39,7 @@ def state_directory(environ: Mapping[str, str], given: str | None) -> str:
 
 
 def _state_directory(environ: Mapping[str, str], given: str | None) -> str:
-    # systemd names several directories in one variable; the first is the service's own.
+    # systemd may name several directories in this variable; the first one belongs to the service.
     systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if chosen := given or environ.get("REPOSYNCD_STATE_DIR") or systemd:
         return absolute(environ, chosen)
@@ -47,7 +49,7 @@ def _state_directory(environ: Mapping[str, str], given: str | None) -> str:
 
 
 def _system_state() -> str | None:
-    """The state directory that a unit of the system has made for this user."""
+    """The state directory that the unit reposyncd@.service has made for this user; None if there is none."""
     import pwd
 
     try:
@@ -58,28 +60,28 @@ def _system_state() -> str | None:
 
 
 def socket_path(environ: Mapping[str, str], state_dir: str) -> str:
-    """Where the daemon of this state directory listens, absolute."""
+    """The absolute path of the socket of the service that uses this state directory."""
     if given := environ.get("REPOSYNCD_SOCKET"):
         return absolute(environ, given)
     directory = state_dir
-    # As with the state directory, systemd may name several; a base directory that is relative is ignored.
+    # As for the state directory, systemd may name several. A relative base directory is ignored.
     if systemd := environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
         directory = absolute(environ, systemd)
     elif os.path.dirname(state_dir) == SYSTEM_STATE:
-        pass  # its service runs without the user's session
+        pass  # this service runs without a session of the user
     elif os.path.isabs(runtime := environ.get("XDG_RUNTIME_DIR", "")):
         directory = os.path.join(runtime, "reposyncd")
     return os.path.join(directory, SOCKET)
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> str:
-    """A base directory; the specification says that a relative one is to be ignored."""
+    """A base directory of the XDG specification, which says that relative ones have to be ignored."""
     given = environ.get(variable, "")
     return given if os.path.isabs(given) else os.path.join(_home(environ), default)
 
 
 def absolute(environ: Mapping[str, str], path: str) -> str:
-    """The path with `~` replaced, where no shell has done it: in a unit file, or in quotes."""
+    """The absolute path. Replaces `~` too, which no shell has done in a unit file, or in quotes."""
     if path == "~" or path.startswith("~/"):
         path = _home(environ) + path[1:]
     return os.path.abspath(path)

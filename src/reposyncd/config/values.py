@@ -1,4 +1,4 @@
-"""The effective configuration: one frozen value with a section for each subject."""
+"""The type of the configuration: one frozen value with a section for each subject."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class IndexConfig(NamedTuple):
-    """[index]: which files are taken."""
+    """[index]: which files are indexed."""
 
     max_file_size: int = 1_048_576
     """bytes"""
@@ -24,7 +24,7 @@ class EmbeddingConfig(NamedTuple):
 
 
 class LockConfig(NamedTuple):
-    """[lock]: how long to wait for others."""
+    """[lock]: how long to wait for other processes."""
 
     timeout: float = 30.0
     """seconds"""
@@ -42,7 +42,7 @@ class StoreConfig(NamedTuple):
 
 
 class WatchConfig(NamedTuple):
-    """[watch]: when changes are taken up."""
+    """[watch]: when changes are indexed."""
 
     settle: float = 0.3
     """seconds"""
@@ -57,7 +57,7 @@ class WatchConfig(NamedTuple):
 
 
 class DiscoverConfig(NamedTuple):
-    """[discover]: where repositories are looked for."""
+    """[discover]: where repositories are searched."""
 
     roots: tuple[str, ...] = ()
     depth: int = 3
@@ -68,7 +68,7 @@ class DiscoverConfig(NamedTuple):
 
 
 class LimitsConfig(NamedTuple):
-    """[limits]: what the service may use."""
+    """[limits]: how much the service may use of the machine."""
 
     nice: int = 10
     rate: float = 0.0
@@ -80,16 +80,16 @@ class LimitsConfig(NamedTuple):
 
 
 class ApiConfig(NamedTuple):
-    """[api]: who can ask beside this user's processes, over the Unix socket."""
+    """[api]: who can use the API besides processes of this user, which use the Unix socket."""
 
     listen: str = ""
-    """ "" or an address, as `address_of` takes it"""
+    """ "" or an address, as `address_of` parses it"""
     remote: bool = False
     hosts: tuple[str, ...] = ()
 
 
 class LogConfig(NamedTuple):
-    """[log]: what the service tells its log."""
+    """[log]: what the service logs."""
 
     level: str = "info"
 
@@ -98,13 +98,13 @@ class LogConfig(NamedTuple):
 class Config:
     """The effective configuration.
 
-    Its sections are named tuples, which are made ten times faster than data classes; every command pays for them.
+    The sections are named tuples: Python defines these ten times faster than data classes, and every command does that.
     """
 
     state_dir: str
-    """absolute path of everything reposyncd keeps"""
+    """absolute path of the state directory"""
     socket: str
-    """absolute path of the daemon's socket"""
+    """absolute path of the service's socket"""
     index: IndexConfig
     embedding: EmbeddingConfig
     lock: LockConfig

@@ -1,22 +1,26 @@
-"""Which parts of a tree are dirty, and when each is due. Pure: the clock is an argument."""
+"""Which parts of a tree are dirty, and when each of them is due. Pure: the time is an argument."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from reposyncd.model import Scope
+from reposyncd.paths import with_ancestors
 
 DIRTY_AT_MOST = 1000
-"""Parts that are told apart. A change that touches more is looked at in larger parts, which costs little more."""
+"""Parts that are kept apart. If a change touches more, they are merged into larger parts; scanning those costs little
+more."""
 
 
 class _Part(NamedTuple):
-    """A directory that is dirty. Times are of its events, seconds on the caller's clock."""
+    """A dirty directory. The times are in seconds on the caller's clock."""
 
     recursive: bool
-    """with everything below it"""
+    """whether everything below the directory is dirty too"""
     first: float
+    """time of the first event"""
     last: float
+    """time of the last event"""
 
     def joined(self, other: _Part | None) -> _Part:
         if other is None:
@@ -27,9 +31,9 @@ class _Part(NamedTuple):
 class Debounce:
     """The dirty parts of one tree.
 
-    A part is due `settle_s` after its last event, and at the latest `max_wait_s` after its first. Properties: whatever
-    was added is in what is taken later, or in a tree above it; there are never more than `at_most` parts. Times are
-    seconds on one monotonic clock. Not thread-safe.
+    A part is due `settle_s` after its last event, but not later than `max_wait_s` after its first. Two properties hold:
+    whatever is added is contained in what is taken later, and there are never more than `at_most` parts. All times are
+    seconds on the same monotonic clock. Not thread-safe.
     """
 
     def __init__(self, settle_s: float, max_wait_s: float, at_most: int = DIRTY_AT_MOST) -> None:
@@ -39,7 +43,7 @@ class Debounce:
         self._dirty: dict[str, _Part] = {}
 
     def reconfigure(self, settle_s: float, max_wait_s: float) -> None:
-        """Other times count from now on, for what is dirty already too."""
+        """Sets new times. They also apply to what is dirty already."""
         self._settle_s = settle_s
         self._max_wait_s = max_wait_s
 
@@ -54,15 +58,15 @@ class Debounce:
 
     @property
     def since(self) -> float | None:
-        """When the oldest change that is not taken yet was noticed; None if nothing is dirty."""
+        """When the oldest change that has not been taken was noticed; None if nothing is dirty."""
         return min((part.first for part in self._dirty.values()), default=None)
 
     def paths(self) -> list[str]:
-        """What is dirty, by name, in order."""
+        """The dirty directories, sorted."""
         return sorted(self._dirty)
 
     def add(self, path: str, recursive: bool, now: float) -> None:
-        """There was an event: the directory (with all below it) is to be looked at."""
+        """There was an event: marks the directory, or with `recursive` the tree at it, as dirty."""
         tree = self._tree_of(path)
         if tree is not None:
             path, recursive = tree, True
@@ -71,7 +75,7 @@ class Debounce:
             self._coarsen()
 
     def add_all(self, scope: Scope, now: float) -> None:
-        """All of the scope is to be looked at, as if there had been events."""
+        """Marks everything in the scope as dirty, as if there had been events."""
         for path in scope.trees:
             self.add(path, True, now)
         for path in scope.flat:
@@ -80,16 +84,16 @@ class Debounce:
     def due(self, stretch: float = 1.0) -> float | None:
         """When the first part is due; None if nothing is dirty. `stretch` multiplies the settle time.
 
-        Adding never makes that earlier, but for the first part that is added.
+        If something is dirty already, adding more never makes this earlier.
         """
         return min((self._due(part, stretch) for part in self._dirty.values()), default=None)
 
     def take(self, now: float, stretch: float = 1.0) -> Scope:
-        """What is due. It is not dirty any more."""
+        """Removes and returns the parts that are due."""
         return self._take([path for path, part in self._dirty.items() if self._due(part, stretch) <= now])
 
     def take_all(self) -> Scope:
-        """Everything that is dirty, due or not. Nothing is dirty any more."""
+        """Removes and returns all parts, due or not."""
         return self._take(list(self._dirty))
 
     def _take(self, paths: list[str]) -> Scope:
@@ -101,18 +105,19 @@ class Debounce:
         return min(part.last + self._settle_s * stretch, part.first + self._max_wait_s)
 
     def _tree_of(self, path: str) -> str | None:
-        """The dirty tree that the path is in."""
-        while True:
-            part = self._dirty.get(path)
+        """The dirty tree that contains the path; None if there is none."""
+        for each in with_ancestors(path):
+            part = self._dirty.get(each)
             if part and part.recursive:
-                return path
-            if not path:
-                return None
-            path = path.rpartition("/")[0]
+                return each
+        return None
 
     def _coarsen(self) -> None:
-        """What is deepest becomes trees further up, until half of the room is free: a storm in one directory becomes
-        that directory, a storm everywhere the whole tree."""
+        """Merges the deepest parts into trees further up, until at most half of `at_most` parts are left.
+
+        So very many changes in one directory become the tree at that directory, and very many changes everywhere become
+        the whole tree.
+        """
         depth = max(map(_depth, self._dirty))
         while len(self._dirty) > self._at_most // 2 and depth > 0:
             depth -= 1

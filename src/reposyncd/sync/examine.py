@@ -1,4 +1,4 @@
-"""One file: read it, and say what it means for the index."""
+"""Reads one file, has it cut into chunks, and plans what changes in the index."""
 
 from __future__ import annotations
 
@@ -15,39 +15,43 @@ from reposyncd.tree.read import Tree
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """The records are those of the content; the stat is new, or the rules that it was judged by."""
+    """A file whose records are up to date. Only its row changes: another stat, or judged by newer rules."""
 
     row: FileRow
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A file that was read, and is being cut."""
+    """A file that was read and is being cut."""
 
     row: FileRow
-    """but for what the cut decides"""
+    """its new row, without `skip` and `verdict`, which the cut decides"""
     known: FileRow | None
+    """its row on record"""
     cut: Future[Cut]
 
 
 @dataclass(frozen=True, slots=True)
 class Examiner:
-    """Reads files of one tree, has them cut, and plans their records."""
+    """Examines the files of one tree."""
 
     repo: str
     tree: Tree
     max_file_size: int
     """bytes"""
     allows_secrets: Callable[[str], bool]
-    """whether the file at a path may hold secrets"""
+    """whether the file at a path is indexed even if it holds secrets"""
     chunker: Chunker
     stored_chunks: Callable[[str], list[ChunkRow]]
     """the live chunks of a path"""
     now_ns: Callable[[], int]
 
     def read(self, path: str, known: FileRow | None) -> tuple[Read | Touched, int]:
-        """The file as it is now, on its way to be cut, and how many bytes were read. Raises a FileProblem."""
-        # Before the read: a change after it must make the times too young to be trusted.
+        """Reads a file and has it cut, unless its records are up to date. Returns also the number of bytes read.
+
+        Raises a FileProblem.
+        """
+        # Taken before the read, so that after a later change the times are too recent to be trusted.
         recorded_ns = self.now_ns()
         raw = self.tree.read(path, self.max_file_size)
         is_same = known is not None and known.digest == raw.digest
@@ -58,7 +62,7 @@ class Examiner:
         return Read(row, known, cut), len(raw.data)
 
     def plan(self, read: Read) -> FilePlan | Touched:
-        """What a file that was cut means for the index. Raises UncutError, and TransientStoreError."""
+        """Waits for the cut, and plans what changes. Raises UncutError, and TransientStoreError."""
         cut, known = read.cut.result(), read.known
         row = read.row._replace(skip=cut.skip, verdict=cut.verdict)
         stored = self.stored_chunks(row.path) if known is not None and known.skip is None else []
@@ -69,8 +73,8 @@ class Examiner:
         return Touched(row) if is_same and plan.changes_nothing else plan
 
     def is_judged(self, known: FileRow) -> bool:
-        """Whether the rules that are in force have said what the recorded content is. They need not where it cannot
-        be stored."""
+        """Whether the row was made by the rules that are in force now. For a file that cannot be stored, the rules make
+        no difference."""
         return known.skip is Skip.QUARANTINED or known.judged == self._judgement(known.path)
 
     def _judgement(self, path: str) -> int:

@@ -1,4 +1,4 @@
-"""What differs, decided from values alone: no I/O, no clock, no handle."""
+"""Decides what has changed in a file, and what that means for its records. Pure: no I/O, no clock, no handles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reposyncd.model import RACY_NS, Chunk, ChunkRow, FileRow, FileStat, NewChun
 
 
 def is_unchanged(known: FileRow, stat: FileStat) -> bool:
-    """Whether the stat alone proves that the content is what was recorded."""
+    """Whether the stat alone proves that the file has the content that is on record."""
     return known.stat == stat and max(stat.mtime_ns, stat.ctime_ns) < known.recorded_ns - RACY_NS
 
 
@@ -21,33 +21,36 @@ def text_digest(text: str) -> str:
 
 
 def chunk_id(repo: str, path: str, digest: str, occurrence: int) -> str:
-    """32 hex digits. Never of line numbers: a chunk that moves within its file keeps its id.
+    """The id of a chunk, 32 hex digits. It does not depend on line numbers: a chunk that moves within its file keeps
+    it.
 
-    `occurrence` counts the equal texts of the file before this one.
+    `digest` is that of the text. `occurrence` is how many chunks with the same text precede this one in the file.
     """
     return xxhash.xxh3_128_hexdigest(f"{repo}\0{path}\0{digest}\0{occurrence}".encode())
 
 
 @dataclass(frozen=True, slots=True)
 class FilePlan:
-    """What makes the records of one file true."""
+    """The changes that bring the records of one file up to date."""
 
     row: FileRow
     chunks: tuple[ChunkRow, ...]
-    """every chunk that the file has now"""
+    """all chunks that the file has now"""
     added: tuple[NewChunk, ...]
+    """chunks without a record"""
     relabelled: tuple[ChunkRow, ...]
+    """chunks whose record gets other metadata, such as line numbers"""
     doomed: tuple[str, ...]
-    """ids of records that are no longer wanted"""
+    """ids of the records to delete"""
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether the records are true as they are."""
+        """Whether the records are up to date already."""
         return not (self.added or self.relabelled or self.doomed)
 
 
 def plan_file(repo: str, row: FileRow, chunks: Sequence[Chunk], known: Sequence[ChunkRow]) -> FilePlan:
-    """The difference between the chunks a file has now and those on record."""
+    """Compares the chunks that a file has now with those on record."""
     before = {old.id: old for old in known}
     occurrences: dict[str, int] = {}
     rows: list[ChunkRow] = []
@@ -75,10 +78,13 @@ def plan_file(repo: str, row: FileRow, chunks: Sequence[Chunk], known: Sequence[
     return FilePlan(row, tuple(rows), tuple(added), tuple(relabelled), tuple(before))
 
 
-def with_sources(added: Sequence[NewChunk], stored: Mapping[str, str], found: Set[str]) -> tuple[NewChunk, ...]:
-    """The chunks, each told the id of a record whose vector it may take: its own if it was `found`, else the one of a
-    stored chunk with the same text, if `stored` (by digest) has one."""
+def with_sources(added: Sequence[NewChunk], stored: Mapping[str, str], orphans: Set[str]) -> tuple[NewChunk, ...]:
+    """The chunks, each with the id of a record whose vector can be copied, if there is one.
+
+    `orphans` are ids of stored records that the manifest does not know. The source of a chunk is its own id if that is
+    an orphan, else the id that `stored` (text digest to id) has for the same text.
+    """
     return tuple(
-        chunk._replace(source=chunk.row.id if chunk.row.id in found else stored.get(chunk.row.digest))
+        chunk._replace(source=chunk.row.id if chunk.row.id in orphans else stored.get(chunk.row.digest))
         for chunk in added
     )

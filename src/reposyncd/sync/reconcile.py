@@ -1,6 +1,6 @@
-"""The engine: makes a generation's records exactly the chunks of the files on disk, from any state.
+"""Makes the records of a generation exactly the chunks of the files on disk, from any state.
 
-What to do is decided from the disk and the manifest alone; nothing is assumed of how either came to be.
+It compares the disk with the manifest, and assumes nothing about how either came to be as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from reposyncd.errors import FileProblem, InterruptedSyncError, UncutError, UnstableError, VanishedError
-from reposyncd.model import DirectoryRow, FileCounts, FileError, FileRow, FileStat, Progress, Skip, is_below
+from reposyncd.model import DirectoryRow, FileCounts, FileError, FileRow, FileStat, Progress, Skip
+from reposyncd.paths import is_within, parent
 from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.sync.examine import Examiner, Read, Touched
 from reposyncd.sync.listing import gone_directories
@@ -23,39 +24,38 @@ from reposyncd.sync.plan import FilePlan, is_unchanged
 from reposyncd.tree.scan import ScannedDirectory, Snapshot
 
 _READS_OF_UNSTABLE = 3
-"""How often a file that changes under the read is read again before it is left to the next sync."""
-
+"""How often a file is read that changes during the read, before it is left to the next sync."""
 
 READ_AHEAD_FILES = 32
-"""Files that are read and not planned: enough for whoever cuts them never to wait."""
+"""Files that are read ahead: so many that the chunking process never waits for one."""
 
 READ_AHEAD_BYTES = 4 << 20
-"""Their size, past which no more is read: they are in memory."""
+"""Total size of the files that are read ahead. They are in memory."""
 
 STALLED_BYTES = 16 << 20
-"""Of files that take long to be cut, and are waited for while others are read."""
+"""Total size of the files that take long to be cut, and stay in memory while others are read."""
 
-LOOK_S = 0.1
-"""Between two looks at whether to stop."""
+STOP_CHECK_S = 0.1
+"""How often to check whether the sync has to stop, while it waits for a file to be cut."""
 
-STALL_S = 0.3
-"""After so long without a file that was cut, what can be committed is."""
+NOTHING_CUT_S = 0.3
+"""If no file has been cut for so long, everything that can be committed is committed."""
 
 COMMIT_S = 0.1
-"""What is planned is committed after so long, though more is being cut, and after twice that the next time: somebody
-may wait for the first file, and nobody for a small batch of the others. Not in a look at the whole tree."""
+"""A plan waits at most so long for its commit while other files are being cut; the time doubles with each commit.
+Somebody may be waiting for the first file, but nobody for small batches after it. Not used in a full scan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dirty:
-    """A file whose content is not proven by its stat, or was judged by other rules."""
+    """A file that has to be read: its stat does not prove that it is unchanged, or it was judged by older rules."""
 
     path: str
     stat: FileStat
     known: FileRow | None
 
 
-class _UnderWay(NamedTuple):
+class _Cutting(NamedTuple):
     """A file that is being cut."""
 
     file: Dirty
@@ -64,30 +64,30 @@ class _UnderWay(NamedTuple):
     """bytes"""
 
 
-def _has_room(under_way: Sequence[_UnderWay], stalled: Sequence[_UnderWay]) -> bool:
+def _has_room(cutting: Sequence[_Cutting], stalled: Sequence[_Cutting]) -> bool:
     if sum(each.size for each in stalled) > STALLED_BYTES:
         return False
-    return len(under_way) < READ_AHEAD_FILES and sum(each.size for each in under_way) < READ_AHEAD_BYTES
+    return len(cutting) < READ_AHEAD_FILES and sum(each.size for each in cutting) < READ_AHEAD_BYTES
 
 
 @dataclass(slots=True)
 class _Directory:
-    """A changed directory, as its files are brought up to date."""
+    """A changed directory whose files are being brought up to date."""
 
     scanned: ScannedDirectory
     complete: bool
-    """every file so far is recorded as the listing had it"""
+    """whether every file so far was recorded with the stat that the listing had"""
     skips: dict[str, Skip | None] = field(default_factory=dict)
-    """by path: why the file has no chunks"""
+    """path to the reason why the file has no chunks; None if it has some"""
 
     def row(self) -> DirectoryRow:
-        """What may be remembered of it, with the skips found by reading."""
+        """The row to remember, with the skips that were found by reading files."""
         return self.scanned.row._replace(skipped=add_counts(self.scanned.row.skipped, _count(self.skips.values())))
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What a reconcile found and did to files; its chunks are counted by the pipeline."""
+class ReconcileResult:
+    """What a reconcile found and did, in files. The pipeline counts the chunks."""
 
     new: int = 0
     modified: int = 0
@@ -97,7 +97,7 @@ class Outcome:
     errors: list[FileError] = field(default_factory=list)
 
     def counts(self, total: int) -> FileCounts:
-        """As it is reported, for an index of `total` files."""
+        """The counts to report, for an index of `total` files."""
         return FileCounts(
             total=total,
             new=self.new,
@@ -111,9 +111,9 @@ class Outcome:
 class Reconciler:
     """One reconcile of one tree with one generation. Not reusable.
 
-    Raises InterruptedSyncError when `should_stop` says so, and a StoreError when a store fails; in both cases
-    what was committed stays, and another reconcile goes on from there. A file that cannot be read is an error
-    in the outcome and keeps its chunks.
+    Raises InterruptedSyncError when `should_stop` returns True, and a StoreError when a store fails. In both cases,
+    what was committed stays, and the next reconcile continues from there. A file that cannot be read is an error in the
+    result, and keeps its chunks.
     """
 
     def __init__(
@@ -133,22 +133,23 @@ class Reconciler:
         self._examiner = examiner
         self._on_progress = on_progress
         self._should_stop = should_stop
-        self.outcome = Outcome()
-        """what was done so far"""
+        self.result = ReconcileResult()
+        """what was found and done so far"""
         self._directories: dict[str, _Directory] = {}
         self._gone: list[FileRow] = []
         self.done = 0
         self.total = 0
 
     def find_dirty(self, snapshot: Snapshot, known: Mapping[str, DirectoryRow | None]) -> list[Dirty]:
-        """Compares the snapshot with the manifest. First step; `run` is the second."""
+        """Compares the snapshot with the manifest, and returns the files to read. This is step one; `run` is step
+        two."""
         dirty: list[Dirty] = []
         unknown = {error.path for error in snapshot.unreadable}
-        self.outcome.errors += snapshot.unreadable
+        self.result.errors += snapshot.unreadable
         for path in snapshot.unchanged:
             row = known[path]
-            assert row is not None  # noqa: S101 - a directory is unchanged against a row only
-            self.outcome.skipped = add_counts(self.outcome.skipped, row.skipped)
+            assert row is not None  # noqa: S101 - a directory is only unchanged if it has a row
+            self.result.skipped = add_counts(self.result.skipped, row.skipped)
         for scanned in snapshot.changed:
             files = self._manifest.files(scanned.path) if scanned.path in known else {}
             directory = _Directory(scanned, scanned.trusted)
@@ -160,7 +161,7 @@ class Reconciler:
                 else:
                     dirty.append(Dirty(path, stat, file))
             for path, file in files.items():
-                if is_below(path, unknown):
+                if is_within(path, unknown):
                     directory.complete = False
                 else:
                     self._gone.append(file)
@@ -169,10 +170,13 @@ class Reconciler:
         self.total = len(dirty) + len(self._gone)
         return dirty
 
-    def run(self, dirty: Iterable[Dirty], gone: Iterable[str]) -> Outcome:
-        """Brings the dirty files up to date, then deletes what is gone: a renamed file's chunks are copied
-        before they are deleted, and a reader finds the new ones before it misses the old."""
-        self.report()  # what there is to do is known, though nothing is done yet
+    def run(self, dirty: Iterable[Dirty], gone: Iterable[str]) -> ReconcileResult:
+        """Brings the dirty files up to date, then deletes the chunks of files that are gone.
+
+        In this order, the vectors of a renamed file can be copied, and a reader finds its new chunks before the old
+        ones disappear. `gone` are the directories on record that no longer exist.
+        """
+        self.report()  # the amount of work is known now
         self._bring_up_to_date(dirty)
         for row in self._gone:
             self._stop_if_asked()
@@ -182,55 +186,59 @@ class Reconciler:
         complete = {path: directory.row() for path, directory in self._directories.items() if directory.complete}
         self._manifest.put_directories(complete, gone)
         for directory in self._directories.values():
-            self.outcome.skipped = add_counts(self.outcome.skipped, directory.row().skipped)
-        return self.outcome
+            self.result.skipped = add_counts(self.result.skipped, directory.row().skipped)
+        return self.result
 
     def _bring_up_to_date(self, dirty: Iterable[Dirty]) -> None:
-        """Reads some files ahead of those that are being cut, and takes what is cut as it comes: one file that takes
-        long keeps no other waiting."""
+        """Reads some files ahead of those that are being cut, and plans files in the order in which they are cut, so
+        that no file waits for one that takes long."""
         waiting = deque((file, 1) for file in dirty)
-        under_way: list[_UnderWay] = []
-        stalled: list[_UnderWay] = []
+        cutting: list[_Cutting] = []
+        stalled: list[_Cutting] = []
         waited_s = 0.0
-        while waiting or under_way or stalled:
+        while waiting or cutting or stalled:
             self._stop_if_asked()
             if time.monotonic() >= self._commit_due:
                 self._pipeline.drain()
                 self._commit_s, self._commit_due = 2 * self._commit_s, math.inf
-            if waiting and _has_room(under_way, stalled):
+            if waiting and _has_room(cutting, stalled):
                 file, reads = waiting.popleft()
                 try:
                     read = self._read(file, is_last=reads == _READS_OF_UNSTABLE)
                 except UnstableError:
                     waiting.append((file, reads + 1))
                 else:
-                    under_way += [read] if read else []
-            elif not any(each.read.cut.done() for each in [*under_way, *stalled]):
-                waited_s = self._wait([*stalled, *under_way], waited_s)
-                if waited_s > STALL_S:
-                    stalled += under_way
-                    under_way = []
-            for each in [each for each in [*under_way, *stalled] if each.read.cut.done()]:
-                (under_way if each in under_way else stalled).remove(each)
+                    cutting += [read] if read else []
+            elif not any(each.read.cut.done() for each in [*cutting, *stalled]):
+                waited_s = self._wait([*stalled, *cutting], waited_s)
+                if waited_s > NOTHING_CUT_S:
+                    stalled += cutting
+                    cutting = []
+            for each in [each for each in [*cutting, *stalled] if each.read.cut.done()]:
+                (cutting if each in cutting else stalled).remove(each)
                 self._plan(each)
                 waited_s = 0.0
 
-    def _wait(self, under_way: Sequence[_UnderWay], waited_s: float) -> float:
-        """A moment, or until something is cut. What can be committed is, if that takes long: the rest may take as long
-        as it likes. Returns for how long there was nothing."""
+    def _wait(self, cutting: Sequence[_Cutting], waited_s: float) -> float:
+        """Waits for a moment, or until a file is cut. Commits what it can if no file was cut for too long.
+
+        `waited_s` is how long there was none before the call. Returns how long there was none after it.
+        """
         began = time.monotonic()
-        wait([each.read.cut for each in under_way], LOOK_S, FIRST_COMPLETED)
+        wait([each.read.cut for each in cutting], STOP_CHECK_S, FIRST_COMPLETED)
         waited_s += time.monotonic() - began
-        if waited_s > STALL_S:
+        if waited_s > NOTHING_CUT_S:
             self._commit_due = math.inf
             self._pipeline.drain()
-            self._on_progress(replace(self.progress(), cutting=under_way[0].file.path))
+            self._on_progress(replace(self.progress(), cutting=cutting[0].file.path))
         return waited_s
 
-    def _read(self, file: Dirty, is_last: bool) -> _UnderWay | None:
-        """The file, on its way to be cut; None: it is dealt with. Raises UnstableError if it moved under the read, and
-        this was not the last time that it is read."""
-        directory = self._directories[file.path.rpartition("/")[0]]
+    def _read(self, file: Dirty, is_last: bool) -> _Cutting | None:
+        """Reads a file and has it cut. None if nothing is left to do for it.
+
+        Raises UnstableError if the file changed during the read, unless this is the last attempt (`is_last`).
+        """
+        directory = self._directories[parent(file.path)]
         try:
             found, size = self._examiner.read(file.path, file.known)
         except VanishedError:
@@ -244,16 +252,16 @@ class Reconciler:
         except FileProblem as problem:
             self._fail(directory, file, problem)
         else:
-            self.outcome.bytes_read += size
+            self.result.bytes_read += size
             if isinstance(found, Read):
-                return _UnderWay(file, found, size)
+                return _Cutting(file, found, size)
             self._accept(directory, file, found)
         self._advance()
         return None
 
-    def _plan(self, each: _UnderWay) -> None:
-        """Of a file that was cut."""
-        directory = self._directories[each.file.path.rpartition("/")[0]]
+    def _plan(self, each: _Cutting) -> None:
+        """Plans the records of a file that was cut."""
+        directory = self._directories[parent(each.file.path)]
         try:
             plan = self._examiner.plan(each.read)
         except UncutError as problem:
@@ -261,9 +269,7 @@ class Reconciler:
         else:
             self._accept(directory, each.file, plan)
             if plan.row.skip is Skip.QUARANTINED:
-                self.outcome.errors.append(
-                    FileError(plan.row.path, f"quarantined until it changes: {plan.row.verdict}")
-                )
+                self.result.errors.append(FileError(plan.row.path, f"quarantined until it changes: {plan.row.verdict}"))
         self._advance()
 
     def _accept(self, directory: _Directory, file: Dirty, found: FilePlan | Touched) -> None:
@@ -276,22 +282,22 @@ class Reconciler:
             return
         was_indexed = file.known is not None and file.known.skip is None
         is_indexed = found.row.skip is None
-        self.outcome.new += is_indexed and not was_indexed
-        self.outcome.modified += is_indexed and was_indexed
-        self.outcome.deleted += was_indexed and not is_indexed
+        self.result.new += is_indexed and not was_indexed
+        self.result.modified += is_indexed and was_indexed
+        self.result.deleted += was_indexed and not is_indexed
         self._pipeline.put(found)
 
     def _fail(self, directory: _Directory, file: Dirty, problem: FileProblem) -> None:
         directory.complete = False
-        self.outcome.errors.append(FileError(file.path, str(problem)))
+        self.result.errors.append(FileError(file.path, str(problem)))
 
     def quarantined(self, path: str, reason: str) -> None:
-        """The pipeline has given the file up, after it was accepted."""
-        self._directories[path.rpartition("/")[0]].skips[path] = Skip.QUARANTINED
-        self.outcome.errors.append(FileError(path, reason))
+        """Called by the pipeline if it had to give up a file."""
+        self._directories[parent(path)].skips[path] = Skip.QUARANTINED
+        self.result.errors.append(FileError(path, reason))
 
     def _remove(self, row: FileRow) -> None:
-        self.outcome.deleted += row.skip is None
+        self.result.deleted += row.skip is None
         self._pipeline.remove(row.path, [chunk.id for chunk in self._manifest.chunks(row.path)])
 
     def _advance(self) -> None:
@@ -299,11 +305,11 @@ class Reconciler:
         self.report()
 
     def progress(self) -> Progress:
-        """How far it is."""
+        """How much is done."""
         return Progress("index", self.done, self.total, self._pipeline.totals.added)
 
     def report(self) -> None:
-        """Tells how far it is."""
+        """Reports the progress."""
         self._on_progress(self.progress())
 
     def _stop_if_asked(self) -> None:
@@ -316,7 +322,7 @@ class Reconciler:
 
 
 def add_counts(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
-    """The counts of both, by key."""
+    """The sums of both, by key."""
     return {key: a.get(key, 0) + b.get(key, 0) for key in a.keys() | b.keys()}
 
 

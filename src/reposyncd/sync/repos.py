@@ -1,4 +1,4 @@
-"""Which repo is meant: by a path, by a name; and a new one."""
+"""Finds a repository by its path or name, and adds a new one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import os
 
 from reposyncd.errors import NotFoundError, OverlapError, RefusedRootError, RootMissingError, UsageError
 from reposyncd.model import RootIdentity, signed64
+from reposyncd.paths import contains
 from reposyncd.store.manifest.catalog import Catalog, Repo
 from reposyncd.text import is_utf8
 from reposyncd.tree.offlimits import OffLimits
 
 
 def root_of(path: str, state_dir: str) -> str:
-    """The directory as an absolute path without symbolic links. Raises RootMissingError; UsageError; RefusedRootError
-    for one that is never to be indexed: `state_dir`, and what else is off limits."""
+    """The directory as an absolute path without symbolic links.
+
+    Raises RootMissingError if it is not a directory, UsageError if its path is not UTF-8, and RefusedRootError if it is
+    never indexed: `state_dir`, and whatever else is off limits.
+    """
     root = os.path.realpath(path)
     if not os.path.isdir(root):
         what = "is not a directory" if os.path.lexists(path) else "does not exist"
@@ -26,13 +30,13 @@ def root_of(path: str, state_dir: str) -> str:
 
 
 def refusal(repo: Repo, off_limits: OffLimits) -> str | None:
-    """Why a repo that is on record is not indexed any more, and what to do; None if it is indexed."""
+    """Why a repository on record is not indexed any more, and what to do about it; None if it is indexed."""
     why = off_limits.refusal(repo.root)
     return why and f"{why}. Remove this one with: reposyncd repo remove {repo.name}"
 
 
 def find(catalog: Catalog, root: str, name: str | None) -> Repo | None:
-    """The repo of this root. Raises UsageError if it has another name than the one that was given."""
+    """The repository with this root. Raises UsageError if `name` is given, and the repository has another name."""
     for repo in catalog.repos():
         if repo.root == root:
             if name not in (None, repo.name):
@@ -42,25 +46,28 @@ def find(catalog: Catalog, root: str, name: str | None) -> Repo | None:
 
 
 def add(catalog: Catalog, root: str, name: str | None) -> Repo:
-    """A new repo of this root; or one that was moved there. Raises UsageError for a name that is taken or cannot be."""
+    """Adds a repository with this root, or takes over the one that was moved there.
+
+    Raises UsageError if the name is taken or not allowed, and OverlapError.
+    """
     before = moved(catalog, root)
     if before and name in (None, before.name):
         return catalog.move(before, root)
     name = name if name is not None else os.path.basename(root) or "root"
     if not name or not name.isprintable() or "/" in name:
-        raise UsageError(f"{name!r} cannot be a repository's name; choose another with --name")
+        raise UsageError(f"{name!r} cannot be a repository's name; choose another one with --name")
     _refuse_overlap(catalog, root)
     return catalog.add_repo(name, root, identity_of(root))
 
 
 def identity_of(root: str) -> RootIdentity:
-    """Which directory it is. Raises OSError if there is none."""
+    """The identity of the directory. Raises OSError if there is none."""
     found = os.stat(root)
     return RootIdentity(signed64(found.st_dev), signed64(found.st_ino))
 
 
 def moved(catalog: Catalog, root: str) -> Repo | None:
-    """The repo whose tree this is, if it was somewhere else when it was last seen."""
+    """The repository on record that this directory was, if it has been moved here; None if there is none."""
     identity = identity_of(root)
     for repo in catalog.repos():
         if repo.identity == identity and not os.path.lexists(repo.root):
@@ -69,23 +76,25 @@ def moved(catalog: Catalog, root: str) -> Repo | None:
 
 
 def _refuse_overlap(catalog: Catalog, root: str) -> None:
-    """Raises OverlapError if the root is a part of a repo that is indexed, or the other way round."""
+    """Raises OverlapError if the root is inside another repository on record, or contains one."""
     for other in catalog.repos():
-        if root.startswith(os.path.join(other.root, "")):
+        if other.root == root:
+            continue
+        if contains(other.root, root):
             if not catalog.leaves_out(other, os.path.relpath(root, other.root)):
                 raise OverlapError(
                     f'{root} lies in the repository "{other.name}" ({other.root}), which is indexed with everything '
-                    f"in it. Let that one ignore it, or remove that one first: reposyncd repo remove {other.name}"
+                    f"in it. Make that one ignore it, or remove that one first: reposyncd repo remove {other.name}"
                 )
-        elif other.root.startswith(os.path.join(root, "")):
+        elif contains(root, other.root):
             raise OverlapError(
-                f'{root} contains the repository "{other.name}" ({other.root}), which is indexed on its own. Index '
-                f"what is in it one by one, or remove that one first: reposyncd repo remove {other.name}"
+                f'{root} contains the repository "{other.name}" ({other.root}), which is indexed by itself. Index the '
+                f"other directories one by one, or remove that one first: reposyncd repo remove {other.name}"
             )
 
 
 def named(catalog: Catalog, repo: str | None) -> list[Repo]:
-    """The repos meant by a name or a path; all for None. Raises NotFoundError if there is none."""
+    """The repository with this name or path, or all of them for None. Raises NotFoundError if there is none."""
     known = catalog.repos()
     found = [each for each in known if repo in (None, each.name) or os.path.realpath(str(repo)) == each.root]
     if not found:

@@ -22,7 +22,7 @@ from reposyncd.store.manifest.manifest import Manifest, RunProgress
 from reposyncd.sync.examine import Examiner
 from reposyncd.sync.listing import gone_directories, is_current, skips_of
 from reposyncd.sync.pipeline import Pipeline, Totals, compare, recover
-from reposyncd.sync.reconcile import COMMIT_S, Dirty, Outcome, Reconciler
+from reposyncd.sync.reconcile import COMMIT_S, Dirty, Reconciler, ReconcileResult
 from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot
 
@@ -109,7 +109,7 @@ class _Run:
             raise WholeTreeNeededError(f"{self._repo.root} has to be looked at as a whole")
         if trusted and is_current(snapshot, known) and len(self._catalog.generations(self._repo)) == 1:
             self._check_identity(snapshot, False)
-            return self._result(generation, Outcome(skipped=skips_of(known.values())), Totals())
+            return self._result(generation, ReconcileResult(skipped=skips_of(known.values())), Totals())
         if not self._index.life:  # both start together; else it can wait until there is something to be cut
             self._context.chunker.start()
         self._run = self._context.begin()
@@ -179,7 +179,7 @@ class _Run:
         known: Mapping[str, DirectoryRow | None],
         found: set[str],
         scope: Scope,
-    ) -> tuple[Outcome, Totals]:
+    ) -> tuple[ReconcileResult, Totals]:
         context = self._context
         pipeline = Pipeline(
             self._repo.name,
@@ -220,7 +220,7 @@ class _Run:
             except InterruptedSyncError:
                 if not found:  # what was begun is finished, and nothing else is in the collection
                     self._catalog.set_checked(generation, True)
-                context.on_stopped(self._result(generation, reconciler.outcome, pipeline.totals))
+                context.on_stopped(self._result(generation, reconciler.result, pipeline.totals))
                 raise
             finally:
                 context.chunker.release()
@@ -259,7 +259,7 @@ class _Run:
                 f"stopped, waiting: {waiting.reason}; what is stored stays, and the next sync goes on from there"
             )
 
-    def _result(self, generation: Generation, outcome: Outcome, totals: Totals) -> SyncResult:
+    def _result(self, generation: Generation, outcome: ReconcileResult, totals: Totals) -> SyncResult:
         generation = self._catalog.generation(generation.id)
         return SyncResult(
             repo=self._repo.name,

@@ -1,5 +1,5 @@
-"""What is on disk: ignore rules, scan, safe read."""
+"""The indexed tree on the disk: ignore rules, scan, watches, safe read."""
 
 VERSION = 2
-"""Of the rules by which a file's path and content say whether it has text, and which. Raise it with every change of
-them: each file on record is then read once more, and stored or deleted where something else comes of it than before."""
+"""The version of the rules that decide, from path and content, whether a file has a text, and which. Raise it whenever
+they change: then each file on record is read once more, and is stored or deleted if the result is another one."""

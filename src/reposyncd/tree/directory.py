@@ -7,16 +7,16 @@ import stat
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Does not wait for the other end of a FIFO; whether it is a regular file is for `fstat` to say."""
+"""Does not wait for the other end of a FIFO. The caller checks with `fstat` whether it is a regular file."""
 
 _PIECE_BYTES = 1 << 20
 
 
 def open_below(top: int, path: str) -> int:
-    """A new descriptor of the directory at `path`, relative to the directory `top` is open on; "" is that itself.
+    """Opens the directory at `path`, relative to the directory that `top` is open on ("" for that directory itself).
 
-    Raises OSError, of ENOTDIR where a component is a link or another thing that is no directory, and of ENOENT for
-    a path that would lead upwards.
+    Returns a new descriptor. Raises OSError: ENOTDIR if a component is a link or not a directory, and ENOENT if the
+    path leads upwards.
     """
     fd = os.open(".", OPEN_DIRECTORY, dir_fd=top)
     for name in path.split("/") if path else ():
@@ -29,7 +29,8 @@ def open_below(top: int, path: str) -> int:
 
 
 def read_regular(fd: int, limit: int) -> bytes | None:
-    """The content of an open file; None if it is not regular. Raises OSError, of EFBIG above `limit` bytes."""
+    """The content of an open file; None if it is not a regular file. Raises OSError; EFBIG if it exceeds `limit`
+    bytes."""
     import errno
 
     found = os.fstat(fd)

@@ -8,29 +8,31 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from reposyncd.model import FileError
+from reposyncd.paths import join
 from reposyncd.tree.gitdir import is_repository
 from reposyncd.tree.ignore import IgnoreRules
 
 DIRECTORIES_AT_MOST = 20_000
-"""Listed in one look: about half a second. Who has more of them outside of repositories has named the wrong place."""
+"""Directories that one search lists, which takes about half a second. If there are more outside of repositories, the
+user has probably named the wrong directory."""
 
 
-class Discovery(NamedTuple):
-    """What was found."""
+class FoundRepositories(NamedTuple):
+    """The result of a search."""
 
     found: tuple[str, ...]
-    """absolute real paths of work trees, sorted"""
+    """real absolute paths of work trees, sorted"""
     truncated: bool
-    """whether there may be more"""
+    """whether a limit was reached, so that there may be more"""
     unreadable: tuple[FileError, ...]
-    """directories that are not there or cannot be listed"""
+    """directories that do not exist or cannot be listed"""
 
 
-def discover(roots: Sequence[str], *, depth: int, excludes: Sequence[str], limit: int) -> Discovery:
-    """The work trees at or below the roots (absolute paths), at most `depth` directories down, and at most `limit`.
+def discover(roots: Sequence[str], *, depth: int, excludes: Sequence[str], limit: int) -> FoundRepositories:
+    """Finds at most `limit` git work trees at or below the roots (absolute paths), at most `depth` levels down.
 
-    Not entered are repositories, what matches `excludes` (patterns as in .gitignore, relative to the root), hidden
-    directories, links and other file systems. The nearest are found first.
+    The search does not enter repositories, hidden directories, links, other file systems, and whatever matches
+    `excludes` (patterns as in .gitignore, relative to the root). It finds the nearest ones first.
     """
     found: set[str] = set()
     unreadable: list[FileError] = []
@@ -50,13 +52,13 @@ def discover(roots: Sequence[str], *, depth: int, excludes: Sequence[str], limit
         try:
             if is_repository(place):
                 if place not in found and len(found) == limit:
-                    return Discovery(tuple(sorted(found)), True, tuple(unreadable))
+                    return FoundRepositories(tuple(sorted(found)), True, tuple(unreadable))
                 found.add(place)
                 continue
             if level == depth:
                 continue
             if left == 0:
-                return Discovery(tuple(sorted(found)), True, tuple(unreadable))
+                return FoundRepositories(tuple(sorted(found)), True, tuple(unreadable))
             left -= 1
             ignore, device = rules[root]
             with os.scandir(place) as entries:
@@ -71,7 +73,7 @@ def discover(roots: Sequence[str], *, depth: int, excludes: Sequence[str], limit
             unreadable.append(FileError(place, error.strerror or str(error)))
             continue
         for name in sorted(inner):
-            below = f"{path}/{name}" if path else name
+            below = join(path, name)
             if not ignore.ignores(below, True):
                 waiting.append((root, below, level + 1))
-    return Discovery(tuple(sorted(found)), False, tuple(unreadable))
+    return FoundRepositories(tuple(sorted(found)), False, tuple(unreadable))

@@ -1,7 +1,7 @@
-"""Events of watched directories, reduced to hints of what to list again.
+"""Reduces the events of watched directories to hints: which directories have to be listed again.
 
-A hint says where to look, never what is there: one too many costs a listing. So there are as few as can be, and none
-waits for the other half of a rename.
+A hint says where something has changed, never what. A superfluous hint costs one listing, so equal ones are merged. No
+hint waits for the other half of a rename. Pure.
 """
 
 from __future__ import annotations
@@ -11,48 +11,51 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from reposyncd.paths import join
 from reposyncd.text import is_utf8
 from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
 from reposyncd.tree.inotify import IGNORED, IS_DIR, OVERFLOW
 
 COOKIE = b"settle-"
-"""What the names of files begin with that are made to be seen in the queue. They give no hints."""
+"""How the names of our own files begin that are created to appear in the event queue. They cause no hints."""
 
 _HEADER = struct.Struct("iIII")
-"""struct inotify_event before the name: watch descriptor, mask, cookie, bytes of the name with its NULs."""
+"""struct inotify_event, without the name: watch descriptor, mask, cookie, size of the name with its NULs."""
 
 _NO_WATCH = -1
-"""The watch descriptor of what concerns the queue and no watch."""
+"""The watch descriptor of an event that concerns the queue, and not a watch."""
 
 _RULE_FILES = frozenset(os.fsencode(name) for name in (GITIGNORE, OWN_IGNORE, ".git"))
 _DOT = ord(".")
-"""What the names of all of them begin with."""
+"""All names in `_RULE_FILES` begin with it."""
 
 Hint = tuple[str, str, bool]
-"""root, path relative to it, and whether the tree there is meant or the directory alone. The path is valid UTF-8: what
-has another name is on no record, and is no more than an entry of the directory that it is in"""
+"""(root, path relative to it, whether the whole tree at the path has to be listed again, or only the directory).
+
+The path is valid UTF-8. A directory with another name cannot be on record, so a change of it only concerns the
+directory that contains it."""
 
 
 class Entry(NamedTuple):
-    """Where a watched directory is, in one of the roots that it is in."""
+    """Where a watched directory is within a root."""
 
     root: str
     path: str
     rules: IgnoreRules | None
-    """those in the directory; None until they are known"""
+    """the ignore rules in the directory; None until they are known"""
     other: Entry | None
-    """where it is in the next root: the kernel has one watch for an inode"""
+    """where it is within the next root that contains it; the kernel has only one watch for each inode"""
 
 
 def chain(entry: Entry | None) -> Iterator[Entry]:
-    """The entry and its others."""
+    """The entry, and those of the other roots."""
     while entry is not None:
         yield entry
         entry = entry.other
 
 
 def without(entry: Entry | None, root: str) -> Entry | None:
-    """The chain with no entry of the root."""
+    """The chain without the entry of this root."""
     rest = None
     for each in chain(entry):
         if each.root != root:
@@ -60,22 +63,23 @@ def without(entry: Entry | None, root: str) -> Entry | None:
     return rest
 
 
-class Batch(NamedTuple):
-    """What a buffer of events comes to."""
+class ReducedEvents(NamedTuple):
+    """What a buffer of events means."""
 
     hints: dict[Hint, None]
     """an ordered set"""
     ended: list[int]
-    """watches that the kernel has removed"""
+    """descriptors of watches that the kernel has removed"""
     cookies: list[bytes]
+    """names of our own files that have appeared"""
     overflowed: bool
     """whether events were lost"""
 
 
-def reduce(buffer: bytes, entries: Mapping[int, Entry], cookies_wd: int | None) -> Batch:
-    """Whole events, as read(2) gives them, to what they come to; events of watches without an entry come to nothing.
+def reduce(buffer: bytes, entries: Mapping[int, Entry], cookies_wd: int | None) -> ReducedEvents:
+    """Reduces whole events, as read(2) returns them. Events of watches without an entry are ignored.
 
-    Storms run through here: nothing is called for an event that repeats another of the buffer.
+    A checkout or a build causes very many events, so an event that repeats another one of the buffer costs no call.
     """
     unpack, header_bytes = _HEADER.unpack_from, _HEADER.size
     hints: dict[Hint, None] = {}
@@ -83,7 +87,7 @@ def reduce(buffer: bytes, entries: Mapping[int, Entry], cookies_wd: int | None) 
     cookies: list[bytes] = []
     overflowed = False
     listed: set[int] = set()
-    """watches of which files have given all the hints that they can, unless their names begin with a dot"""
+    """watches whose further events of files cannot add a hint, unless the name of the file begins with a dot"""
     seen: set[tuple[int, bytes, int]] = set()
     at, end = 0, len(buffer)
     while at < end:
@@ -106,20 +110,21 @@ def reduce(buffer: bytes, entries: Mapping[int, Entry], cookies_wd: int | None) 
             overflowed = overflowed or bool(mask & OVERFLOW)
         elif mask & IGNORED:
             ended.append(wd)
-            # Of other directories than the root, an event of before says why.
+            # For a directory other than the root, an earlier event has told why.
             hints.update(((each.root, "", True), None) for each in chain(entries.get(wd)) if not each.path)
         else:
             hints.update(((each.root, each.path, True), None) for each in chain(entries.get(wd)))
-    return Batch(hints, ended, cookies, overflowed)
+    return ReducedEvents(hints, ended, cookies, overflowed)
 
 
 def _note(hints: dict[Hint, None], entry: Entry, name: bytes, is_directory: bool) -> bool:
-    """Adds what an event of a directory's entry `name` comes to; whether all its roots are to list the directory."""
+    """Adds the hints of an event of the entry `name` in a directory. Whether there is one for the directory in all
+    roots."""
     is_rule_file = name in _RULE_FILES
     shown = os.fsdecode(name)
     everywhere = True
     for root, path, rules, _ in chain(entry):
-        inner = f"{path}/{shown}" if path else shown
+        inner = join(path, shown)
         if is_rule_file:
             hints[root, path, True] = None
             everywhere = False

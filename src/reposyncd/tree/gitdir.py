@@ -1,9 +1,9 @@
-"""Where git keeps what concerns ignoring, found without running git.
+"""Finds the files of git that concern ignoring, without running git.
 
-Absent and unreadable are two things here: an ignore file that is absent says nothing, of one that is unreadable
-(EACCES, EIO, larger than any real one) nobody can tell what it says, and an OSError tells so. Only what belongs to
-the user, and not to the tree, may be out of reach: for a program that runs under another account than the one HOME
-names, git reads on without it, and so does this.
+An ignore file that is absent has no rules. If one cannot be read (EACCES, EIO, larger than any real one), its rules are
+not known, and an OSError says so. There is one exception: files of the user that are outside of the tree may be out of
+reach, for example if the program runs under another account than the one that HOME belongs to. git ignores them then,
+and so does this module.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from collections.abc import Container, Iterator, Mapping
 from reposyncd.tree.directory import OPEN_FILE, read_regular
 
 _LONGEST_BYTES = 8 << 20
-"""Of a configuration or ignore file: some hundred times the largest real ones, and a second's work to compile."""
+"""Largest configuration or ignore file: some hundred times the size of real ones. It takes a second to compile."""
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG}
-"""There is no such file, or a link where none is followed, or a socket."""
+"""Errors that mean: there is no such file, or it is a socket, or a link that is not followed."""
 
 _BUSY = ("index.lock", "rebase-merge", "rebase-apply", "MERGE_HEAD")
-"""What there is in a git directory while the work tree is about to change again (gitrepository-layout(5))."""
+"""Entries of a git directory that exist while the work tree is about to change again (gitrepository-layout(5))."""
 
 _OUT_OF_REACH = {errno.EACCES, errno.EPERM}
 
 
 def read_small(path: str, *, follow: bool = True, dir_fd: int | None = None) -> bytes | None:
-    """The content of an ignore or configuration file; None if there is none, or it is no regular file.
+    """The content of an ignore or configuration file; None if it does not exist, or is not a regular file.
 
-    With `follow`, the last component may be a link: git follows it for the files that are not in the work tree.
-    Raises OSError, which names the file, if it is there and cannot be read.
+    With `follow`, the last component may be a link: git follows it for files outside of the work tree. Raises OSError,
+    with the name of the file, if it exists and cannot be read.
     """
     try:
         fd = os.open(path, OPEN_FILE & ~os.O_NOFOLLOW if follow else OPEN_FILE, dir_fd=dir_fd)
@@ -38,7 +38,7 @@ def read_small(path: str, *, follow: bool = True, dir_fd: int | None = None) -> 
             return read_regular(fd, _LONGEST_BYTES)
         finally:
             os.close(fd)
-    except ValueError:  # a name with a NUL in it, out of somebody's .git
+    except ValueError:  # the path contains a NUL; it comes from a .git file that somebody wrote
         return None
     except OSError as error:
         if error.errno in _ABSENT:
@@ -48,9 +48,9 @@ def read_small(path: str, *, follow: bool = True, dir_fd: int | None = None) -> 
 
 
 def is_repository(top: str) -> bool:
-    """Whether the directory is the top of a work tree, and not just has something of the name `.git`.
+    """Whether the directory is the top of a work tree, and does not just contain something named `.git`.
 
-    A `.git` that points elsewhere counts even if what it points to is not there: its repository may not be mounted.
+    A `.git` file that points elsewhere counts even if its target does not exist: the repository may be unmounted.
     """
     git = os.path.join(top, ".git")
     if not os.path.isdir(git):
@@ -62,7 +62,7 @@ def is_repository(top: str) -> bool:
 
 
 def work_tree_top(path: str) -> str | None:
-    """The nearest repository at or above `path`, on its file system; None outside of git."""
+    """The nearest repository at or above `path`, on the same file system; None if there is none."""
     try:
         device = os.stat(path).st_dev
         while not is_repository(path):
@@ -76,7 +76,7 @@ def work_tree_top(path: str) -> str | None:
 
 
 def common_dir(top: str) -> str | None:
-    """The directory that `info/exclude` and `config` are in: `.git`, or where a worktree or submodule says."""
+    """The directory of `info/exclude` and `config`: `.git`, or the one that a worktree or submodule names."""
     git = own_dir(top)
     if git is None:
         return None
@@ -85,7 +85,7 @@ def common_dir(top: str) -> str | None:
 
 
 def own_dir(top: str) -> str | None:
-    """The directory that the index and the state of operations of this work tree are in."""
+    """The directory that holds git's index of this work tree, and the state of operations such as a rebase."""
     git = os.path.join(top, ".git")
     if os.path.isdir(git):
         return git
@@ -96,33 +96,37 @@ def own_dir(top: str) -> str | None:
 
 
 def repository_of(top: str) -> str | None:
-    """Which repository the work tree at `top` is one of: the real path of its common directory. None if it is one of
-    none, as where a bare repository keeps its worktrees. Raises OSError if that cannot be read."""
+    """The repository of the work tree at `top`, named by the real path of its common directory.
+
+    None if there is none, or if it is bare: one may contain the worktrees that were made from it. Raises OSError if
+    that cannot be read.
+    """
     own, common = own_dir(top), common_dir(top)
     if own is None or common is None or (own == common and _is_bare(common)):
         return None
     try:
         return os.path.realpath(common)
-    except ValueError:  # as in read_small
+    except ValueError:  # see read_small
         return None
 
 
 def is_worktree_of(top: str, repositories: Container[str]) -> bool:
     """Whether `top` is a linked work tree (git-worktree(1)) of one of the repositories, named as by `repository_of`.
 
-    A submodule is none, nor is a clone: each has a repository of its own. Raises OSError as that does."""
+    Submodules and clones are not: each has a repository of its own. Raises OSError as `repository_of` does.
+    """
     return own_dir(top) != common_dir(top) and repository_of(top) in repositories
 
 
 def _is_bare(git: str) -> bool:
-    # In the second since somebody has given one of the worktrees a configuration of its own (git-worktree(1)).
+    # git moves the setting to the second file when a worktree gets a configuration of its own (git-worktree(1)).
     files = [read_small(os.path.join(git, name)) for name in ("config", "config.worktree")]
     values = [value for content in files for value in _values(content or b"", b"core", b"bare")]
     return bool(values) and values[-1].lower() in (b"true", b"yes", b"on", b"1")
 
 
 def is_busy(top: str) -> bool:
-    """Whether git is changing the work tree, or stopped in the middle of a rebase or a merge."""
+    """Whether git is changing the work tree now, or is in the middle of a rebase or a merge."""
     try:
         git = own_dir(top)
     except OSError:
@@ -131,9 +135,9 @@ def is_busy(top: str) -> bool:
 
 
 def exclude_contents(top: str | None, environ: Mapping[str, str]) -> list[bytes]:
-    """The ignore files that apply to a whole work tree, weakest first: the user's, then info/exclude.
+    """The contents of the ignore files for a whole work tree, weakest first: the user's, then info/exclude.
 
-    Raises OSError, which names the file, if one of the work tree's is there and cannot be read.
+    Raises OSError, with the name of the file, if one of the work tree exists and cannot be read.
     """
     git = common_dir(top) if top else None
     file = _excludes_file(top, git, environ)
@@ -153,7 +157,10 @@ def _of_the_user(path: str) -> bytes | None:
 
 
 def _excludes_file(top: str | None, git: str | None, environ: Mapping[str, str]) -> str | None:
-    """core.excludesFile, of the last configuration file that sets it; else git's default. None: there is none."""
+    """The path of the user's ignore file: core.excludesFile as the last configuration file sets it, else git's default.
+
+    None if there is no home directory to find it in.
+    """
     home = environ.get("HOME")
     config = environ.get("XDG_CONFIG_HOME") or (os.path.join(home, ".config") if home else None)
     files = [] if environ.get("GIT_CONFIG_NOSYSTEM") else ["/etc/gitconfig"]
@@ -177,12 +184,12 @@ def _expanded(path: str, top: str | None, home: str | None) -> str | None:
         return None
     if path.startswith("~/"):
         return os.path.join(home, path[2:]) if home else None
-    # git runs at the top of the work tree, so that is what a relative path is relative to.
+    # git runs at the top of the work tree, so relative paths are relative to that.
     return os.path.join(top or "/", os.path.expanduser(path))
 
 
 def _values(config: bytes, section: bytes, key: bytes) -> Iterator[bytes]:
-    """Every value of `section.key`; the format is that of git-config(1), without includes."""
+    """All values of `section.key` in a configuration file (git-config(1)). Includes are not followed."""
     here = False
     lines = iter(config.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"\n"))
     for line in lines:

@@ -1,13 +1,14 @@
-"""Which paths are ignored: exactly git's rules, and our own on top of them.
+"""Decides which paths are ignored: by exactly git's rules, and by our own in addition.
 
-Weakest to strongest: the user's global excludes file, `.git/info/exclude`, then from the top of the work tree
-downwards each directory's `.gitignore` and `.reposyncdignore`, then the configured excludes. The last pattern
-that matches in the strongest file that has a match decides. A directory that is ignored is not entered, so that
-nothing in it can be taken back. Above the root, `.gitignore` files up to the top of its work tree count. In a
-repository within the tree (a submodule, a clone) its own git rules count and those outside of it do not; ours do.
+From the weakest to the strongest, rules come from: the user's global excludes file; `.git/info/exclude`; the
+`.gitignore` and `.reposyncdignore` of each directory, from the top of the work tree downwards; the configured excludes.
+The strongest file in which a pattern matches decides, and in it the last pattern that matches. An ignored directory is
+not entered, so no rule can include anything in it again. If the root is not the top of its work tree, the `.gitignore`
+files above it count too. In a repository inside the tree (a submodule, a clone), its own git rules count, and those
+from outside of it do not; our own rules do.
 
-Three things are not as in git: a file that git tracks although a rule matches it is ignored here (git's index is not
-read), a root that is ignored itself is not (whoever named it wants it), and core.ignoreCase is not heeded.
+Three things differ from git. A file that matches a rule is ignored even if git tracks it, since git's index is not
+read. A root is not ignored itself, since somebody has named it. And core.ignoreCase has no effect.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import xxhash
 
 from reposyncd.errors import UnreadableError
 from reposyncd.tree.gitdir import exclude_contents, read_small, repository_of, work_tree_top
+from reposyncd.tree.regex import byte_options
 from reposyncd.tree.wildmatch import DIRECTORY_MARK, Pattern, parse
 
 if TYPE_CHECKING:
@@ -29,30 +31,28 @@ if TYPE_CHECKING:
 GITIGNORE = ".gitignore"
 OWN_IGNORE = ".reposyncdignore"
 
-_RE2_MEMORY_BYTES = 64 << 20
-"""What re2 may use for one set of patterns; it forgets the states that it has built when they have come to so much."""
-
 _SET_BYTES = 256 << 10
-"""Of regular expressions in one set: some thousand ordinary patterns, and so few that a set of that memory never fails
-to compile. Longer ignore files become more sets."""
+"""Total length of the regular expressions in one set: some thousand ordinary patterns. With so few, compiling a set
+never fails for lack of memory. Longer ignore files become several sets."""
 
 _Set = tuple["re2.Set", tuple[bool, ...]]
-"""patterns, and whether each ignores (or takes back)"""
+"""patterns, and for each whether it ignores a path (or includes it again)"""
 
 
 class _Source:
-    """One ignore file, compiled when a decision first needs it."""
+    """One ignore file. It is compiled when a decision first needs it."""
 
     __slots__ = ("_content", "_sets", "skip")
 
     def __init__(self, base: str, content: bytes) -> None:
         self.skip = len(os.fsencode(base))
-        """bytes of `base`, the directory that the patterns are relative to, as a prefix of paths: "" or "a/b/" """
+        """length in bytes of `base`, the directory that the patterns are relative to, as a prefix: "" or "a/b/" """
         self._content = content
         self._sets: tuple[_Set, ...] | None = None
 
     def decides(self, path: bytes) -> bool | None:
-        """Whether the path (relative to base, a directory's with DIRECTORY_MARK) is ignored; None: no word."""
+        """Whether the path is ignored; None if no pattern matches. It is relative to `base`; that of a directory ends
+        in DIRECTORY_MARK."""
         sets = self._sets
         if sets is None:
             sets = self._sets = self._compile()
@@ -63,11 +63,11 @@ class _Source:
         return None
 
     def drop_compiled(self) -> None:
-        """Keeps the patterns as text only, until a decision needs them again. For any thread."""
+        """Frees the compiled patterns. The next decision compiles them again. For any thread."""
         self._sets = None
 
     def _compile(self) -> tuple[_Set, ...]:
-        """The sets, strongest first."""
+        """The compiled sets of patterns, strongest first."""
         sets: list[_Set] = []
         group: list[Pattern] = []
         size = 0
@@ -85,12 +85,10 @@ class _Source:
 def _compiled(group: list[Pattern]) -> _Set:
     import re2
 
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1  # bytes, as in git
+    options = byte_options()  # git compares bytes too
     options.dot_nl = True
     options.never_capture = True
     options.log_errors = False
-    options.max_mem = _RE2_MEMORY_BYTES
     patterns = re2.Set.FullMatchSet(options)
     for pattern in group:
         patterns.Add(pattern.regex)
@@ -106,24 +104,24 @@ class IgnoreRules:
     """
 
     digest: bytes
-    """16 bytes, of every rule in force here and where it stands"""
+    """16 bytes; depends on every rule in force here, and on where each rule comes from"""
     _configured: tuple[_Source, ...]
     _own: tuple[_Source, ...]
     _git: tuple[_Source, ...]
-    """of each kind those that say anything, strongest first"""
+    """of each kind the sources that are not empty, strongest first"""
     _prefix: str
-    """what paths relative to the root are relative to, as a prefix: where the root is in its work tree"""
+    """where the root is in its work tree, as a prefix of paths: "" or "a/b/" """
     _environ: Mapping[str, str]
     repositories: frozenset[str] = frozenset()
-    """those that the directory lies in a work tree of, as `gitdir.repository_of` names them"""
+    """the repositories whose work trees contain the directory, named as by `gitdir.repository_of`"""
     leaves_out: bool = False
-    """whether the directory is left out with everything in it"""
+    """whether the directory and everything in it is left out"""
 
     @staticmethod
     def for_root(root: str, excludes: Sequence[str], environ: Mapping[str, str], salt: str = "") -> IgnoreRules:
-        """The rules from outside the root. `root` is absolute and real; `salt` goes into every digest.
+        """The rules from outside the root, which is an absolute real path. Every digest depends on `salt`.
 
-        Raises UnreadableError if a file that holds rules is there and cannot be read: nobody knows then what is
+        Raises UnreadableError if a file with rules exists and cannot be read, because then it is not known what is
         ignored.
         """
         top = work_tree_top(root)
@@ -152,15 +150,18 @@ class IgnoreRules:
 
     @staticmethod
     def for_patterns(patterns: Sequence[str]) -> IgnoreRules:
-        """Those patterns alone."""
+        """Rules with these patterns alone."""
         content = "\n".join(patterns).encode("utf-8", "surrogateescape")
         return IgnoreRules(xxhash.xxh3_128_digest(content), _sources(("", content)), (), (), "", {})
 
     def enter(
         self, path: str, gitignore: bytes | None, own: bytes | None, repository: str | None = None
     ) -> IgnoreRules:
-        """The rules inside the directory `path` (relative to the root, "" for it), given the contents of its ignore
-        files; `repository` is its absolute path if it has a `.git` of its own, and is not the root."""
+        """The rules inside the directory `path` (relative to the root).
+
+        `gitignore` and `own` are the contents of its ignore files. `repository` is the absolute path of the directory
+        if it is a repository inside the root.
+        """
         if gitignore is None and own is None and repository is None:
             return self
         base = self._prefix + path + "/" if path else self._prefix
@@ -182,7 +183,7 @@ class IgnoreRules:
         )
 
     def without(self, path: str) -> IgnoreRules:
-        """The rules inside the directory `path` (relative to the root), if everything in it is to be left out."""
+        """The rules inside the directory `path` (relative to the root) if everything in it is left out."""
         return replace(
             self,
             digest=xxhash.xxh3_128_digest(self.digest + repr((path, "left out")).encode()),
@@ -191,13 +192,13 @@ class IgnoreRules:
         )
 
     def drop_compiled(self) -> None:
-        """Keeps what was compiled no longer: a hundred kilobytes for each ignore file. Decisions are the same, and the
-        next one compiles again what it needs. For any thread."""
+        """Frees the compiled patterns, about a hundred kilobytes for each ignore file. Decisions stay the same: the
+        next one compiles what it needs. For any thread."""
         for source in (*self._configured, *self._own, *self._git):
             source.drop_compiled()
 
     def covers(self, path: str) -> bool:
-        """Whether the file at the path (relative to the root), or a directory that it is in, is ignored."""
+        """Whether the file at the path (relative to the root) is ignored, or a directory that contains it."""
         if not (self._configured or self._own or self._git):
             return False
         names = path.split("/")
@@ -206,7 +207,7 @@ class IgnoreRules:
         )
 
     def ignores(self, path: str, is_directory: bool) -> bool:
-        """Whether the path (relative to the root; its directory is not ignored) is ignored."""
+        """Whether the path (relative to the root) is ignored. The directory that contains it must not be ignored."""
         full = os.fsencode(self._prefix + path) + (DIRECTORY_MARK if is_directory else b"")
         for source in (*self._configured, *self._own, *self._git):
             verdict = source.decides(full[source.skip :])
@@ -221,15 +222,15 @@ def _repositories(top: str | None) -> frozenset[str]:
 
 
 def _sources(*contents: tuple[str, bytes]) -> tuple[_Source, ...]:
-    """Of (base, content), weakest first: the sources, strongest first. What has no pattern is left out."""
+    """The sources, strongest first, of (base, content), weakest first. Empty contents are left out."""
     return tuple(_Source(base, content) for base, content in reversed(contents) if content.strip())
 
 
 def _directories_above(prefix: str) -> list[str]:
-    """From the top down, as prefixes, those that the directory of this prefix is in: of "a/b/", "" and "a/"."""
+    """The directories above that of this prefix, from the top, as prefixes: "" and "a/" for "a/b/"."""
     names = prefix.split("/")[:-1]
     return ["".join(name + "/" for name in names[:depth]) for depth in range(len(names))]
 
 
 NO_RULES = IgnoreRules.for_patterns(())
-"""Ignores nothing."""
+"""Rules that ignore nothing."""

@@ -1,7 +1,7 @@
-"""One inotify descriptor and the thread that reads it.
+"""One inotify descriptor, and the thread that reads it.
 
-Built on what is private to watchdog 7.1: the opening, waiting, reading and closing of its `InotifyFD`. Its tables,
-callbacks and emitters are not used: they hold an object for each watch and another for each event, and swallow EACCES.
+Opening, waiting, reading and closing come from `InotifyFD` of watchdog 7.1, which is private to that library. Its
+tables, callbacks and emitters are not used: they need an object for each watch and each event, and ignore EACCES.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ _MASK = Mask(
     | InotifyConstants.IN_DONT_FOLLOW
     | InotifyConstants.IN_EXCL_UNLINK
 )
-"""What changes a directory or a file in it; nothing that reading does. The same for every watch: a second one of an
-inode replaces the mask of the first."""
+"""Every event that changes a directory or a file in it; none that reading causes. It is the same for all watches,
+because a second watch of an inode replaces the mask of the first."""
 
 _BUFFER_BYTES = 256 << 10
-"""Of one read: some 8000 events, so that what a storm repeats is mostly seen, and dropped, within one buffer."""
+"""Size of one read: about 8000 events. So most of the repeated events of a burst are in one buffer, and dropped."""
 
 _LOCK_S = 0.5
-"""How long a look at the thread waits for who adds a watch, which takes microseconds."""
+"""How long `stalled_s` waits for a thread that is adding a watch, which normally takes microseconds."""
 
 _LEAVE_S = 5.0
-"""How long `close` waits for the thread. It only takes time when a callback does."""
+"""How long `close` waits for the thread, which ends at once unless a callback takes time."""
 
 
 class Inotify(InotifyFD):
-    """Reads events until it is closed or something raises. Thread-safe.
+    """A thread that reads events until it is closed, or an exception ends it. Its methods are thread-safe.
 
-    `on_events` is called from the thread with what one read gave: whole events, at least one. `on_death` is called
-    from it, once and at the end, with what was raised, when the descriptor is closed already; not after `close`.
-    Raises OSError (EMFILE) if there is no inotify instance or no file descriptor to be had.
+    The thread calls `on_events` with the result of each read: one or more whole events. If an exception ends the
+    thread, it closes the descriptor and then calls `on_death` once with the exception; not after `close`. The
+    constructor raises OSError (EMFILE) if the system gives no inotify instance or no file descriptor.
     """
 
     def __init__(self, *, on_events: Callable[[bytes], None], on_death: Callable[[BaseException], None]) -> None:
@@ -69,23 +69,24 @@ class Inotify(InotifyFD):
         try:
             super().__init__()
         except OSError:
-            if self._inotify_fd >= 0:  # the pipe could not be had
+            if self._inotify_fd >= 0:  # the pipe could not be made
                 os.close(self._inotify_fd)
             raise
         os.set_inheritable(self._inotify_fd, False)
         self.name = "inotify"
-        self._is_reading = False  # until it does, `close` has nobody to leave the closing to
+        self._is_reading = False  # until the thread reads, `close` has to close the descriptor itself
         self._busy_since: float | None = None
         self._reads = 0
         self._unread: tuple[int, float] | None = None
-        """reads that there had been when events were first seen to wait for the next one, and when that was"""
+        """(number of reads, monotonic seconds) when `stalled_s` first saw that there were events to read; None: there
+        are none"""
         self._on_events = on_events
         self._on_death = on_death
 
     def add(self, path: bytes) -> int:
-        """Watches a directory; returns its watch descriptor, the one that it has if it is watched.
+        """Watches a directory. Returns its watch descriptor, the same one if it is watched already.
 
-        Raises OSError: of ENOSPC at the limit of watches, of EBADF when the thread has ended.
+        Raises OSError: ENOSPC if the limit of watches is reached, EBADF if the thread has ended.
         """
         with self._lock:
             if self._closed:
@@ -97,18 +98,18 @@ class Inotify(InotifyFD):
             return wd
 
     def remove(self, wd: int) -> bool:
-        """Ends a watch: IGNORED is its last event. False if it has ended already."""
+        """Ends a watch, whose last event is then IGNORED. False if it has ended already."""
         with self._lock:
             return not self._closed and inotify_rm_watch(self._inotify_fd, WatchDescriptor(wd)) == 0
 
     def stalled_s(self) -> float:
-        """For how long the thread has been at the events that it read last; or, as far as earlier calls can tell, for
-        how long it has left unread what there is. 0 if it waits for events."""
+        """How long the thread has been handling the events of its last read, or how long it has left events unread, in
+        seconds. 0 if it waits for events. The second case is only noticed from the second call on."""
         since, now = self._busy_since, time.monotonic()
         if since is not None:
             return now - since
         if not self._lock.acquire(timeout=_LOCK_S):
-            return 0.0  # a watch is being added, and whoever does that hangs
+            return 0.0  # a thread that is adding a watch hangs
         try:
             waiting = array.array("i", [0])
             if not self._closed:
@@ -122,7 +123,7 @@ class Inotify(InotifyFD):
         return 0.0 if self._unread is None else now - self._unread[1]
 
     def run(self) -> None:
-        """The thread."""
+        """The code of the thread."""
         try:
             while buffer := self._read_event_buffer(_BUFFER_BYTES):
                 self._busy_since = time.monotonic()
@@ -130,7 +131,7 @@ class Inotify(InotifyFD):
                 self._on_events(buffer)
                 self._busy_since = None
             if not self._closed:
-                raise OSError(errno.EBADF, "somebody else has closed the inotify descriptor")
+                raise OSError(errno.EBADF, "something else has closed the inotify descriptor")
         except BaseException as error:
             with self._lock:
                 was_closed, self._closed = self._closed, True
@@ -141,7 +142,8 @@ class Inotify(InotifyFD):
                 self._on_death(error)
 
     def close(self) -> None:
-        """Ends the thread, and waits for the callback that it is in, unless it is called from that; idempotent."""
+        """Ends the thread, and waits until a running callback returns, unless the callback is the caller.
+        Idempotent."""
         super().close()
-        with suppress(RuntimeError):  # this thread itself, or never started
+        with suppress(RuntimeError):  # it is this thread, or it was never started
             self.join(_LEAVE_S)

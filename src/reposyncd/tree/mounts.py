@@ -1,4 +1,4 @@
-"""What the mount table says of file systems: where inotify does not see every change, and which the kernel makes up."""
+"""Reads the mount table: where inotify does not see every change, and which file systems are the kernel's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 from typing import NamedTuple
 
+from reposyncd.paths import contains
 from reposyncd.text import encodable
 
 _MOUNTINFO = "/proc/self/mountinfo"
@@ -16,8 +17,8 @@ _SHARED = {
     **dict.fromkeys(("vboxsf", "vmhgfs", "prl_fs", "virtiofs", "drvfs"), "the host"),
     "fuse": "the program behind it",
 }
-"""Type to who makes changes that give no event here. A type `fuse.x` counts as `fuse`. Not overlay: what is changed
-through it gives events; and not fuseblk, which is a local disk."""
+"""Type of the file system to who can make changes that cause no event here. A type `fuse.x` counts as `fuse`. overlay
+is not one of them, since changes through it cause events; nor is fuseblk, which is a local disk."""
 
 _PSEUDO = frozenset(
     (
@@ -27,29 +28,29 @@ _PSEUDO = frozenset(
         *("cpuset", "ipathfs", "spufs", "usbfs", "devfs"),
     )
 )
-"""Types whose files are windows into the kernel: reading one may block, never end, or have an effect, and no two reads
-need to be the same. Not tmpfs and ramfs, which hold what somebody wrote."""
+"""Types of file systems whose files the kernel generates. Reading one may block, never end, or have an effect, and two
+reads may differ. tmpfs and ramfs are not among them: they hold what somebody wrote."""
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class _Mount(NamedTuple):
     device: int
-    """as `stat` has it, but for file systems that show another one, such as btrfs; none of the kernel's does"""
+    """as in `stat`; only some file systems, such as btrfs, show another one, but none of the kernel's own"""
     place: str
     type: str
 
 
 def blind_spot(root: str, mountinfo: str | None = None) -> str | None:
-    """Why inotify does not see every change below the root, as the end of a sentence; None if it does.
+    """Why inotify does not see every change below the root, as the end of a sentence; None if it sees all.
 
-    The file systems of the root (absolute and real) itself and of the mounts below it count. `mountinfo` is the text
-    of /proc/self/mountinfo (proc(5)), by default read from there; if that cannot be read nothing is known: None.
+    The file system of the root (an absolute real path) counts, and those of the mounts below it. `mountinfo` is the
+    text of /proc/self/mountinfo (proc(5)), which is read by default. If it cannot be read, the answer is None.
     """
     mounts = _mounts(mountinfo)
-    covering = [mount for mount in mounts if _is_within(root, mount.place)]
-    # Of mounts on the same place the last one is what is seen.
-    seen = {mount.place: mount.type for mount in mounts if _is_within(mount.place, root) and mount.place != root}
+    covering = [mount for mount in mounts if contains(mount.place, root)]
+    # If several file systems are mounted at the same place, only the last one is visible.
+    seen = {mount.place: mount.type for mount in mounts if contains(root, mount.place) and mount.place != root}
     if covering:
         longest = max(len(mount.place) for mount in covering)
         seen = {root: [mount.type for mount in covering if len(mount.place) == longest][-1]} | seen
@@ -61,8 +62,10 @@ def blind_spot(root: str, mountinfo: str | None = None) -> str | None:
 
 
 def pseudo_devices(mountinfo: str | None = None) -> dict[int, str]:
-    """Device (as `stat` has it) to type of every mounted file system whose files the kernel makes up. `mountinfo` is as
-    for `blind_spot`; if it cannot be read nothing is known."""
+    """The kernel's own file systems that are mounted: device (as in `stat`) to type.
+
+    `mountinfo` is as for `blind_spot`. If it cannot be read, the answer is empty.
+    """
     return {mount.device: mount.type for mount in _mounts(mountinfo) if mount.type in _PSEUDO}
 
 
@@ -86,7 +89,3 @@ def _parsed(line: str) -> _Mount | None:
         return None
     device = os.makedev(int(major), int(minor))
     return _Mount(device, _ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4]), after.split(" ")[0])
-
-
-def _is_within(path: str, top: str) -> bool:
-    return path == top or path.startswith(os.path.join(top, ""))

@@ -1,7 +1,7 @@
-"""What is never indexed, whatever it lies in: our own state, and file systems whose files the kernel makes up.
+"""What is never indexed, wherever it is: our own state, and file systems whose files the kernel generates.
 
-Directories are told apart by device and inode, and file systems by their type in the mount table, never by a name: a
-link or a bind mount is no way around.
+Directories are recognised by device and inode, and file systems by their type in the mount table. Names are not used,
+so a link or a bind mount makes no difference.
 """
 
 from __future__ import annotations
@@ -16,38 +16,40 @@ from reposyncd.tree.mounts import pseudo_devices
 
 @dataclass(frozen=True, slots=True)
 class OffLimits:
-    """What no scan enters. By default nothing is off limits."""
+    """What no scan enters. By default, nothing is off limits."""
 
     state_dir: str = ""
     """absolute, for messages"""
     state: tuple[int, int] | None = None
-    """device and inode of the state directory, as `stat` has them; None while there is none"""
+    """device and inode of the state directory, as in `stat`; None if it does not exist"""
     token: tuple[int, int] | None = None
-    """the same of the API's token, which a hard link or a bind mount may show elsewhere"""
+    """the same for the file with the API's token, which can appear elsewhere through a hard link or a bind mount"""
     pseudo: Mapping[int, str] = field(default_factory=dict)
-    """device to type of the kernel's file systems that are mounted"""
+    """the kernel's own file systems that are mounted: device to type"""
 
     @classmethod
     def of(cls, state_dir: str, mountinfo: str | None = None) -> OffLimits:
-        """As it is now. `mountinfo` is as for `mounts.pseudo_devices`."""
+        """The present state. `mountinfo` is as for `mounts.pseudo_devices`."""
         state_dir = os.path.abspath(state_dir)
         token = _identity(os.path.join(state_dir, TOKEN))
         return cls(state_dir, _identity(state_dir), token, pseudo_devices(mountinfo))
 
     def holds(self, found: os.stat_result) -> bool:
-        """Whether this directory is the state directory, or on a file system of the kernel's. What is below the state
-        directory is not asked for: nobody gets there without passing it."""
+        """Whether this directory is the state directory, or on one of the kernel's own file systems.
+
+        Directories below the state directory need no check, because no scan enters the state directory.
+        """
         return found.st_dev in self.pseudo or (found.st_dev, found.st_ino) == self.state
 
     def is_token(self, found: os.stat_result) -> bool:
-        """Whether this file is the API's token."""
+        """Whether this file holds the API's token."""
         return (found.st_dev, found.st_ino) == self.token
 
     def refusal(self, root: str) -> str | None:
-        """Why this directory (absolute, without symbolic links) cannot be a repository, and what can; None if it can.
+        """Why this directory cannot be a repository, and what to choose instead; None if it can be one.
 
-        One that contains something that is off limits can be: a scan leaves that out. One that cannot be looked at
-        can be as well; whoever looks at it next is told.
+        The path is absolute and without symbolic links. A directory that contains something off limits can be a
+        repository: scans leave that out. So can one that cannot be examined now: the next scan reports the error.
         """
         if root == os.sep:
             return (
@@ -75,7 +77,7 @@ class OffLimits:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Which file or directory it is; None if that cannot be said."""
+    """Device and inode; None if the file or directory cannot be examined."""
     try:
         found = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Reads files of a tree, and only of that tree: no symbolic link is followed, at no component of a path."""
+"""Reads the files of one tree, and only of that tree: no component of a path may be a symbolic link."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import xxhash
 from reposyncd.errors import RootMissingError, UnreadableError, UnstableError, VanishedError
 from reposyncd.model import FileStat, RootIdentity, Skip, signed64
 from reposyncd.tree.directory import OPEN_DIRECTORY, OPEN_FILE, open_below
-from reposyncd.tree.secrets import secret_content
+from reposyncd.tree.secret_contents import secret_content
 
-_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
-"""Nothing is there, or something that is no regular file or directory any more."""
+_VANISHED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
+"""Errors that mean: nothing is there any more, or neither a regular file nor a directory."""
 
 _BINARY_PROBE = 8000
-"""Bytes in which git, too, looks for a NUL."""
+"""How many bytes are searched for a NUL. git does the same."""
 
 _BOMS = (
     (b"\xff\xfe\x00\x00", "utf-32"),
@@ -27,32 +27,32 @@ _BOMS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
-"""UTF-32's before UTF-16's, which it begins with."""
+"""Those of UTF-32 come first, since they begin with those of UTF-16."""
 
 _MOSTLY_ASCII = 20
-"""Bytes for each one beyond ASCII in what is text for sure, a table of accented letters for example, even if it is
-like no language that charset-normalizer knows."""
+"""If only one byte in so many is beyond ASCII, a file is text for sure, even if charset-normalizer recognises no
+language in it; for example a table of accented letters."""
 
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
 _BEYOND_ASCII_TEXT = re.compile("[^\x00-\x7f]+")
 
 _INTACT = 4
-"""Characters beyond ASCII for each broken one in what is UTF-8, but damaged. Text in another encoding has, by chance,
-less than one: 0.6 in Thai, 0.3 in Chinese and Japanese, nearly none in European languages."""
+"""How many valid characters beyond ASCII there are for each broken one in damaged UTF-8. Text in another encoding has
+less than one by chance: 0.6 in Thai, 0.3 in Chinese and Japanese, nearly none in European languages."""
 
 _REPLACEMENT = "\ufffd"
 
 _DETECTION_SAMPLE = 64 << 10
-"""Bytes that an encoding is guessed from; the guess must then decode the whole file."""
+"""Bytes from which the encoding is detected. It must then decode the whole file."""
 
 _EVIDENCE = 16
-"""Bytes beyond ASCII below which charset-normalizer guesses at random (cp1250, big5 or cp864 for a single é). The
-commonest case of so few is a Western name in a comment."""
+"""With fewer bytes beyond ASCII, charset-normalizer guesses at random (cp1250, big5 or cp864 for a single é). So few
+are usually a Western name in a comment."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """A file as it was at one moment."""
+    """A file, as it was at one moment."""
 
     stat: FileStat
     digest: str
@@ -63,8 +63,8 @@ class RawFile:
 class Tree:
     """An open root. A context manager; not thread-safe.
 
-    Raises RootMissingError if the root cannot be opened, or is another directory than `identity`: what was listed
-    in one and looked for in the other would be taken for deleted.
+    The constructor raises RootMissingError if the root cannot be opened, or is another directory than `identity`. If it
+    did not, the files that were listed in the one and searched in the other would count as deleted.
     """
 
     def __init__(self, root: str, identity: RootIdentity | None = None) -> None:
@@ -75,7 +75,7 @@ class Tree:
         found = os.fstat(self._root)
         if identity not in (None, RootIdentity(signed64(found.st_dev), signed64(found.st_ino))):
             os.close(self._root)
-            raise RootMissingError(f"{root} became another directory while it was indexed; nothing was deleted")
+            raise RootMissingError(f"{root} was replaced by another directory meanwhile; nothing was deleted")
         self._directory = ("", self._root)
 
     def __enter__(self) -> Tree:
@@ -86,17 +86,17 @@ class Tree:
         os.close(self._root)
 
     def read(self, path: str, limit: int) -> RawFile:
-        """The file at `path`, relative to the root.
+        """Reads the file at `path`, relative to the root.
 
-        Raises VanishedError if there is no regular file, UnreadableError, and UnstableError if it changed while it
-        was read, or grew over `limit` bytes since it was listed.
+        Raises VanishedError if there is no regular file, UnreadableError if it cannot be read, and UnstableError if it
+        changed while it was read, or has grown to more than `limit` bytes since it was listed.
         """
         try:
             directory, _, name = path.rpartition("/")
             fd = os.open(name, OPEN_FILE, dir_fd=self._enter(directory))
         except OSError as error:
-            if error.errno in _GONE:
-                raise VanishedError(f"{path!r} is not there any more") from None
+            if error.errno in _VANISHED:
+                raise VanishedError(f"{path!r} does not exist any more") from None
             raise UnreadableError(f"cannot be opened: {error.strerror}") from error
         try:
             return _read(fd, path, limit)
@@ -106,7 +106,7 @@ class Tree:
             os.close(fd)
 
     def _enter(self, path: str) -> int:
-        """A descriptor of the directory; the last one is kept, since files come directory by directory."""
+        """A descriptor of the directory. The last one stays open, since files are read directory by directory."""
         if path != self._directory[0]:
             self._leave()
             if path:
@@ -122,16 +122,16 @@ class Tree:
 def _read(fd: int, path: str, limit: int) -> RawFile:
     before = os.fstat(fd)
     if not stat.S_ISREG(before.st_mode):
-        raise VanishedError(f"{path!r} is no regular file any more")
+        raise VanishedError(f"{path!r} is not a regular file any more")
     parts: list[bytes] = []
-    left = min(before.st_size, limit) + 1  # one more, to see the end
+    left = min(before.st_size, limit) + 1  # one more byte, to see whether the file ends there
     while left > 0 and (part := os.read(fd, left)):
         parts.append(part)
         left -= len(part)
     data = b"".join(parts)
     after = os.fstat(fd)
     if after.st_size > limit:
-        raise UnstableError(f"{path!r} grew over {limit} bytes since it was listed")
+        raise UnstableError(f"{path!r} has grown to more than {limit} bytes since it was listed")
     if _stat(before) != _stat(after) or len(data) != after.st_size:
         raise UnstableError(f"{path!r} changed while it was read")
     return RawFile(_stat(after), xxhash.xxh3_128_hexdigest(data), data)
@@ -142,10 +142,10 @@ def _stat(found: os.stat_result) -> FileStat:
 
 
 def classify(data: bytes, allow_secrets: bool = False) -> str | Skip:
-    """The text of a file, or why it has none. Line ends stay as they are; a byte order mark is dropped.
+    """The text of a file, or the reason why it has none. Line ends stay as they are; a byte order mark is removed.
 
-    UTF-8, else UTF-16 or UTF-32 by their byte order mark, else UTF-8 with U+FFFD for a few broken bytes, else an
-    encoding detected from the content.
+    The encoding is UTF-8; or UTF-16 or UTF-32, if there is a byte order mark; or UTF-8 with a few broken bytes, which
+    become U+FFFD; or else it is detected from the content.
     """
     encoding = next((name for bom, name in _BOMS if data.startswith(bom)), None)
     if encoding is None and b"\0" in data[:_BINARY_PROBE]:
@@ -160,12 +160,12 @@ def classify(data: bytes, allow_secrets: bool = False) -> str | Skip:
             return Skip.UNDECODABLE
         as_utf8 = text.encode()
     if encoding and "\0" in text[:_BINARY_PROBE]:
-        return Skip.BINARY  # begins as if with a byte order mark
+        return Skip.BINARY  # its first bytes only look like a byte order mark
     return Skip.SECRET if not allow_secrets and secret_content(as_utf8) else text
 
 
 def _mended(data: bytes) -> str | None:
-    """Text that is UTF-8 but for a few bytes, with U+FFFD for each broken sequence; None if it is something else."""
+    """The text of damaged UTF-8, with U+FFFD for each broken sequence; None if too much of it is broken."""
     text = data.decode("utf-8-sig", "replace")
     replacements = text.count(_REPLACEMENT)
     broken = replacements - data.count(_REPLACEMENT.encode())
@@ -174,13 +174,14 @@ def _mended(data: bytes) -> str | None:
 
 
 def _detected(data: bytes) -> str | None:
-    """Text in an encoding that is told by nothing but its content; None if none fits."""
+    """The text in an encoding that is detected from the content; None if no encoding fits."""
     beyond = sum(map(len, _BEYOND_ASCII.findall(data)))
     if beyond < _EVIDENCE and (text := _decoded(data, "cp1252")) is not None:
         return text
     from charset_normalizer import from_bytes
 
-    # Only lines beyond ASCII tell anything. They are whole, for half a character would rule the right encoding out.
+    # Only lines beyond ASCII say anything about the encoding. Lines stay whole: half a character would exclude the
+    # right encoding.
     lines = b"\n".join(line for line in data.split(b"\n") if not line.isascii())
     sample = lines[:_DETECTION_SAMPLE]
     if len(lines) > len(sample):

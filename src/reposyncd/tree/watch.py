@@ -1,7 +1,7 @@
-"""What changes below the roots, as the kernel tells it: hints of which directories to list again.
+"""Watches directories with inotify, and gives hints: which directories have to be listed again.
 
-What inotify does not see gives no hint: writes through a shared mapping or through a hard link outside of the tree,
-other machines' writes to a network file system.
+inotify does not report everything: not writes through a shared memory mapping or through a hard link outside of the
+tree, and not what other machines write to a network file system.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from reposyncd.errors import safe_message
+from reposyncd.paths import is_within
 from reposyncd.tree.events import COOKIE, Entry, chain, reduce, without
 from reposyncd.tree.ignore import IgnoreRules
 from reposyncd.tree.inotify import Inotify
@@ -22,39 +23,40 @@ from reposyncd.tree.inotify import Inotify
 _DESCRIPTORS = "/proc/self/fd"
 
 _REMOVED_AT_ONCE = 1024
-"""Watches. Each that is removed puts an event in the queue, which holds 16384 by default, and must not overflow for
-that."""
+"""How many watches are removed at once. The kernel queues an event for each, and the queue, which holds 16384 events by
+default, must not overflow because of that."""
 
-_PACE_S = 1.0
-"""How long removing watches waits for the reader to come by. On a busy machine it does so late. If it does not at all,
-an overflow is the lesser evil."""
+_READER_WAIT_S = 1.0
+"""How long the removal of watches waits for the reader, which may be late on a busy machine. If the reader does not
+come at all, the rest is removed without waiting: an overflow is the lesser evil."""
 
 
 @dataclass(slots=True)
 class _Root:
     watched: dict[str, int] = field(default_factory=dict)
-    """path to watch descriptor, whose entry of this root has that path"""
+    """path to watch descriptor; the entry of the watch for this root has the same path"""
     unwatched: dict[str, int] = field(default_factory=dict)
-    """path to errno"""
+    """path to errno, of directories that could not be watched"""
 
 
 @dataclass(slots=True, eq=False)
 class _Mark:
-    """A place in the queue that somebody waits for."""
+    """A point in the event queue that a thread waits for."""
 
     woken: threading.Event = field(default_factory=threading.Event)
     passed: bool = False
-    """Set before it is woken; if it is not, the queue has overflowed or the reader is dead."""
+    """Whether the reader has reached it. If the thread is woken without that, the queue has overflowed or the reader is
+    dead."""
 
 
 class Watches:
-    """Watches of directories, for any number of roots, on one inotify descriptor. Thread-safe.
+    """Watches directories of any number of roots with one inotify descriptor. Thread-safe.
 
-    `on_hint(root, path, recursive)`: list the directory `path` (relative to the root, "" for it) again; if recursive,
-    the tree at `path`, which may be gone or have become the root of something else. `on_overflow()`: events were
-    lost, anything may have changed; the watches are all there still. Both are called from the reader's thread, must
-    be quick and must not call back. What they raise ends the reader: `on_death(why)` is told, once. There is no
-    watch then, and never will be.
+    `on_hint(root, path, recursive)` says that the directory `path` (relative to the root) has to be listed again; with
+    `recursive`, the tree at `path`, which may also be gone or be another directory now. `on_overflow()` says that
+    events were lost, so that anything may have changed; all watches are still there. The reader thread calls both. They
+    must be quick and must not call methods of this object. If one raises an exception, the reader ends and calls
+    `on_death(reason)` once. After that nothing is watched any more, and nothing can be.
     """
 
     def __init__(
@@ -65,33 +67,35 @@ class Watches:
         on_overflow: Callable[[], None],
         on_death: Callable[[str], None],
     ) -> None:
-        """`cookies` is a directory of our own (made 0700 if absent), in which `settle` makes files. Starts the reader.
+        """Starts the reader. `cookies` is a directory of our own, in which `settle` creates files; made if absent,
+        0700.
 
-        Raises OSError: EMFILE if no inotify instance or no file descriptor is to be had, ENOSPC if cookies cannot be
-        watched, EAGAIN if no thread can be started.
+        Raises OSError: EMFILE if the system gives no inotify instance or no file descriptor, ENOSPC if `cookies` cannot
+        be watched, EAGAIN if no thread can be started.
         """
         self._cookies = cookies
         self._on_hint = on_hint
         self._on_overflow = on_overflow
         self._on_death = on_death
         self._lock = threading.Lock()
-        """Around the tables, and around adding a watch and entering it there: who has held it after reading an event
-        finds its watch."""
+        """Guards the tables. It is held while a watch is added and entered there, so a thread that has read an event
+        and then acquires it finds the watch of the event."""
         self._entries: dict[int, Entry] = {}
-        """Replaced, never changed, so that the reader looks up without the lock."""
+        """By watch descriptor. Entries are replaced, never changed, so that the reader can look them up without the
+        lock."""
         self._roots: dict[str, _Root] = {}
         self._marks: dict[int | bytes, _Mark] = {}
-        """by watch descriptor, for its end; by name of a cookie"""
+        """by the descriptor of a watch that is being removed, or by the name of a cookie"""
         self._cookies_wd: int | None = None
-        """that of the last time that somebody settled"""
+        """the watch of `cookies`, as of the last `settle`"""
         self._ended: str | None = None
-        """why there is no reader"""
+        """why there is no reader any more; None while there is one"""
         self._by_descriptor = os.path.isdir(_DESCRIPTORS)
         self._inotify = Inotify(on_events=self._take, on_death=self._die)
         try:
             self._watch_cookies()
             for name in os.listdir(cookies):
-                if os.fsencode(name).startswith(COOKIE):  # of one that was killed
+                if os.fsencode(name).startswith(COOKIE):  # left behind by a process that was killed
                     with suppress(FileNotFoundError):
                         os.unlink(os.path.join(cookies, name))
             self._inotify.start()
@@ -103,12 +107,13 @@ class Watches:
             raise OSError(errno.EAGAIN, str(error)) from error
 
     def watch(self, root: str, path: str, fd: int) -> int:
-        """Watches the directory that is open as fd, `path` relative to root ("" for it), before it is listed.
+        """Watches the directory that `fd` is open on; `path` is relative to the root. Call it before listing the
+        directory.
 
-        Returns 0, or the errno (ENOSPC, EACCES, ...; EBADF without a reader) with which it could not be watched.
-        Idempotent, but forgets the rules that were learned. A directory that was known under another path of the root
-        is known under this one from now on. Without /proc it is the path that is watched: whatever is there by then,
-        and nothing beyond PATH_MAX.
+        Returns 0, or the errno of the failure (ENOSPC, EACCES, ...; EBADF if there is no reader). Idempotent, but it
+        forgets the rules that were learned. If the directory was watched under another path of the root, it has only
+        the new path now. Without /proc, the path is watched instead of the descriptor: whatever is there at that
+        moment, and nothing beyond PATH_MAX.
         """
         if self._by_descriptor:
             name = b"%s/%d/." % (_DESCRIPTORS.encode(), fd)
@@ -133,15 +138,15 @@ class Watches:
                 elif entry.path != path:
                     del tables.watched[entry.path]
                 else:
-                    path = entry.path  # the string that the tables hold, not another that is equal
+                    path = entry.path  # the same string object as in the tables, to save memory
             self._entries[wd] = Entry(root, path, None, rest)
             tables.watched[path] = wd
             return 0
 
     def learn(self, root: str, path: str, rules: IgnoreRules) -> None:
-        """From now on entries of the directory that the rules ignore give no hints, ignore files and .git excepted.
+        """Suppresses hints for ignored entries of the directory; not for ignore files and `.git`.
 
-        Until `watch` is called for it again. Without effect if the directory is not watched.
+        This lasts until `watch` is called for the directory again. It has no effect if the directory is not watched.
         """
         with self._lock:
             tables = self._roots.get(root)
@@ -150,69 +155,71 @@ class Watches:
                 self._entries[wd] = Entry(root, path, rules, without(self._entries[wd], root))
 
     def prune(self, root: str, tops: Collection[str], keep: Container[str]) -> None:
-        """Removes the watches of the directories at or below any of `tops` ("" is everything) that are not in `keep`.
+        """Removes the watches of all directories at or below one of `tops`, except those in `keep`.
 
-        What is noted as unwatched too. One pass over the root's directories, however many tops.
+        Also forgets which of them could not be watched. It takes one pass over the directories of the root, however
+        many tops there are.
         """
         tops = frozenset(tops)
         with self._lock:
             tables = self._roots.get(root)
             if tables is None:
                 return
-            gone = [path for path in tables.watched if path not in keep and _is_within(path, tops)]
+            gone = [path for path in tables.watched if path not in keep and is_within(path, tops)]
             orphans = [wd for wd in (tables.watched.pop(path) for path in gone) if self._strike(root, wd)]
-            for path in [path for path in tables.unwatched if path not in keep and _is_within(path, tops)]:
+            for path in [path for path in tables.unwatched if path not in keep and is_within(path, tops)]:
                 del tables.unwatched[path]
         self._remove(orphans)
 
     def drop(self, root: str) -> None:
-        """Forgets a root."""
+        """Removes all watches of a root."""
         with self._lock:
             tables = self._roots.pop(root, None)
             orphans = [wd for wd in tables.watched.values() if self._strike(root, wd)] if tables else []
         self._remove(orphans)
 
     def count(self, root: str) -> int:
-        """Directories of the root that are watched."""
+        """How many directories of the root are watched."""
         with self._lock:
             tables = self._roots.get(root)
             return len(tables.watched) if tables else 0
 
     def unwatched(self, root: str) -> dict[str, int]:
-        """Those that could not be: path to errno."""
+        """The directories of the root that could not be watched: path to errno."""
         with self._lock:
             tables = self._roots.get(root)
             return dict(tables.unwatched) if tables else {}
 
     def total(self) -> int:
-        """Directories that are watched, in all roots; the kernel counts that of the cookies too."""
+        """How many directories are watched in all roots. The kernel counts one more, the directory of the cookies."""
         return len(self._entries)
 
     def settle(self, timeout_s: float) -> bool:
-        """Returns True when every event of before the call has been handed to on_hint, or its loss to on_overflow.
+        """Waits until each event from before the call was passed to `on_hint`, or its loss to `on_overflow`.
 
-        False: not in time. Makes a file (0600) among the cookies, waits until the reader has seen it in the same
-        queue, and removes it. Raises OSError if the file cannot be made or there is no reader.
+        Returns False if that takes longer than `timeout_s`. It creates a file (0600) in the directory of the cookies,
+        waits until the reader meets the event of that file in the queue, and deletes the file. Raises OSError if the
+        file cannot be created, or there is no reader.
         """
         deadline = time.monotonic() + timeout_s
         while True:
             mark = self._await_cookie(deadline)
             if self._ended is not None:
-                raise OSError(errno.EBADF, f"nobody reads file events any more: {self._ended}")
+                raise OSError(errno.EBADF, f"file events are not read any more: {self._ended}")
             if mark.passed:
                 return True
             if time.monotonic() >= deadline:
                 return False
-            # The queue has overflowed, and the cookie with it: another one.
+            # The queue has overflowed, and the event of the cookie was lost. Try another cookie.
 
     def stalled_s(self) -> float:
-        """For how long the reader has left events lie, as far as earlier calls can tell; 0 while it waits for some."""
+        """How long the reader has left events unread, in seconds; see `Inotify.stalled_s`."""
         return self._inotify.stalled_s()
 
     def close(self) -> None:
-        """Ends the reader; idempotent; also fine when the reader is dead. No hint comes after it.
+        """Ends the reader. Idempotent, and allowed when the reader is dead. There are no hints after it.
 
-        Waits some seconds at most for a hint that is being handed over.
+        Waits a few seconds at most for a hint that is being delivered.
         """
         self._end("it was closed")
         self._inotify.close()
@@ -238,7 +245,7 @@ class Watches:
         return mark
 
     def _watch_cookies(self) -> None:
-        """Each time anew, since somebody may have removed the directory, or put another in its place."""
+        """Watches the directory of the cookies again, since it may have been removed or replaced."""
         os.makedirs(self._cookies, mode=0o700, exist_ok=True)
         wd = self._inotify.add(os.fsencode(self._cookies))
         before, self._cookies_wd = self._cookies_wd, wd
@@ -246,42 +253,42 @@ class Watches:
             self._inotify.remove(before)
 
     def _leave(self, root: str, wd: int | None) -> None:
-        """Forgets the entry that a watch has for the root, and the watch if that was its last."""
+        """Removes the entry of a watch for the root, and the watch itself if that was the last entry."""
         if wd is not None and self._strike(root, wd):
             self._inotify.remove(wd)
 
     def _strike(self, root: str, wd: int) -> bool:
-        """Forgets the entry that a watch has for the root; whether nobody needs the watch any more."""
+        """Removes the entry of a watch for the root. Whether the watch is not needed any more."""
         rest = without(self._entries.get(wd), root)
         if rest is not None:
-            self._entries[wd] = rest  # at once: the reader, who looks it up without the lock, must always find it
+            self._entries[wd] = rest  # in one step, because the reader looks it up without the lock
             return False
         self._entries.pop(wd, None)
         return wd != self._cookies_wd
 
     def _remove(self, orphans: list[int]) -> None:
-        """Removes watches, no faster than the reader takes the events of that."""
-        is_pacing = True
+        """Removes watches, but not faster than the reader takes the events that this causes."""
+        waits = True
         for at in range(0, len(orphans), _REMOVED_AT_ONCE):
             mark = _Mark()
             with self._lock:
-                # One of them may have been watched again, by its descriptor.
+                # In the meantime, one of them may be in use again, with the same descriptor.
                 removed = [
                     wd
                     for wd in orphans[at : at + _REMOVED_AT_ONCE]
                     if wd not in self._entries and self._inotify.remove(wd)
                 ]
-                if removed and is_pacing:
+                if removed and waits:
                     self._marks[removed[-1]] = mark
-            if removed and is_pacing:
-                is_pacing = mark.woken.wait(_PACE_S)
+            if removed and waits:
+                waits = mark.woken.wait(_READER_WAIT_S)
                 with self._lock:
                     self._marks.pop(removed[-1], None)
 
-    # From here on: the reader's thread.
+    # The methods below run in the reader thread.
 
     def _take(self, buffer: bytes) -> None:
-        with self._lock:  # so that the watches of all these events have been entered: see _lock
+        with self._lock:  # so that the watches of all these events are in the tables: see `_lock`
             cookies_wd = self._cookies_wd
         hints, ended, cookies, overflowed = reduce(buffer, self._entries, cookies_wd)
         if ended:
@@ -292,12 +299,12 @@ class Watches:
             self._on_hint(root, path, recursive)
         if overflowed:
             self._on_overflow()
-        self._reach(ended)
-        self._reach(cookies)
+        self._pass(ended)
+        self._pass(cookies)
         if overflowed:
             self._wake()
 
-    def _reach(self, keys: Sequence[int | bytes]) -> None:
+    def _pass(self, keys: Sequence[int | bytes]) -> None:
         with self._lock:
             marks = [self._marks.pop(key) for key in keys if key in self._marks]
         for mark in marks:
@@ -305,14 +312,14 @@ class Watches:
             mark.woken.set()
 
     def _wake(self) -> None:
-        """Of those whose mark is lost, or will never come."""
+        """Wakes all threads that wait for a mark, because the marks are lost or will never come."""
         with self._lock:
             marks = list(self._marks.values())
         for mark in marks:
             mark.woken.set()
 
     def _forget(self, ended: list[int]) -> None:
-        """The kernel has removed the watches."""
+        """Forgets watches that the kernel has removed."""
         with self._lock:
             for wd in ended:
                 for entry in chain(self._entries.pop(wd, None)):
@@ -324,7 +331,7 @@ class Watches:
             self._on_death(why)
 
     def _end(self, why: str) -> bool:
-        """Nothing is watched any more; False if that was so before."""
+        """Forgets all watches. False if that was done before."""
         with self._lock:
             if self._ended is not None:
                 return False
@@ -333,12 +340,3 @@ class Watches:
             self._roots.clear()
         self._wake()
         return True
-
-
-def _is_within(path: str, tops: frozenset[str]) -> bool:
-    while path not in tops:
-        cut = path.rfind("/")
-        if cut < 0:
-            return "" in tops
-        path = path[:cut]
-    return True

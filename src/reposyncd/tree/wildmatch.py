@@ -1,9 +1,10 @@
-"""git's ignore patterns as regular expressions.
+"""Translates git's ignore patterns to regular expressions.
 
-Source of every rule here: `dir.c` (parse_path_pattern, add_patterns_from_buffer, match_basename, match_pathname)
-and `wildmatch.c` of git. `git check-ignore` is the oracle of the tests. Patterns and paths are bytes, as in git.
-pathspec was tried: it differs on tabs and carriage returns at the end of a line, POSIX classes, bytes that are
-not UTF-8, a backslash at the end, and stars beside letters.
+The rules come from git's `dir.c` (parse_path_pattern, add_patterns_from_buffer, match_basename, match_pathname) and
+`wildmatch.c`. The tests compare with `git check-ignore`. Patterns and paths are bytes, as in git.
+
+The library pathspec was tried. It differs from git on tabs and carriage returns at the end of a line, POSIX classes,
+bytes that are not UTF-8, a backslash at the end, and stars beside letters.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import NamedTuple
 
 _SPECIAL = b"*?[\\"
 _LONGEST_PATH = 4096
-"""Bytes of Linux's longest path. A pattern that only longer ones could match is left out, whatever its size."""
+"""Bytes of the longest path on Linux. A pattern that only matches longer ones is left out."""
 
 DIRECTORY_MARK = b"\0"
-"""Stands at the end of a directory's path: the one byte in no name. A slash would not do, for `a/*` matches "a/"."""
+"""Is appended to the path of a directory. No name contains this byte. A slash would not work, since `a/*` matches
+"a/"."""
 
 _ONE_BYTE = rb"[^/\x00]"
 _ONE_COMPONENT = rb"[^/\x00]*"
@@ -42,12 +44,13 @@ class Pattern(NamedTuple):
     """One line of an ignore file."""
 
     regex: bytes
-    """matches a path relative to the ignore file's directory, a directory's with DIRECTORY_MARK, from end to end"""
+    """must match the whole path, relative to the directory of the ignore file; that of a directory has
+    DIRECTORY_MARK"""
     negated: bool
 
 
 def parse(content: bytes) -> list[Pattern]:
-    """The patterns of an ignore file, weakest first; what can never match is left out."""
+    """The patterns of an ignore file, weakest first. Patterns that can never match are left out."""
     found = []
     for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         pattern = _parse_line(line.removesuffix(b"\r").partition(b"\0")[0])
@@ -67,7 +70,7 @@ def _parse_line(line: bytes) -> Pattern | None:
     if not line:
         return None
     anywhere = b"/" not in line
-    # The part without wildcards is compared as it is, and wildcards are read as if the pattern began behind it.
+    # The part before the first wildcard is compared literally. The rest is parsed as if the pattern began there.
     line = line.removeprefix(b"/")
     plain = next((i for i, byte in enumerate(line) if byte in _SPECIAL), len(line))
     translated = _translate(line[plain:], pathname=not anywhere)
@@ -90,7 +93,7 @@ def _without_trailing_spaces(line: bytes) -> bytes:
 def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
     """The regular expression of a glob; None if it can never match.
 
-    Without `pathname` it is compared with the last component of a path, so stars need not care for slashes.
+    Without `pathname`, the glob only applies to the last component of a path, which contains no slash.
     """
     out: list[bytes] = []
     shortest = i = 0
@@ -136,7 +139,7 @@ def _translate_stars(glob: bytes, start: int, end: int, pathname: bool) -> tuple
 
 
 def _translate_bracket(glob: bytes, i: int) -> tuple[bytes, int] | None:
-    """The class whose text begins at i, and the place behind it; None if it is malformed."""
+    """The class whose text begins at i, and the index after it; None if it is malformed."""
     negated = glob[i : i + 1] in (b"!", b"^")
     i += negated
     members: list[bytes] = []
@@ -167,7 +170,7 @@ def _translate_bracket(glob: bytes, i: int) -> tuple[bytes, int] | None:
             if close < 0:
                 return None
             if close - (i + 2) - 1 < 0 or glob[close - 1 : close] != b":":
-                members.append(_byte(ord("[")))  # not a class after all
+                members.append(_byte(ord("[")))  # it is not a POSIX class
                 previous = ord("[")
             else:
                 name = glob[i + 2 : close - 1]
@@ -180,7 +183,7 @@ def _translate_bracket(glob: bytes, i: int) -> tuple[bytes, int] | None:
             previous = byte[0]
             members.append(_byte(previous))
         i += 1
-    # A class never matches the slash of a path, even if it names one.
+    # A class never matches a slash, even if it contains one.
     matching = re.compile(
         b"[" + (b"^" if negated else b"") + b"".join(members) + b"]" if members else b"(?!)", re.DOTALL
     )

@@ -18,9 +18,9 @@ def definitions(language: str, text: str) -> dict[str, tuple[int, int]]:
     outline = outline_code(language, text.encode(), lines, starts, EVERYTHING)
     assert outline is not None
     names: list[str] = []
-    for scope in outline.scopes:
-        names.append(scope.name if scope.parent < 0 else f"{names[scope.parent]}.{scope.name}")
-    return {name: (scope.first + 1, scope.last + 1) for name, scope in zip(names, outline.scopes, strict=True)}
+    for span in outline.spans:
+        names.append(span.name if span.parent < 0 else f"{names[span.parent]}.{span.name}")
+    return {name: (span.first + 1, span.last + 1) for name, span in zip(names, outline.spans, strict=True)}
 
 
 @pytest.mark.parametrize(

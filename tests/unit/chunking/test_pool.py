@@ -18,6 +18,7 @@ import xxhash
 
 from reposyncd.child_process import ChildProcess
 from reposyncd.chunking import pool as pools
+from reposyncd.chunking import process as processes
 from reposyncd.chunking import verdict
 from reposyncd.chunking.chunker import chunk_plainly, chunk_text
 from reposyncd.chunking.pool import ChunkingPool
@@ -91,7 +92,7 @@ def test_a_file_that_stalls_its_grammar_is_cut_as_plain_lines_and_says_why(asked
     found = asked.cut("a.html", STALLS)
     assert found.chunks == chunk_plainly("a.html", STALLS)
     assert found.verdict == "it takes more than 2.0 s of processor time"
-    assert not asked.deaths  # it was no death, but a sentence
+    assert not asked.deaths  # it was killed by the pool, and did not die by itself
 
 
 def test_a_file_that_crashes_its_grammar_is_cut_as_plain_lines_after_the_second_time(
@@ -120,7 +121,7 @@ def test_a_file_that_stalls_keeps_no_other_from_being_cut(asked: Asked) -> None:
 def test_a_process_that_hangs_is_killed_and_one_hang_is_no_verdict(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "HANG_S", 0.5)
+    monkeypatch.setattr(processes, "HANG_S", 0.5)
     text = "int x;\n" * 100_000
     future = asked.begin("a.c", text)
     os.kill(asked.who_cuts("a.c"), signal.SIGSTOP)
@@ -130,7 +131,7 @@ def test_a_process_that_hangs_is_killed_and_one_hang_is_no_verdict(
 def test_a_process_that_is_stopped_by_somebody_is_held_against_no_file(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "HANG_S", 0.5)
+    monkeypatch.setattr(processes, "HANG_S", 0.5)
     text = CORPUS["crash/strings.c"][:200_000]
     cut = asked.begin("a.c", text)
     stopped: set[int] = set()
@@ -147,21 +148,21 @@ def test_a_process_that_is_stopped_by_somebody_is_held_against_no_file(
 def test_a_process_that_cannot_be_started_while_another_is_being_killed_costs_no_later_file(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill = asked.pool._kill
+    kill = processes.ChunkingProcess.kill
 
     def fail(*arguments: object, **named: object) -> ChildProcess:
-        monkeypatch.setattr(pools, "ChildProcess", ChildProcess)
+        monkeypatch.setattr(processes, "ChildProcess", ChildProcess)
         raise TransientStoreError("there are no descriptors left")
 
-    def sentence(child: pools._Child, what: Callable[[], None]) -> None:
-        kill(child, what)
-        monkeypatch.setattr(asked.pool, "_kill", kill)
-        monkeypatch.setattr(pools, "ChildProcess", fail)
+    def kill_and_let_the_next_start_fail(process: processes.ChunkingProcess, on_killed: Callable[[], None]) -> None:
+        kill(process, on_killed)
+        monkeypatch.setattr(processes.ChunkingProcess, "kill", kill)
+        monkeypatch.setattr(processes, "ChildProcess", fail)
 
     def begin_all() -> list[Future[Cut]]:
         return [*(asked.begin(f"{number}.html", STALLS) for number in range(3)), asked.begin("a.py", CODE)]
 
-    monkeypatch.setattr(asked.pool, "_kill", sentence)
+    monkeypatch.setattr(processes.ChunkingProcess, "kill", kill_and_let_the_next_start_fail)
     first = begin_all()
     assert [type(each.exception(HANGS_S)) for each in first] == [ChunkerLostError] * 4
     asked.pool.release()
@@ -192,7 +193,7 @@ def test_a_file_whose_process_somebody_kills_every_time_is_left_for_later_withou
     future = asked.begin("a.html", STALLS)
     while not future.done():
         for pid in asked.pool.busy:
-            with suppress(ProcessLookupError):  # it is buried by now
+            with suppress(ProcessLookupError):  # it has been reaped
                 os.kill(pid, signal.SIGKILL)
     with pytest.raises(UncutError, match="died of SIGKILL, 4 times; it is tried again"):
         future.result()
@@ -242,7 +243,7 @@ def test_what_nobody_waits_for_goes_on_and_is_there_when_it_is_asked_for_again(a
     asked.begin("a.html", STALLS)
     asked.who_cuts("a.html")
     asked.pool.release()
-    until(lambda: all(task.future.done() for task in asked.pool._tasks.values()), "it is cut as plain lines")
+    until(lambda: all(task.future.done() for task in asked.pool._queue._tasks.values()), "it is cut as plain lines")
     again = asked.begin("a.html", STALLS)
     assert again.done()
     assert "processor time" in (again.result().verdict or "")
@@ -254,7 +255,7 @@ def test_what_nobody_waits_for_and_was_not_begun_is_forgotten(asked: Asked) -> N
     behind = [asked.begin(f"{number}.html", STALLS + str(number)) for number in range(20)]
     asked.pool.release()
     assert asked.cut("a.py", CODE).chunks
-    assert len(asked.pool._tasks) <= 1 + pools.SLOW_AT_MOST + 1
+    assert len(asked.pool._queue._tasks) <= 1 + pools.SLOW_AT_MOST + 1
     assert sum(not each.done() for each in behind) >= 20 - pools.SLOW_AT_MOST - 1
 
 

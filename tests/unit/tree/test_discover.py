@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reposyncd.tree import discover as module
-from reposyncd.tree.discover import Discovery, discover
+from reposyncd.tree.discover import FoundRepositories, discover
 from tests.gits import commit, git
 
 
@@ -18,7 +18,7 @@ def repository(place: Path, *options: str) -> str:
     return str(place.resolve())
 
 
-def look(*roots: Path, depth: int = 3, excludes: tuple[str, ...] = (), limit: int = 100) -> Discovery:
+def look(*roots: Path, depth: int = 3, excludes: tuple[str, ...] = (), limit: int = 100) -> FoundRepositories:
     return discover([str(root) for root in roots], depth=depth, excludes=excludes, limit=limit)
 
 
