@@ -24,9 +24,11 @@ from benchmarks.churn import disk
 from benchmarks.measure import Peak, median
 from reposyncd.embedding import EmbedderSpec
 from reposyncd.model import Batch, ChunkRow, NewChunk
+from reposyncd.store.chroma.address import EmbeddedAddress
 from reposyncd.store.chroma.checkpoint import Checkpoint, examine
 from reposyncd.store.chroma.directory import StoreDirectory
-from reposyncd.store.locks import NO_LOCK
+from reposyncd.store.chroma.locks import NO_LOCK
+from reposyncd.store.chroma.maintenance import Maintenance
 from reposyncd.store.process.supervisor import NO_EMBEDDER, IndexProcess
 from reposyncd.sync.plan import chunk_id, text_digest
 
@@ -37,18 +39,18 @@ _MB = 1e6
 _OPEN = """
 import sys, tempfile, time
 import numpy
-from reposyncd.store.chroma.collections import ChromaStore
+from reposyncd.store.chroma.collections import ChromaCollections
 def peak(): return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmHWM"))
 vector = numpy.random.default_rng(0).normal(size=256).astype(numpy.float32)
 vector /= numpy.linalg.norm(vector)
 with tempfile.TemporaryDirectory() as other:
-    store = ChromaStore(other)
+    store = ChromaCollections(other)
     store.open("other", {"a": "b"})
     store.upsert("other", ["a"], ["text"], vector[None], [{"path": "a"}])
     store._collection("other").query(query_embeddings=vector[None], n_results=1)
     loaded = peak()
     started = time.perf_counter()
-    store = ChromaStore(sys.argv[1])
+    store = ChromaCollections(sys.argv[1])
     opened = time.perf_counter()
     assert len(store._collection(sys.argv[2]).query(query_embeddings=vector[None], n_results=10)["ids"][0]) == 10
     first = time.perf_counter()
@@ -59,7 +61,7 @@ with tempfile.TemporaryDirectory() as other:
 
 
 def _process(state: str, path: str, embedder: EmbedderSpec | None, lock_timeout_s: float) -> IndexProcess:
-    return IndexProcess(state, path, embedder, lock_timeout_s=lock_timeout_s, deadline_s=3600)
+    return IndexProcess(state, EmbeddedAddress(path, lock_timeout_s), embedder, deadline_s=3600)
 
 
 def _batch(author: Author, start: int, end: int) -> Batch:
@@ -134,12 +136,10 @@ def _latency(label: str, state: str, place: StoreDirectory, rounds: int) -> None
 
 
 def _checkpoint(state: str, place: StoreDirectory, chunks: int) -> None:
-    def persister(path: str) -> IndexProcess:
-        return _process(state, path, NO_EMBEDDER, NO_LOCK)
+    def maintain(path: str) -> Maintenance:
+        return Maintenance(_process(state, path, NO_EMBEDDER, NO_LOCK))
 
-    checkpoint = Checkpoint(
-        place, {_COLLECTION: chunks}, make_persister=persister, release=lambda: None, lock_timeout_s=30
-    )
+    checkpoint = Checkpoint(place, {_COLLECTION: chunks}, maintain=maintain, release=lambda: None, lock_timeout_s=30)
     peak = Peak(os.getpid())
     steps = [(_name(step), _seconds(step)) for step in checkpoint.steps()]
     total = sum(seconds for _, seconds in steps)

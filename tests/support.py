@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from reposyncd.chunking.inline import InlineChunker
 from reposyncd.config import Config, load
 from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.model import Record, SyncResult
-from reposyncd.ports import Chunker, VectorIndex
+from reposyncd.ports import Chunker, RunningIndex, StoreAdmin
+from reposyncd.store.chroma.address import EmbeddedAddress
 from reposyncd.store.manifest.catalog import Generation
 from reposyncd.store.memory import MemoryIndex
+from reposyncd.store.process.supervisor import IndexProcess
 from reposyncd.tree.read import classify
 
 Nodes = Mapping[str, str | bytes | None]
@@ -64,6 +67,14 @@ def memory_index() -> MemoryIndex:
     return MemoryIndex(create(EmbedderSpec("hashing")).embed)
 
 
+def index_process(
+    state: Path, embedder: str = "hashing", *, lock_timeout_s: float = 30, deadline_s: float = 120, **options: Any
+) -> IndexProcess:
+    """An index process on the embedded store of a state directory."""
+    address = EmbeddedAddress(str(state / "chroma"), lock_timeout_s)
+    return IndexProcess(str(state), address, EmbedderSpec(embedder), deadline_s=deadline_s, **options)
+
+
 def config_for(state: Path, **variables: str) -> Config:
     environ = {"HOME": "/nonexistent", "REPOSYNCD_EMBEDDING__MODEL": "hashing", **variables}
     return load(environ, state_dir=str(state))
@@ -79,7 +90,9 @@ class Lab:
 
     root: Path
     state: Path
-    index: VectorIndex = field(default_factory=memory_index)
+    index: RunningIndex = field(default_factory=memory_index)
+    store: StoreAdmin | None = None
+    """None: the embedded one, as outside of tests"""
     chunker: Chunker | None = field(default_factory=lambda: InlineChunker(classify))
     """None: processes, as outside of tests"""
     variables: dict[str, str] = field(default_factory=dict)
@@ -89,16 +102,17 @@ class Lab:
     def write(self, nodes: Nodes) -> None:
         write(self.root, nodes)
 
-    def workspace(self, index: VectorIndex | None = None) -> Workspace:
+    def workspace(self, index: RunningIndex | None = None) -> Workspace:
         return Workspace(
             config_for(self.state, **self.variables),
             {"HOME": "/nonexistent"},
             index=index or self.index,
+            store=self.store,
             chunker=self.chunker,
             now_ns=later_ns,
         )
 
-    def sync(self, *, full: bool = False, index: VectorIndex | None = None) -> SyncResult:
+    def sync(self, *, full: bool = False, index: RunningIndex | None = None) -> SyncResult:
         with self.workspace(index) as workspace:
             return operations.sync(workspace, str(self.root), self.name, full=full)
 

@@ -11,29 +11,29 @@ import pytest
 from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Batch, ChunkRow, NewChunk, Record
-from reposyncd.ports import VectorIndex
+from reposyncd.ports import RunningIndex
 from reposyncd.store.memory import MemoryIndex
-from reposyncd.store.process.supervisor import IndexProcess
 from reposyncd.sync.plan import chunk_id, text_digest
+from tests.support import index_process
 
 HASHING = EmbedderSpec("hashing")
 TREE = {"reposyncd_repo": "r"}
 
 
 @pytest.fixture(scope="module", params=["memory", "process"])
-def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VectorIndex]:
+def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningIndex]:
     embedder = create(HASHING)
     if request.param == "memory":
         yield MemoryIndex(embedder.embed)
         return
     state: Path = tmp_path_factory.mktemp("state")
-    process = IndexProcess(str(state), str(state / "chroma"), HASHING, lock_timeout_s=30, deadline_s=120)
+    process = index_process(state)
     yield process
     process.close()
 
 
 @pytest.fixture
-def collection(index: VectorIndex, request: pytest.FixtureRequest) -> Iterator[str]:
+def collection(index: RunningIndex, request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"c-{request.node.name[:40].split('[')[0]}"
     index.open(name, TREE)
     yield name
@@ -50,16 +50,16 @@ def new(path: str, text: str, source: str | None = None) -> NewChunk:
     return NewChunk(row(path, text), text, source)
 
 
-def store(index: VectorIndex, collection: str, *chunks: NewChunk) -> int:
+def store(index: RunningIndex, collection: str, *chunks: NewChunk) -> int:
     return index.apply(collection, Batch("r", chunks, ())).result().embedded
 
 
-def records(index: VectorIndex, collection: str) -> dict[str, Record]:
+def records(index: RunningIndex, collection: str) -> dict[str, Record]:
     return {record.id: record for record in index.records(collection)}
 
 
 def test_a_stored_chunk_is_a_record_with_text_metadata_and_the_embedders_vector(
-    index: VectorIndex, collection: str
+    index: RunningIndex, collection: str
 ) -> None:
     chunk = new("src/a.py", "def open_door():\n    return 'ajar'\n")
     store(index, collection, chunk)
@@ -78,24 +78,24 @@ def test_a_stored_chunk_is_a_record_with_text_metadata_and_the_embedders_vector(
     np.testing.assert_allclose(record.vector, create(HASHING).embed([chunk.text])[0], atol=1e-6)
 
 
-def test_storing_twice_is_storing_once(index: VectorIndex, collection: str) -> None:
+def test_storing_twice_is_storing_once(index: RunningIndex, collection: str) -> None:
     store(index, collection, new("a", "alpha\n"))
     before = records(index, collection)
     store(index, collection, new("a", "alpha\n"))
     assert records(index, collection) == before
 
 
-def test_opening_tells_how_many_records_there_are(index: VectorIndex, collection: str) -> None:
+def test_opening_tells_how_many_records_there_are(index: RunningIndex, collection: str) -> None:
     store(index, collection, new("a", "alpha\n"), new("b", "beta\n"))
     assert index.open(collection, TREE) == 2
 
 
-def test_equal_texts_are_embedded_once_and_stored_each(index: VectorIndex, collection: str) -> None:
+def test_equal_texts_are_embedded_once_and_stored_each(index: RunningIndex, collection: str) -> None:
     assert store(index, collection, new("a", "same\n"), new("b", "same\n")) == 1
     assert len(index.ids(collection)) == 2
 
 
-def test_a_chunk_with_a_source_takes_its_vector_and_is_not_embedded(index: VectorIndex, collection: str) -> None:
+def test_a_chunk_with_a_source_takes_its_vector_and_is_not_embedded(index: RunningIndex, collection: str) -> None:
     first = new("a", "moved text\n")
     store(index, collection, first)
     second = new("b", "moved text\n", source=first.row.id)
@@ -104,7 +104,7 @@ def test_a_chunk_with_a_source_takes_its_vector_and_is_not_embedded(index: Vecto
     assert found[first.row.id].vector == found[second.row.id].vector
 
 
-def test_a_chunk_whose_source_is_gone_is_embedded_after_all(index: VectorIndex, collection: str) -> None:
+def test_a_chunk_whose_source_is_gone_is_embedded_after_all(index: RunningIndex, collection: str) -> None:
     chunk = new("b", "its source is gone\n", source="0" * 32)
     assert store(index, collection, chunk) == 1
     np.testing.assert_allclose(
@@ -114,7 +114,7 @@ def test_a_chunk_whose_source_is_gone_is_embedded_after_all(index: VectorIndex, 
     )
 
 
-def test_relabelling_changes_the_metadata_and_nothing_else(index: VectorIndex, collection: str) -> None:
+def test_relabelling_changes_the_metadata_and_nothing_else(index: RunningIndex, collection: str) -> None:
     chunk = new("a", "moves down\n")
     store(index, collection, chunk)
     before = records(index, collection)[chunk.row.id]
@@ -124,12 +124,12 @@ def test_relabelling_changes_the_metadata_and_nothing_else(index: VectorIndex, c
     assert after == before._replace(metadata=moved.metadata("r"))
 
 
-def test_relabelling_what_is_absent_stores_nothing(index: VectorIndex, collection: str) -> None:
+def test_relabelling_what_is_absent_stores_nothing(index: RunningIndex, collection: str) -> None:
     index.apply(collection, Batch("r", (), (row("a", "never stored\n"),))).result()
     assert index.ids(collection) == set()
 
 
-def test_deleted_records_are_gone_and_deleting_them_again_is_no_error(index: VectorIndex, collection: str) -> None:
+def test_deleted_records_are_gone_and_deleting_them_again_is_no_error(index: RunningIndex, collection: str) -> None:
     kept, gone = new("a", "kept\n"), new("a", "gone\n")
     store(index, collection, kept, gone)
     index.delete(collection, [gone.row.id, "f" * 32]).result()
@@ -137,14 +137,14 @@ def test_deleted_records_are_gone_and_deleting_them_again_is_no_error(index: Vec
     assert index.ids(collection) == {kept.row.id}
 
 
-def test_empty_calls_do_nothing(index: VectorIndex, collection: str) -> None:
+def test_empty_calls_do_nothing(index: RunningIndex, collection: str) -> None:
     assert store(index, collection) == 0
     index.delete(collection, []).result()
     assert index.ids(collection) == set()
     assert index.query(collection, "anything", 3) == []
 
 
-def test_more_records_than_one_call_of_chroma_takes_are_stored(index: VectorIndex, collection: str) -> None:
+def test_more_records_than_one_call_of_chroma_takes_are_stored(index: RunningIndex, collection: str) -> None:
     chunks = [new("a", f"text number {n}\n") for n in range(6000)]
     store(index, collection, *chunks)
     assert index.ids(collection) == {chunk.row.id for chunk in chunks}
@@ -152,7 +152,7 @@ def test_more_records_than_one_call_of_chroma_takes_are_stored(index: VectorInde
     assert index.ids(collection) == set()
 
 
-def test_a_query_finds_the_nearest_first(index: VectorIndex, collection: str) -> None:
+def test_a_query_finds_the_nearest_first(index: RunningIndex, collection: str) -> None:
     store(
         index,
         collection,
@@ -166,7 +166,7 @@ def test_a_query_finds_the_nearest_first(index: VectorIndex, collection: str) ->
     assert 1.0 >= hits[0].score >= hits[1].score
 
 
-def test_operations_take_effect_in_the_order_of_their_calls(index: VectorIndex, collection: str) -> None:
+def test_operations_take_effect_in_the_order_of_their_calls(index: RunningIndex, collection: str) -> None:
     chunk = new("a", "there and back\n")
     stored = [index.apply(collection, Batch("r", (chunk,), ()))]
     deleted = [index.delete(collection, [chunk.row.id])]
@@ -178,19 +178,19 @@ def test_operations_take_effect_in_the_order_of_their_calls(index: VectorIndex, 
     assert index.ids(collection) == set()
 
 
-def test_a_collection_that_was_never_made_is_an_error_and_its_dropping_none(index: VectorIndex) -> None:
+def test_a_collection_that_was_never_made_is_an_error_and_its_dropping_none(index: RunningIndex) -> None:
     index.drop("never-made")
     with pytest.raises(CorruptStoreError):
         index.ids("never-made")
 
 
-def test_any_text_comes_back_as_it_was(index: VectorIndex, collection: str) -> None:
+def test_any_text_comes_back_as_it_was(index: RunningIndex, collection: str) -> None:
     texts = ["tab\tand\r\nreturn", "\u2028 separator \x7f \x01", "naïve 漢字 🎉 e\u0301", " ", "x" * 20_000]
     store(index, collection, *(new(f"f{n}", text) for n, text in enumerate(texts)))
     assert {record.text for record in index.records(collection)} == set(texts)
 
 
-def test_the_first_operation_after_a_release_may_be_one_that_writes(index: VectorIndex, collection: str) -> None:
+def test_the_first_operation_after_a_release_may_be_one_that_writes(index: RunningIndex, collection: str) -> None:
     kept, gone = new("a", "kept\n"), new("a", "gone\n")
     store(index, collection, kept, gone)
     index.release()

@@ -26,7 +26,7 @@ import pytest
 from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.model import Progress, Record, SyncResult
-from reposyncd.ports import VectorIndex
+from reposyncd.ports import RunningIndex
 from reposyncd.store.process.supervisor import IndexProcess
 from tests.support import Lab, config_for, later_ns, until
 
@@ -68,7 +68,7 @@ def seeded() -> random.Random:
 class StoreLab(Lab):
     """A lab whose index is Chroma in its own process; each workspace has one of its own."""
 
-    def workspace(self, index: VectorIndex | None = None) -> Workspace:
+    def workspace(self, index: RunningIndex | None = None) -> Workspace:
         return Workspace(
             config_for(self.state, **self.variables), {"HOME": "/nonexistent"}, index=index, now_ns=later_ns
         )

@@ -15,6 +15,7 @@ import pytest
 from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.errors import CorruptStoreError, StoreError
+from reposyncd.store.chroma.address import EmbeddedAddress
 from reposyncd.store.chroma.checkpoint import (
     LOG_ROWS,
     LOG_SHARE,
@@ -25,7 +26,9 @@ from reposyncd.store.chroma.checkpoint import (
     is_due,
     plan,
 )
-from reposyncd.store.process.supervisor import IndexProcess
+from reposyncd.store.chroma.directory import StoreDirectory
+from reposyncd.store.chroma.locks import NO_LOCK
+from reposyncd.store.chroma.maintenance import Maintenance
 from tests.crash.faults import PROJECT, StoreLab, many_files
 from tests.support import Lab, write
 
@@ -159,13 +162,13 @@ def checkpoint_of(workspace: Workspace) -> Checkpoint:
     [repo] = workspace.catalog.repos()
     [generation] = workspace.catalog.generations(repo)
 
-    def persister(path: str) -> IndexProcess:
-        return workspace._persister(path, lambda: False)
+    def maintain(path: str) -> Maintenance:
+        return Maintenance(workspace._maintenance_process(EmbeddedAddress(path, NO_LOCK), "checkpoint.log"))
 
     return Checkpoint(
-        workspace._state.place,
+        StoreDirectory(workspace._state.path),
         {generation.collection: generation.chunks},
-        make_persister=persister,
+        maintain=maintain,
         release=workspace.index.release,
         lock_timeout_s=1,
     )
@@ -183,7 +186,7 @@ def test_what_another_program_writes_meanwhile_is_not_lost(lab: StoreLab) -> Non
         other.close()
         with pytest.raises(StoreError, match="another program has written"):
             swap()
-        workspace._state.place.clean()
+        StoreDirectory(workspace._state.path).clean()
     with sqlite3.connect(lab.state / "chroma" / "chroma.sqlite3") as other:
         assert other.execute("SELECT name FROM sqlite_master WHERE name = 'theirs'").fetchone()
     other.close()
@@ -202,7 +205,7 @@ def test_a_copy_that_lacks_records_never_serves(lab: StoreLab) -> None:
         checkpoint.vacuum()
         with pytest.raises(CorruptStoreError, match="records in the store"):
             checkpoint.probe()
-        workspace._state.place.clean()
+        StoreDirectory(workspace._state.path).clean()
     assert os.path.realpath(lab.state / "chroma") == place
     lab.mend()
 
@@ -215,7 +218,7 @@ def test_without_room_for_a_copy_the_sync_is_none_the_worse(
     told: list[str] = []
     with lab.workspace() as workspace:
         operations.sync(workspace, str(lab.root), "lab", on_progress=lambda progress: told.append(progress.trouble))
-    assert any("could not be tidied" in each and "is full" in each for each in told)
+    assert any("the checkpoint of the store failed" in each and "is full" in each for each in told)
     monkeypatch.undo()
     lab.mend()
 

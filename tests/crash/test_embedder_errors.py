@@ -15,7 +15,8 @@ from reposyncd.config.values import EmbeddingConfig
 from reposyncd.embedding import EmbedderSpec
 from reposyncd.errors import ConfigError, EmbedderUnavailableError, RefusedTextError
 from reposyncd.model import Progress, SyncResult
-from reposyncd.ports import VectorIndex
+from reposyncd.ports import RunningIndex
+from reposyncd.store.chroma.address import EmbeddedAddress
 from reposyncd.store.process.supervisor import IndexProcess
 from tests.crash import faulty_embedder
 from tests.crash.faults import NAME, StoreLab, children
@@ -33,7 +34,7 @@ class FaultyLab(StoreLab):
     trouble: set[str] = field(default_factory=set)
     """what the syncs told of"""
 
-    def workspace(self, index: VectorIndex | None = None) -> Workspace:
+    def workspace(self, index: RunningIndex | None = None) -> Workspace:
         config = config_for(self.state, **self.variables)
         config = replace(config, embedding=EmbeddingConfig(model=faulty_embedder.KIND))
         return Workspace(config, {"HOME": "/nonexistent"}, index=index, now_ns=later_ns)
@@ -138,7 +139,7 @@ def test_a_query_that_cannot_be_embedded_ends_no_process(lab: FaultyLab) -> None
 def index(lab: FaultyLab) -> Iterator[IndexProcess]:
     lab.state.mkdir()
     spec = EmbedderSpec(faulty_embedder.KIND, secret=SECRET)
-    index = IndexProcess(str(lab.state), str(lab.state / "chroma"), spec, lock_timeout_s=30, deadline_s=120)
+    index = IndexProcess(str(lab.state), EmbeddedAddress(str(lab.state / "chroma"), 30), spec, deadline_s=120)
     yield index
     index.close()
 

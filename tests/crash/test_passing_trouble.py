@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from reposyncd.child_process import ChildProcess
-from reposyncd.embedding import EmbedderSpec
 from reposyncd.model import Batch, ChunkRow, NewChunk, Progress
 from reposyncd.store.process.supervisor import IndexProcess
 from tests.crash import faults
 from tests.crash.faults import PROJECT, StoreLab, children, functions, many_files
+from tests.support import index_process
 
 needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="strace injects the errors")
 
@@ -67,14 +67,14 @@ OPERATIONS: dict[str, Callable[[IndexProcess], Any]] = {
     "delete": lambda index: index.delete("c-1", ["0" * 32]).result(),
     "query": lambda index: index.query("c-1", "text", 1),
     "probe": lambda index: index.probe("c-1"),
-    "persist": lambda index: index.persist([]),
+    "persist": lambda index: index.call("persist", []),
 }
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexProcess]:
     state = tmp_path_factory.mktemp("state")
-    index = IndexProcess(str(state), str(state / "chroma"), EmbedderSpec("hashing"), lock_timeout_s=30, deadline_s=120)
+    index = index_process(state)
     index.open("c-1", {"a": "b"})
     index.apply("c-1", batch(1)).result()
     yield index
@@ -92,7 +92,7 @@ def test_one_death_of_a_child_in_an_operation_is_noticed_by_nobody(
     victims = [index.pid] if child == "index process" else children(index.pid)
     for pid in victims:
         os.kill(pid, signal.SIGSTOP)  # so that it is asked, and has not answered
-    life = index.life
+    session = index.session
     with ThreadPoolExecutor() as threads:
         asked = threads.submit(OPERATIONS[operation], index)
         faults.wait_until(lambda: bool(index._requests) or asked.done())
@@ -104,7 +104,7 @@ def test_one_death_of_a_child_in_an_operation_is_noticed_by_nobody(
     if operation == "persist":
         index.release()  # which is how a persister ends
     else:
-        assert (index.life == life) == (child == "embedder")
+        assert (index.session == session) == (child == "embedder")
     assert f"{1:016x}{0:016x}" in index.ids("c-1")
 
 

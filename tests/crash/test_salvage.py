@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from reposyncd.app import operations
-from reposyncd.store.chroma.salvage import SALVAGE, salvage, take_out
+from reposyncd.store.chroma.salvage import SALVAGE, salvage
+from reposyncd.store.chroma.salvaging import take_out
 from tests.crash.faults import PROJECT, StoreLab, functions, many_files
 from tests.crash.test_broken_store import delete, empty, garble, segment, store, truncate, zero
 from tests.crash.test_passing_trouble import needs_strace
@@ -159,7 +160,7 @@ def test_a_salvage_that_hangs_is_ended_and_said_so(
     lab: StoreLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reposyncd.store.chroma.salvage._STARTS_S", 0.0)
-    monkeypatch.setattr("reposyncd.store.chroma.salvage._TELL_S", 0.05)
+    monkeypatch.setattr("reposyncd.store.chroma.salvage._ON_WAIT_S", 0.05)
     (tmp_path / "store").mkdir()
     os.mkfifo(tmp_path / "store" / "chroma.sqlite3")  # nobody ever writes to it
     arguments = (str(lab.state), str(tmp_path / "store"), str(lab.state / "manifest.db"), "fingerprint")
@@ -169,10 +170,10 @@ def test_a_salvage_that_hangs_is_ended_and_said_so(
 BAD_SECTOR = """
 import sys
 from pathlib import Path
-from reposyncd.sync import doubt
+from reposyncd.sync import damage
 from tests.support import config_for, later_ns
 from reposyncd.app.workspace import Workspace
-doubt.UNREADABLE_S, doubt.BACK_OFF_S = 0.0, (0.0, 0.0)
+damage.UNREADABLE_S, damage.BACK_OFF_S = 0.0, (0.0, 0.0)
 state, root = sys.argv[1:]
 with Workspace(config_for(Path(state)), {"HOME": "/nonexistent"}, now_ns=later_ns) as workspace:
     print(operations.sync(workspace, root, "lab").chunks.embedded)

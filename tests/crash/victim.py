@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from reposyncd.app import operations
 from reposyncd.model import Batch, Progress
 from reposyncd.store.manifest.database import Database
-from reposyncd.store.process.supervisor import IndexProcess
+from reposyncd.store.process.operations import Operations
 from tests.crash.faults import NAME, StoreLab, cut_power
 
 ORDER = json.loads(sys.argv[1])
@@ -88,9 +88,9 @@ def wrap(steps: Steps) -> None:
     Database.transaction = counted  # type: ignore[method-assign]
 
     def wrap_operation(name: str) -> None:
-        operation = getattr(IndexProcess, name)
+        operation = getattr(Operations, name)
 
-        def replaced(self: IndexProcess, *arguments: Any) -> Any:
+        def replaced(self: Operations, *arguments: Any) -> Any:
             if name == "apply":
                 batch: Batch = arguments[1]
                 for digest in {chunk.row.digest for chunk in batch.added if chunk.source is None}:
@@ -102,7 +102,7 @@ def wrap(steps: Steps) -> None:
             steps.passed(f"{name} answered")
             return outcome
 
-        setattr(IndexProcess, name, replaced)
+        setattr(Operations, name, replaced)
 
     for name in ("open", "apply", "delete", "drop"):
         wrap_operation(name)

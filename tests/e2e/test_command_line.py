@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.embedding import EmbedderSpec
 from tests.program import PROGRAM, environ, run
-from tests.support import Lab, write
+from tests.support import Lab, index_process, write
 
 TREE = {
     "door.py": "def open_door(key):\n    return unlock(key)\n",
@@ -197,12 +196,8 @@ def stored_chunks(state: Path) -> int:
 
 
 def assert_records_equal_an_index_built_from_scratch(tmp_path: Path, tree: Path) -> None:
-    from reposyncd.store.process.supervisor import IndexProcess
-
     state = tmp_path / "state"
-    process = IndexProcess(
-        str(state), str(state / "chroma"), EmbedderSpec("hashing"), lock_timeout_s=30, deadline_s=300
-    )
+    process = index_process(state, deadline_s=300)
     try:
         Lab(tree, state, index=process).assert_equals_an_index_built_from_scratch()
     finally:

@@ -13,16 +13,13 @@ from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import BusyError, NotFoundError, TransientStoreError
 from reposyncd.store.locks import state_lock
 from reposyncd.store.memory import MemoryIndex
-from reposyncd.store.process.supervisor import IndexProcess
 from tests.program import run
-from tests.support import Lab, write
+from tests.support import Lab, index_process, write
 
 
 def collections(tmp_path: Path) -> dict[str, dict[str, str]]:
     state = tmp_path / "state"
-    process = IndexProcess(
-        str(state), str(state / "chroma"), EmbedderSpec("hashing"), lock_timeout_s=30, deadline_s=300
-    )
+    process = index_process(state, deadline_s=300)
     try:
         return process.collections()
     finally:

@@ -18,6 +18,7 @@ from reposyncd.app import operations
 from reposyncd.app.recorded_status import recorded_status
 from reposyncd.errors import CorruptStoreError, TransientStoreError
 from reposyncd.model import Progress, Waiting
+from reposyncd.ports import OnWait, RunningIndex
 from reposyncd.store.locks import state_lock
 from tests.support import Lab
 from tests.unit.sync.test_pipeline import FussyIndex
@@ -79,11 +80,17 @@ def test_a_sync_that_waits_is_degraded_and_says_for_what_and_how_long(lab: Lab) 
     with lab.workspace() as workspace:
         index = workspace.index
         opened = index.open
+        hooks: list[OnWait] = []
+
+        def observed(on_wait: OnWait) -> RunningIndex:
+            hooks.append(on_wait)
+            return index
 
         def late(collection: str, metadata: Mapping[str, str]) -> int:
-            index.on_wait(Waiting("another program holds the lock", time.time_ns() - 7_000_000_000))
+            hooks[-1](Waiting("another program holds the lock", time.time_ns() - 7_000_000_000))
             return opened(collection, metadata)
 
+        index.observed = observed  # type: ignore[method-assign]
         index.open = late  # type: ignore[method-assign]
         operations.sync(workspace, str(lab.root), "lab", on_progress=look)
     [found] = seen[0]["repos"]
@@ -127,7 +134,7 @@ def test_a_store_that_was_made_anew_is_degraded_until_the_repo_is_rebuilt(lab: L
     (other / "c.py").write_text("print('c')\n")
     with lab.workspace() as workspace:
         operations.sync(workspace, str(other))
-        workspace._state.renew_store(CorruptStoreError("it was garbled"), time.time_ns() + 20_000_000_000)
+        workspace._state.renew_store(CorruptStoreError("it was garbled"), time.time_ns() + 20_000_000_000, "f")
         [incident] = report(lab)["incidents"]
         assert incident["place"] == str(lab.state / "quarantine" / "chroma")
         assert {(each["name"], each["state"]) for each in report(lab)["repos"]} == {
@@ -165,7 +172,7 @@ def test_a_damaged_manifest_is_said_and_not_touched(lab: Lab) -> None:
 
 def test_a_full_disk_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.sync()
-    monkeypatch.setattr("reposyncd.app.recorded_status.RESERVE_BYTES", 1 << 62)
+    monkeypatch.setattr("reposyncd.store.chroma.space.RESERVE_BYTES", 1 << 62)
     assert "is full" in report(lab)["store"]["reason"]
 
 

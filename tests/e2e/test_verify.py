@@ -40,7 +40,7 @@ def verify(lab: Lab, *, repair: bool = False) -> Verification:
 def stored(lab: Lab) -> Records:
     """The records themselves, to be tampered with."""
     assert isinstance(lab.index, MemoryIndex)
-    [records] = lab.index._collections.values()
+    [records] = lab.index.stored.values()
     return records
 
 

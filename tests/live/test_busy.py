@@ -30,6 +30,9 @@ class Edited:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._index, name)
 
+    def observed(self, on_wait: Any) -> Any:
+        return self
+
     def apply(self, collection: str, batch: Any) -> Any:
         stored = self._index.apply(collection, batch)
         if self.lab and batch.repo == "lab":
@@ -127,7 +130,7 @@ def test_saves_are_taken_up_between_the_slices_of_one_comparison(lab: Live, monk
 
 
 def test_what_is_wrong_is_found_and_repaired(lab: Live) -> None:
-    for records in lab.index._collections.values():  # type: ignore[attr-defined]
+    for records in lab.index.stored.values():  # type: ignore[attr-defined]
         for id, record in records.items():
             if record.metadata["path"] in ("a.py", "b.py"):
                 records[id] = record._replace(text="other\n")

@@ -58,7 +58,7 @@ def test_while_its_index_process_is_killed_it_waits_and_says_so_and_then_goes_on
             lab.write({"later.py": "later = 1\n"})
             until(lambda: "died of SIGKILL" in status(client)["reason"], "it says what it waits for")
             assert status(client)["state"] == "degraded"
-            until(lambda: "finds the store" in status(client)["reason"] or len(killer.killed) > 8, "it goes on trying")
+            until(lambda: "and is sound" in status(client)["reason"] or len(killer.killed) > 8, "it goes on trying")
         finally:
             killer.stop()
         until(lambda: status(client)["state"] == "current", "it goes on")

@@ -44,8 +44,10 @@ class Mortal:
             raise Crash
 
     def __getattr__(self, name: str) -> Any:
+        if name == "observed":
+            return lambda on_wait: self
         operation = getattr(self._index, name)
-        if name in ("start", "close", "release", "life", "stalled_s"):
+        if name in ("start", "close", "release", "session", "stalled_s"):
             return operation
 
         def counted(*arguments: Any) -> Any:

@@ -44,7 +44,7 @@ def other(daemon: Daemon, tmp_path: Path) -> Path:
 def records(lab: Live) -> dict[str, Record]:
     """Of the first repository, to be tampered with."""
     assert isinstance(lab.index, MemoryIndex)
-    return next(found for found in lab.index._collections.values() if any("a.py" in str(r) for r in found.values()))
+    return next(found for found in lab.index.stored.values() if any("a.py" in str(r) for r in found.values()))
 
 
 def spoil(lab: Live) -> None:

@@ -18,10 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 from reposyncd.store.chroma import checkpoint
+from reposyncd.store.chroma.admin import EmbeddedAdmin
 from reposyncd.store.chroma.database import FEWEST_PERSISTED
 from reposyncd.store.chroma.directory import StoreDirectory
+from reposyncd.store.kinds import StoreSettings
 from tests.foreign import Foreign
-from tests.local_index import LocalIndex, LocalPersister
+from tests.local_index import LocalIndex, LocalMaintenance
 from tests.support import Lab, write
 
 FEW_ROWS = 12
@@ -52,7 +54,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.state = self.place / "state"
         self.state.mkdir(mode=0o700)
         self.index = LocalIndex(str(self.state / "chroma"))
-        self.labs = {name: Lab(self.place / name, self.state, self.index, name=name) for name in [*SMALL, "large"]}
+        settings = StoreSettings(str(self.state), lock_timeout_s=5)
+        store = EmbeddedAdmin(lambda: settings, LocalMaintenance)
+        self.labs = {
+            name: Lab(self.place / name, self.state, self.index, store, name=name) for name in [*SMALL, "large"]
+        }
         self.texts: dict[str, set[str]] = {name: set() for name in self.labs}
         """that have a vector in the store"""
         self.suspect: set[str] = set(self.labs)
@@ -72,9 +78,7 @@ class StoreMachine(RuleBasedStateMachine):
         shutil.rmtree(self.place)
 
     def workspace(self) -> Workspace:
-        workspace = self.labs["large"].workspace()
-        workspace._persister = lambda path, should_stop: LocalPersister(path)  # type: ignore[assignment, return-value, method-assign]
-        return workspace
+        return self.labs["large"].workspace()
 
     # What is done ---------------------------------------------------------------------------------------
 

@@ -67,8 +67,10 @@ class DyingIndex:
             raise Crash
 
     def __getattr__(self, name: str) -> Any:
+        if name == "observed":
+            return lambda on_wait: self
         operation = getattr(self._index, name)
-        if name in ("start", "close", "life"):
+        if name in ("start", "close", "session"):
             return operation
 
         def counted(*arguments: Any) -> Any:
@@ -119,7 +121,7 @@ class Machine(Edits):
         assert isinstance(lab.index, MemoryIndex)
         with lab.workspace() as workspace, suppress(ValueError):
             collections = [each.collection for each in lab.generations(workspace)]
-            return {record.text for name in collections for record in lab.index._collections.get(name, {}).values()}
+            return {record.text for name in collections for record in lab.index.stored.get(name, {}).values()}
         return set()
 
     @rule(name=st.sampled_from(["none", "one", "two"]), texts=st.lists(st.sampled_from(["one\n", "2\n"]), max_size=3))
@@ -166,7 +168,7 @@ class Machine(Edits):
     def tamper_and_repair(self, how: str, which: int) -> None:
         self.lab.sync()
         assert isinstance(self.lab.index, MemoryIndex)
-        for records in self.lab.index._collections.values():
+        for records in self.lab.index.stored.values():
             if not records:
                 continue
             id = sorted(records)[which % len(records)]

@@ -19,17 +19,18 @@ ENTRY = "reposyncd.app.child"
 
 
 def main(entry: str = ENTRY) -> None:
-    """`python -P -m reposyncd.app.child store FD LIFELINE CHROMA_DIR LOCK_TIMEOUT_S SALVAGE`, or `... embed FD
-    LIFELINE`, or `... chunk FD LIFELINE MEMORY_BYTES`, or `... salvage STORE MANIFEST FINGERPRINT TARGET`.
+    """`python -P -m reposyncd.app.child store FD LIFELINE KIND ARGUMENT...`, or `... embed FD LIFELINE`, or
+    `... chunk FD LIFELINE MEMORY_BYTES`, or `... salvage STORE MANIFEST FINGERPRINT TARGET`.
 
-    `entry` is the module that is run, this one or one that calls `main`: children of this process are started with it.
+    KIND is that of the store, and the ARGUMENTs are those of its address. `entry` is the module that is run, this one
+    or one that calls `main`: children of this process are started with it.
     """
     faulthandler.enable()  # a crash in native code leaves a stack in the log
     # An interrupt that somebody sends ends it, as any signal does; raised as an error it would be the operation's.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o077)
     if sys.argv[1] == "salvage":
-        from reposyncd.store.chroma.salvage import main as salvage
+        from reposyncd.store.chroma.salvaging import main as salvage
 
         salvage(*sys.argv[2:])
         return
@@ -76,9 +77,7 @@ def _chunk(connection: Connection, memory_bytes: str) -> None:
         serve(connection, classify)
 
 
-def _store(
-    connection: Connection, lifeline: int, entry: str, chroma_dir: str, lock_timeout_s: str, salvage: str
-) -> None:
+def _store(connection: Connection, lifeline: int, entry: str, kind: str, *arguments: str) -> None:
     from reposyncd.embedding.process import EmbedderProcess
 
     try:
@@ -86,12 +85,10 @@ def _store(
     except (EOFError, OSError):
         return  # the parent is gone
     embed = EmbedderProcess(spec, lifeline, entry)
-    from reposyncd.store.process.worker import Index, serve
+    from reposyncd.app.stores import backend
+    from reposyncd.store.process.worker import IndexWorker, news_of_waiting, serve
 
-    def tell(kind: str, value: object) -> None:
-        connection.send((None, kind, value))
-
-    serve(connection, Index(chroma_dir, embed, float(lock_timeout_s), tell, salvage=salvage))
+    serve(connection, IndexWorker(backend(kind, arguments, news_of_waiting(connection)), embed))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from reposyncd.app.status import SECOND_NS, Locks, not_running, repo_status, status
+from reposyncd.app.stores import store_status
 from reposyncd.errors import StoreError
 from reposyncd.model import Verdict
-from reposyncd.store.chroma.space import RESERVE_BYTES
-from reposyncd.store.locks import CHROMA_LOCK, STATE_LOCK, holder
-from reposyncd.store.manifest.catalog import Generation, Incident, Repo
+from reposyncd.store.locks import STATE_LOCK, holder
+from reposyncd.store.manifest.catalog import Catalog, Generation, Incident, Repo
+from reposyncd.store.manifest.database import Database
 from reposyncd.store.manifest.history import History, Run
-from reposyncd.store.state import MANIFEST, State
+from reposyncd.store.state import MANIFEST, make_private
 from reposyncd.sync.repos import refusal
 from reposyncd.tree.offlimits import OffLimits
 
@@ -27,40 +28,40 @@ def recorded_status(state_dir: str, now_ns: int, version: str) -> messages.Statu
     `now_ns` is the wall clock. An unreadable store is part of the status and not raised. Takes no lock, starts no child
     process and writes nothing.
     """
-    kind, location = "embedded", os.path.join(state_dir, "chroma")
-    if not os.path.exists(os.path.join(state_dir, MANIFEST)):
+    store, manifest = store_status(state_dir), os.path.join(state_dir, MANIFEST)
+    if not os.path.exists(manifest):
         return status(
             version=version,
             service=not_running(),
-            kind=kind,
-            location=location,
+            kind=store.kind,
+            location=store.location,
             trouble="",
             locks=None,
             incidents=(),
             repos=(),
         )
-    trouble, lock = "", None
+    trouble = ""
     incidents: list[Incident] = []
     repos: list[messages.RepoStatus] = []
     writer = holder(os.path.join(state_dir, STATE_LOCK))
-    state = State(state_dir)
+    make_private(state_dir)
+    off_limits = OffLimits.of(state_dir)
     try:
-        current = state.place.current()
-        lock = None if current is None else holder(os.path.join(current, CHROMA_LOCK))
-        incidents = state.catalog.incidents()
-        for repo in state.catalog.repos():
-            repos.append(_repo(state, repo, incidents, writer is not None, now_ns))  # noqa: PERF401 - keeps those before an error
+        with Database(manifest) as db:
+            catalog = Catalog(db)
+            incidents = catalog.incidents()
+            for repo in catalog.repos():  # one by one: those before an error are shown
+                found = _repo(db, repo, off_limits, incidents, writer is not None, now_ns)
+                repos.append(found)
     except StoreError as error:
         trouble = str(error)
-    finally:
-        state.close()
     return status(
         version=version,
         service=not_running(),
-        kind=kind,
-        location=location,
-        trouble=disk_trouble(state_dir) or trouble,
-        locks=Locks(writer, lock),
+        kind=store.kind,
+        location=store.location,
+        trouble=store.trouble() or trouble,
+        locks=Locks(writer, store.lock_holder()),
         incidents=kept_incidents(incidents),
         repos=repos,
     )
@@ -71,14 +72,16 @@ def kept_incidents(incidents: Iterable[Incident]) -> list[Incident]:
     return [each for each in incidents if os.path.lexists(each.place)]
 
 
-def _repo(state: State, repo: Repo, incidents: list[Incident], has_writer: bool, now_ns: int) -> messages.RepoStatus:
-    runs = History(state.db).runs(repo)
+def _repo(
+    db: Database, repo: Repo, off_limits: OffLimits, incidents: list[Incident], has_writer: bool, now_ns: int
+) -> messages.RepoStatus:
+    runs = History(db).runs(repo)
     last = runs[0] if runs else None
     done = next((run for run in runs if run.outcome == "done"), None)
-    serving = state.catalog.serving(repo)
+    serving = Catalog(db).serving(repo)
     running = last if last is not None and last.outcome == "running" and has_writer else None
     later = [each for each in incidents if done is None or each.at_ns > (done.finished_ns or done.started_ns)]
-    refused = refusal(repo, OffLimits.of(state.path)) or ""
+    refused = refusal(repo, off_limits) or ""
     what, reason = ("failed", refused) if refused else _state(repo, last, done, running, later)
     waiting: messages.Waiting | None = None
     if running is not None and running.trouble is not None:
@@ -97,7 +100,7 @@ def _repo(state: State, repo: Repo, incidents: list[Incident], has_writer: bool,
         waiting=waiting,
         last_sync=None if done is None else done.result,
         synced_at=None if done is None or done.finished_ns is None else done.finished_ns / SECOND_NS,
-        verdicts=_verdicts(state, serving),
+        verdicts=_verdicts(db, serving),
         errors=(done.result or {}).get("errors", []) if done else [],
     )
 
@@ -125,20 +128,7 @@ def _state(
     return "current", "as of the last sync"
 
 
-def _verdicts(state: State, serving: Generation | None) -> list[Verdict]:
+def _verdicts(db: Database, serving: Generation | None) -> list[Verdict]:
     from reposyncd.store.manifest.manifest import Manifest
 
-    return Manifest(state.db, serving).verdicts() if serving else []
-
-
-def disk_trouble(path: str) -> str:
-    """Why nothing can be written to the disk of this path; "" if no reason is known."""
-    try:
-        found = os.statvfs(path)
-    except OSError as error:
-        return f"{path}: {error.strerror}"
-    if found.f_flag & os.ST_RDONLY:
-        return f"the disk of {path} is read-only"
-    if found.f_bavail * found.f_frsize < RESERVE_BYTES:
-        return f"the disk of {path} is full: {found.f_bavail * found.f_frsize / 1e6:,.0f} MB are free"
-    return ""
+    return Manifest(db, serving).verdicts() if serving else []

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reposyncd import tree
+from reposyncd.app.stores import DEFAULT
 from reposyncd.embedding import identity_of, spec_of, spec_with
 from reposyncd.errors import (
     ChunkerLostError,
     CorruptStoreError,
     EmbedderUnavailableError,
-    InterruptedSyncError,
     RefusedRootError,
     TransientStoreError,
 )
@@ -26,9 +24,9 @@ from reposyncd.model import (
     DirectoryRow,
     Progress,
     Scope,
-    Waiting,
 )
 from reposyncd.search.embedders import Embedders
+from reposyncd.store.kinds import NO_STORE, StoreSettings
 from reposyncd.store.locks import STATE_LOCK
 from reposyncd.store.manifest.catalog import Catalog, Generation, Repo
 from reposyncd.store.manifest.manifest import Manifest
@@ -41,7 +39,7 @@ from reposyncd.tree.scan import ScanObserver, Snapshot, scan
 if TYPE_CHECKING:
     from reposyncd.config import Config
     from reposyncd.embedding import EmbedderSpec
-    from reposyncd.ports import Chunker, VectorIndex
+    from reposyncd.ports import Chunker, RunningIndex, StoreAddress, StoreAdmin
     from reposyncd.store.manifest.history import Run
     from reposyncd.store.process.supervisor import IndexProcess
     from reposyncd.sync.run import Context
@@ -67,12 +65,13 @@ _OPENED_AT_MOST = 3
 
 
 class Workspace:
-    """An open state directory (made if absent, 0700), on which one operation after another is done.
+    """An open state directory (created if absent, 0700), on which one operation after another is done.
 
-    `index` is by default the index process over the embedded Chroma, `chunker` the chunking processes; `now_ns` is the
-    wall clock, nanoseconds. `scan_hook` makes every scan of a repo's tree: a service watches the directories meanwhile.
-    `on_death` is told, from another thread, which child process has died and why; it is started again.
-    Raises ReposyncError if the directory cannot be used.
+    `index` is by default the index process over the store, `store` the embedded Chroma directory, `chunker` the
+    chunking processes; `now_ns` is the wall clock, nanoseconds. `scan_hook` makes every scan of a repository's tree: a
+    service watches the directories meanwhile. `on_death` is called from another thread with the name of a child process
+    that has died, and why; the process is started again. `on_wait` is called now and then by a thread that waits for
+    the index outside of a sync. Raises ReposyncError if the directory cannot be used.
     """
 
     def __init__(
@@ -80,18 +79,22 @@ class Workspace:
         config: Config,
         environ: Mapping[str, str] = os.environ,
         *,
-        index: VectorIndex | None = None,
+        index: RunningIndex | None = None,
+        store: StoreAdmin | None = None,
         chunker: Chunker | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         scan_hook: ScanHook = lambda repo, scope, scan: scan(None),
         on_death: Callable[[str, str], None] = lambda what, why: None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._environ = environ
         self._now_ns = now_ns
         self._scan_hook = scan_hook
         self._on_death = on_death
-        self._state = State(config.state_dir)
+        self._on_wait = on_wait
+        self._store = store or DEFAULT.admin(self._store_settings, self._maintenance_process)
+        self._state = State(config.state_dir, self._store)
         self._index = index
         self._chunker = chunker
         self._index_lock = threading.Lock()
@@ -119,7 +122,7 @@ class Workspace:
         self._state.close()
 
     def reconfigure(self, config: Config) -> None:
-        """What is done from now on is done as this configuration has it; where the state is does not change."""
+        """Uses another configuration from now on. The state directory must be the same."""
         self._config = config
         self.__dict__.pop("fingerprint", None)
         index, chunker = None, None
@@ -133,7 +136,7 @@ class Workspace:
                 each.close()
 
     def abandon(self) -> None:
-        """Ends the child processes at once, whatever they are doing; what they were asked fails. From any thread."""
+        """Ends the child processes at once, whatever they are doing; their operations fail. For any thread."""
         index, chunker = self._index, self._chunker  # another thread may replace them meanwhile
         if index:
             index.abandon()
@@ -142,13 +145,13 @@ class Workspace:
 
     @property
     def index_stalled_s(self) -> float:
-        """For how long nobody has looked after what the index process was asked; 0 if it was asked nothing."""
+        """See `ports.IndexLifetime.stalled_s`. For any thread."""
         index = self._index  # another thread may replace it meanwhile
         return index.stalled_s if index else 0.0
 
     @property
     def chunking_stalled_s(self) -> float:
-        """For how long nobody has looked after what is being cut; 0 if nothing is."""
+        """See `ports.Chunker.stalled_s`. For any thread."""
         chunker = self._chunker  # another thread may replace it meanwhile
         return chunker.stalled_s if chunker else 0.0
 
@@ -172,13 +175,14 @@ class Workspace:
             return self._chunker
 
     @property
-    def index(self) -> VectorIndex:
+    def index(self) -> RunningIndex:
         """The index, not necessarily started; one for all threads. Raises TransientStoreError after `close`."""
         with self._index_lock:
             if self._index is None:
                 if self._closed:
                     raise TransientStoreError("the index was closed")
-                self._index = self._process(self._state.place.link, self._embedder, self._config.lock.timeout)
+                address = DEFAULT.address(self._store_settings())
+                self._index = self._process(address, self._embedder)
             return self._index
 
     @property
@@ -186,46 +190,37 @@ class Workspace:
         """The embedder that is configured."""
         return spec_of(self._config.embedding)
 
-    def _query_embedder(self, identity: str) -> VectorIndex:
-        """A process that is only ever asked to embed, and so never opens a store. Raises EmbedderUnavailableError if
-        no embedder has this identity."""
-        from reposyncd.store.locks import NO_LOCK
-
+    def _query_embedder(self, identity: str) -> RunningIndex:
+        """A process that only embeds, and so never opens a store. Raises EmbedderUnavailableError if no embedder has
+        this identity."""
         if (spec := spec_with(identity, self._embedder)) is None:
             raise EmbedderUnavailableError(f"the embedder that made the index is not installed any more: {identity}")
-        return self._process(self._state.place.link, spec, NO_LOCK, f"{spec.kind}-embedder.log")
+        return self._process(NO_STORE, spec, f"{spec.kind}-embedder.log")
+
+    def _maintenance_process(self, address: StoreAddress, log_name: str) -> IndexProcess:
+        from reposyncd.store.process.supervisor import NO_EMBEDDER
+
+        return self._process(address, NO_EMBEDDER, log_name)
 
     def _process(
-        self,
-        path: str,
-        embedder: EmbedderSpec | None,
-        lock_timeout_s: float,
-        log_name: str = "index-process.log",
-        more_slack_s: float = 0.0,
+        self, address: StoreAddress, embedder: EmbedderSpec | None, log_name: str = "index-process.log"
     ) -> IndexProcess:
-        from reposyncd.store.chroma.checkpoint import REPLAY_S_PER_ROW
-        from reposyncd.store.chroma.database import replayed_rows
         from reposyncd.store.process.supervisor import IndexProcess, thread_limits
-
-        def slack_s() -> float:
-            """A log that is replayed, and waiting for the lock, take time of their own."""
-            waiting_s = more_slack_s + (lock_timeout_s if lock_timeout_s < math.inf else 0.0)
-            with suppress(sqlite3.Error, OSError, TypeError):  # a store that is damaged is found out by its probe
-                return waiting_s + replayed_rows(path) * REPLAY_S_PER_ROW
-            return waiting_s
 
         return IndexProcess(
             self._config.state_dir,
-            path,
+            address,
             embedder,
-            lock_timeout_s=lock_timeout_s,
             deadline_s=self._config.store.deadline,
             idle_s=self._config.store.idle,
-            slack_s=slack_s,
             log_name=log_name,
             environment=thread_limits(self._config.limits.threads),
             on_death=lambda why: self._on_death("the index process", why),
+            on_wait=lambda waiting: self._on_wait(),
         )
+
+    def _store_settings(self) -> StoreSettings:
+        return StoreSettings(self._config.state_dir, self._config.lock.timeout)
 
     @property
     def config(self) -> Config:
@@ -258,18 +253,16 @@ class Workspace:
         return f"{_RECORDS} {decoder}; {chunker()}; {identity_of(self._embedder)}"
 
     def open(self, read: Callable[[], None] = lambda: None, on_wait: Callable[[], None] = lambda: None) -> None:
-        """Opens the manifest, and has `read` take from it what is wanted at the start. If it is damaged or lost, it is
-        made anew, from what the store says, and read again. So is a store that a fresh look finds damaged. The caller
-        holds the state lock. Raises a StoreError; TransientStoreError if nothing is known of the store by now."""
+        """Opens the manifest, and has `read` take from it what is needed at the start. A manifest that is damaged or
+        lost is replaced by a new one, which learns from the store, and is read again. A store that turns out to be
+        damaged is replaced, too. `on_wait` is called now and then. The caller holds the state lock. Raises a
+        StoreError; TransientStoreError if the store could not be inspected."""
         from reposyncd.errors import CorruptManifestError
-        from reposyncd.sync.doubt import Doubt
+        from reposyncd.sync.damage import DamageCheck
 
-        def heartbeat() -> bool:
-            on_wait()
-            return False
-
-        doubt = Doubt(self._config.state_dir, lambda: self._look_at_store(heartbeat), now_ns=self._now_ns, wait=on_wait)
-        self._state.place.ensure()
+        state = self._state
+        damage = DamageCheck(self._config.state_dir, lambda: state.inspect(on_wait), now_ns=self._now_ns, wait=on_wait)
+        state.store.ensure()
         for left in reversed(range(_OPENED_AT_MOST)):
             try:
                 self._learn()
@@ -279,19 +272,19 @@ class Workspace:
                 if not left:
                     raise
                 if isinstance(error, CorruptManifestError):
-                    self._state.renew_manifest(error, self._now_ns())
+                    state.renew_manifest(error, self._now_ns())
                 else:
                     self.index.release()
-                    if evidence := doubt.weigh(error):
-                        self._state.renew_store(evidence, self._now_ns(), lambda store: self._salvage(store, heartbeat))
+                    if evidence := damage.evidence(error):
+                        state.renew_store(evidence, self._now_ns(), self.fingerprint, on_wait)
                     self.index.release()
 
     def _learn(self) -> None:
-        """Looks at the manifest. The repos of a new one are learnt from the store."""
+        """Checks the manifest. A new one learns its repositories from the store."""
         from reposyncd.sync.adopt import adopt
 
         self._state.check()
-        if self.catalog.stamp() is None and not self._state.place.is_empty():
+        if self.catalog.stamp() is None and not self._state.store.is_empty():
             adopt(self.catalog, self.index, self.fingerprint)
             self.catalog.forget_stamp()
 
@@ -323,27 +316,24 @@ class Workspace:
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
         makes_checkpoints: bool = True,
-        pace: Callable[[int], None] = lambda chunks: None,
+        throttle: Callable[[int], None] = lambda chunks: None,
     ) -> SyncRunner:
-        """What syncs of one repo are made with; see `sync.runner.SyncRunner`."""
+        """What the syncs of one repository are made with; see `sync.runner.SyncRunner`."""
         from reposyncd.sync.runner import SyncRunner
 
         return SyncRunner(
             state=self._state,
             index=self.index,
+            fingerprint=self.fingerprint,
             lock=lock,
-            context=lambda tell: self._context(tell, should_stop),
+            context=lambda on_progress: self._context(on_progress, should_stop),
             find=find,
             on_progress=on_progress,
             should_stop=should_stop,
             now_ns=self._now_ns,
             patience_s=patience_s,
-            make_persister=lambda path: self._persister(path, should_stop),
-            look=lambda: self._look_at_store(should_stop),
-            salvage=lambda store: self._salvage(store, should_stop),
-            lock_timeout_s=self._config.lock.timeout,
             makes_checkpoints=makes_checkpoints,
-            pace=pace,
+            throttle=throttle,
         )
 
     def _context(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Context:
@@ -362,52 +352,6 @@ class Workspace:
             should_stop=should_stop,
             probed=self._probed,
         )
-
-    def _persister(self, path: str, should_stop: Callable[[], bool]) -> IndexProcess:
-        from reposyncd.store.locks import NO_LOCK
-        from reposyncd.store.process.supervisor import NO_EMBEDDER
-
-        def look(waiting: Waiting | None) -> None:
-            if should_stop():
-                raise InterruptedSyncError("stopped while the store was tidied; nothing was changed")
-
-        process = self._process(path, NO_EMBEDDER, NO_LOCK, "checkpoint.log")
-        process.on_wait = look
-        return process
-
-    def _look_at_store(self, should_stop: Callable[[], bool]) -> None:
-        """Returns if the store is sound, and raises as `store.inspection` does."""
-        from reposyncd.store.chroma.inspection import READ_S_PER_BYTE, look, size
-        from reposyncd.store.process.supervisor import NO_EMBEDDER
-
-        def on_wait(waiting: Waiting | None) -> None:
-            if should_stop():
-                raise InterruptedSyncError("stopped while the store was looked at; nothing was changed")
-
-        if (place := self._state.place.current()) is None or self._state.place.is_empty():
-            return
-        slack_s = size(place) * READ_S_PER_BYTE
-        process = self._process(place, NO_EMBEDDER, self._config.lock.timeout, "look.log", slack_s)
-        process.on_wait = on_wait
-        collections = [
-            generation.collection
-            for repo in self.catalog.repos()
-            for generation in self.catalog.generations(repo)
-            if generation.state != "doomed"
-        ]
-        try:
-            look(process, collections)
-        finally:
-            process.close()
-
-    def _salvage(self, store: str, should_stop: Callable[[], bool]) -> str:
-        """Takes what is sound out of a store that is given up, and says how much that is."""
-        from reposyncd.store.chroma.salvage import salvage
-
-        def on_wait() -> None:
-            should_stop()  # which says that this thread lives; it takes seconds, and goes on
-
-        return salvage(self._config.state_dir, store, self._state.db.path, self.fingerprint, on_wait)
 
     def query_embedder(self, generation: Generation) -> str | None:
         """The identity of the embedder that queries of a generation need. None if it is not installed any more, or if

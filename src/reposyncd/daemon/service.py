@@ -26,7 +26,7 @@ from reposyncd.daemon.stage_timings import StageTimings, StageTotal
 from reposyncd.daemon.status import report, starting, with_problems
 from reposyncd.daemon.summary import summary
 from reposyncd.errors import BusyError, ReposyncError, safe_message
-from reposyncd.ports import Observer, Stage, VectorIndex
+from reposyncd.ports import Observer, RunningIndex, Stage
 
 STOP_S = 30.0
 """How long `Daemon.stop` waits for the batches that are under way."""
@@ -62,7 +62,7 @@ class Daemon(Requests):
         config: Config,
         environ: Mapping[str, str],
         *,
-        index: VectorIndex | None = None,
+        index: RunningIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         on_change: Callable[[], None] = lambda: None,
         observers: Sequence[Observer] = (),

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from reposyncd import __version__
 from reposyncd.app import messages
-from reposyncd.app.recorded_status import disk_trouble, kept_incidents
+from reposyncd.app.recorded_status import kept_incidents
 from reposyncd.app.status import Live, Locks, repo_status, status
+from reposyncd.app.stores import store_status
 from reposyncd.daemon.engine.snapshots import Coverage, EngineSnapshot, RepoSnapshot, estimate
-from reposyncd.store.locks import CHROMA_LOCK, holder
 
 _KNOWN_AT_START = frozenset({"paused", "missing", "degraded", "failed"})
 """States that are as true as before while the engine starts."""
@@ -29,14 +29,14 @@ def report(engine: EngineSnapshot, started: float) -> messages.Status:
         events_lost=engine.events_lost,
         waits_for=engine.gate_reason,
     )
-    location = os.path.join(engine.state_dir, "chroma")
+    store = store_status(engine.state_dir)
     return status(
         version=__version__,
         service=service,
-        kind="embedded",
-        location=location,
-        trouble=waiting_for or disk_trouble(engine.state_dir),
-        locks=Locks(writer=os.getpid(), store=holder(os.path.join(location, CHROMA_LOCK))),
+        kind=store.kind,
+        location=store.location,
+        trouble=waiting_for or store.trouble(),
+        locks=Locks(writer=os.getpid(), store=store.lock_holder()),
         incidents=kept_incidents(engine.incidents),
         repos=repos,
     )

@@ -1,1 +1,1 @@
-"""What is stored: the manifest, the Chroma directory and the process that owns it, the locks."""
+"""What is stored: the manifest, the kinds of vector stores, the process that has a store open, the locks."""

@@ -1,120 +1,206 @@
-"""A `ports.VectorIndex` in memory: for tests, and for users of the Python API that want no files."""
+"""A store in memory: for tests, and for users of the Python API that want no files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from reposyncd.errors import CorruptStoreError
-from reposyncd.model import Applied, Batch, Hit, Record, Waiting
-from reposyncd.ports import label
+from reposyncd.model import Hit, Record
+from reposyncd.ports import Metadata, label
+from reposyncd.store.process.inline import InlineIndex
+from reposyncd.store.process.worker import Embed, IndexWorker
 
 if TYPE_CHECKING:
-    import numpy as np
+    from reposyncd.ports import Vectors
+
+Stored = dict[str, dict[str, Record]]
+"""Records by collection and id."""
 
 
-T = TypeVar("T")
+class MemoryCollections:
+    """`ports.Collections` in dicts. Several threads may use it."""
 
-
-class MemoryIndex:
-    """Collections in dicts. `embed` takes n texts to a float32 array (n, dimension) of unit rows."""
-
-    def __init__(self, embed: Callable[[list[str]], np.ndarray[Any, np.dtype[np.float32]]]) -> None:
-        self._embed = embed
-        self._collections: dict[str, dict[str, Record]] = {}
-        self.life = 1
-        self.on_wait: Callable[[Waiting | None], None] = lambda waiting: None  # never called: nothing waits
+    def __init__(self) -> None:
+        self.stored: Stored = {}
+        self.writes = 0
+        """how often something was written"""
         self._metadata: dict[str, dict[str, str]] = {}
 
-    def start(self) -> None:
-        """Always ready."""
+    def open(self, name: str, metadata: Mapping[str, str]) -> int:
+        """See `ports.Collections`, as for every method."""
+        self.writes += 1
+        self._metadata[name] = dict(metadata)
+        return len(self.stored.setdefault(name, {}))
 
-    @property
-    def stalled_s(self) -> float:
-        return 0.0
-
-    def abandon(self) -> None:
-        return None
-
-    def open(self, collection: str, metadata: Mapping[str, str]) -> int:
-        self._metadata[collection] = dict(metadata)
-        return len(self._collections.setdefault(collection, {}))
-
-    def apply(self, collection: str, batch: Batch) -> Future[Applied]:
-        return _done(lambda: self._apply(self._get(collection), batch))
-
-    def _apply(self, records: dict[str, Record], batch: Batch) -> Applied:
-        vectors = {chunk.text: records[chunk.source].vector for chunk in batch.added if chunk.source in records}
-        texts = list({chunk.text: None for chunk in batch.added if chunk.text not in vectors})
-        if texts:
-            vectors |= {text: tuple(float(x) for x in row) for text, row in zip(texts, self._embed(texts), strict=True)}
-        for row, text, _ in batch.added:
-            records[row.id] = Record(row.id, text, row.metadata(batch.repo), vectors[text])
-        for row in batch.relabelled:
-            if row.id in records:
-                records[row.id] = records[row.id]._replace(metadata=row.metadata(batch.repo))
-        return Applied(len(texts), sum(map(len, texts)))
-
-    def delete(self, collection: str, ids: Sequence[str]) -> Future[None]:
-        def delete() -> None:
-            records = self._get(collection)
-            for id in ids:
-                records.pop(id, None)
-
-        return _done(delete)
-
-    def drop(self, collection: str) -> None:
-        self._collections.pop(collection, None)
-
-    def ids(self, collection: str) -> set[str]:
-        return set(self._get(collection))
+    def drop(self, name: str) -> None:
+        self.writes += 1
+        self.stored.pop(name, None)
 
     def collections(self) -> dict[str, dict[str, str]]:
-        return {name: dict(self._metadata[name]) for name in self._collections}
+        return {name: dict(self._metadata[name]) for name in self.stored}
 
-    def probe(self, collection: str) -> None:
-        self._get(collection)
+    def upsert(
+        self, name: str, ids: Sequence[str], texts: Sequence[str], vectors: Vectors, metadatas: Sequence[Metadata]
+    ) -> None:
+        records = self._records(name)
+        self.writes += 1
+        for id, text, vector, metadata in zip(ids, texts, vectors.tolist(), metadatas, strict=True):
+            records[id] = Record(id, text, dict(metadata), tuple(vector))
 
-    def labels(self, collection: str) -> dict[str, int]:
-        return {id: label(record.metadata) for id, record in self._get(collection).items()}
+    def update(self, name: str, ids: Sequence[str], metadatas: Sequence[Metadata]) -> None:
+        records = self._records(name)
+        self.writes += 1
+        for id, metadata in zip(ids, metadatas, strict=True):
+            if id in records:
+                records[id] = records[id]._replace(metadata=dict(metadata))
 
-    def records(self, collection: str, ids: Sequence[str] | None = None) -> list[Record]:
-        records = self._get(collection)
-        return list(records.values()) if ids is None else [records[id] for id in ids if id in records]
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        records = self._records(name)
+        self.writes += 1
+        for id in ids:
+            records.pop(id, None)
 
-    def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
-        return [tuple(float(x) for x in row) for row in self._embed(list(texts))] if texts else []
+    def count(self, name: str) -> int:
+        return len(self._records(name))
 
-    def query(self, collection: str, wanted: str | Sequence[float], limit: int) -> list[Hit]:
-        vector = [float(x) for x in self._embed([wanted])[0]] if isinstance(wanted, str) else wanted
+    def ids(self, name: str) -> set[str]:
+        return set(self._records(name))
+
+    def labels(self, name: str) -> dict[str, int]:
+        return {record.id: label(record.metadata) for record in self.records(name)}
+
+    def vectors(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
+        import numpy as np
+
+        return {record.id: np.array(record.vector, np.float32) for record in self.records(name, ids)}
+
+    def records(self, name: str, ids: Sequence[str] | None = None) -> list[Record]:
+        records = self._records(name)
+        # A record that a test has put under another id is that id's.
+        return [records[id]._replace(id=id) for id in (list(records) if ids is None else ids) if id in records]
+
+    def query(self, name: str, vector: Any, limit: int) -> list[Hit]:
+        wanted = vector.tolist()
         scored = [
-            (sum(a * b for a, b in zip(vector, record.vector, strict=True)), record)
-            for record in self._get(collection).values()
+            (sum(a * b for a, b in zip(wanted, record.vector, strict=True)), record) for record in self.records(name)
         ]
         scored.sort(key=lambda pair: -pair[0])
         return [
-            Hit(text=record.text, score=score, **record.metadata)  # type: ignore[arg-type]
+            Hit(text=record.text, score=min(1.0, score), **record.metadata)  # type: ignore[arg-type]
             for score, record in scored[:limit]
         ]
 
-    def release(self) -> None:
-        """Nothing is held."""
+    def probe(self, name: str) -> None:
+        self._records(name)
+
+    def clear(self) -> None:
+        self.writes += 1
+        self.stored.clear()
+
+    def _records(self, name: str) -> dict[str, Record]:
+        if name not in self.stored:
+            raise CorruptStoreError(f"there is no collection {name}")
+        return self.stored[name]
+
+
+class MemoryBackend:
+    """A `worker.Backend` on collections in memory."""
+
+    def __init__(self, collections: MemoryCollections) -> None:
+        self._collections = collections
+
+    @property
+    def collections(self) -> MemoryCollections:
+        """See `worker.Backend`, as for every method."""
+        return self._collections
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        yield
+
+    def known_vectors(self, texts: Sequence[str], embed: Embed) -> tuple[dict[str, Any], Sequence[str]]:
+        return {}, ()
+
+    @property
+    def maintenance(self) -> Mapping[str, Callable[..., Any]]:
+        return {}
 
     def close(self) -> None:
-        """Nothing is held."""
-
-    def _get(self, collection: str) -> dict[str, Record]:
-        if collection not in self._collections:
-            raise CorruptStoreError(f"there is no collection {collection}")
-        return self._collections[collection]
+        """The collections stay."""
 
 
-def _done(operation: Callable[[], T]) -> Future[T]:
-    """A future that has what the operation returned or raised."""
-    future: Future[T] = Future()
-    try:
-        future.set_result(operation())
-    except Exception as error:
-        future.set_exception(error)
-    return future
+class MemoryIndex(InlineIndex):
+    """A `ports.RunningIndex` in memory. `embed` takes n texts to a float32 array (n, dimension) of unit rows."""
+
+    def __init__(self, embed: Embed) -> None:
+        self._embed = embed
+        self.store = MemoryCollections()
+        super().__init__(lambda: IndexWorker(MemoryBackend(self.store), lambda texts: self._embed(texts)))
+
+    @property
+    def stored(self) -> Stored:
+        """All records. They may be changed."""
+        return self.store.stored
+
+
+class MemoryAdmin:
+    """A `ports.StoreAdmin` of collections in memory, which nobody else writes to and no crash outlives."""
+
+    def __init__(self, collections: MemoryCollections) -> None:
+        self._collections = collections
+        self._identity = os.urandom(8).hex()
+
+    @property
+    def kind(self) -> str:
+        """See `ports.StoreStatus`, as for the methods that follow."""
+        return "memory"
+
+    @property
+    def location(self) -> str:
+        return ""
+
+    def lock_holder(self) -> int | None:
+        return None
+
+    def trouble(self) -> str:
+        return ""
+
+    def ensure(self) -> None:
+        """See `ports.StoreAdmin`, as for the methods that follow."""
+
+    def is_empty(self) -> bool:
+        return not self._collections.stored
+
+    def stamp(self) -> str:
+        return f"{self._identity} {self._collections.writes}"
+
+    def recognise(self, recorded: str) -> str | None:
+        return recorded if recorded == self.stamp() else None
+
+    def check(self) -> None:
+        """There are no files."""
+
+    def require_space(self, chunks: int) -> None:
+        """Memory is not reserved."""
+
+    def inspect(self, collections: Sequence[str], on_wait: Callable[[], None]) -> None:
+        """It is what it is."""
+
+    def is_checkpoint_due(self, live: Mapping[str, int]) -> bool:
+        return False
+
+    def checkpoint(self, live: Mapping[str, int], *, release: Callable[[], None], on_wait: Callable[[], None]) -> None:
+        """There is no log."""
+
+    def quarantine(self) -> str:
+        self._collections.clear()
+        return ""
+
+    def salvage(self, place: str, manifest: str, fingerprint: str, on_wait: Callable[[], None]) -> str:
+        return ""
+
+    def discard_salvage(self) -> None:
+        """There is none."""

@@ -1,4 +1,4 @@
-"""An open state directory: the manifest, the store's place, and what is done when one of them is damaged."""
+"""An open state directory: the manifest and the store beside it, and a new one in place of a damaged one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 
 from reposyncd.errors import CorruptManifestError, CorruptStoreError, ReposyncError
-from reposyncd.store.chroma.directory import StoreDirectory, quarantined
-from reposyncd.store.chroma.stamp import Stamp, recognise, take
+from reposyncd.ports import StoreAdmin
+from reposyncd.store.files import free_quarantine
 from reposyncd.store.manifest.catalog import Catalog, Incident
 from reposyncd.store.manifest.database import Database, set_aside
 from reposyncd.store.manifest.history import History
@@ -16,15 +16,16 @@ MANIFEST = "manifest.db"
 
 
 class State:
-    """The state directory at `path`, made if absent (0700). Raises ReposyncError if it cannot be used.
+    """The state directory at `path`, created if absent (0700), and the store that belongs to it. Raises ReposyncError
+    if it cannot be used.
 
-    The manifest is opened when it is first asked for; that may raise a StoreError. A state belongs to one thread.
+    The manifest is opened when it is first used; that may raise a StoreError. A state belongs to one thread.
     """
 
-    def __init__(self, path: str) -> None:
-        _private_directory(path)
+    def __init__(self, path: str, store: StoreAdmin) -> None:
+        make_private(path)
         self.path = path
-        self.place = StoreDirectory(path)
+        self.store = store
         self._db: Database | None = None
         self._checked = False
 
@@ -48,27 +49,32 @@ class State:
         self._checked = False
 
     def check(self) -> None:
-        """Reads the whole manifest, if a process died in a run of it, or if anybody met a contradiction in it: perhaps
-        in a place that the caller does not come by. Raises CorruptManifestError. The caller holds the state lock."""
-        # Once for runs: one that has not ended may later be our own, to be gone on with.
+        """Reads the whole manifest, if a process died during a sync of it, or if a contradiction was met anywhere in
+        it. Raises CorruptManifestError. The caller holds the state lock."""
+        # Runs are asked about once: one that has not ended may later be our own, and is continued.
         if self.db.is_suspect or (not self._checked and History(self.db).ended_badly()):
             self.db.check()
         self._checked = True
 
     def stamp(self) -> None:
-        """Every record of the store is known as it is now. The caller holds the state lock."""
-        if current := self.place.current():
-            stamp = take(current)
-            if stamp != self.catalog.stamp():
-                self.catalog.set_stamp(stamp)
+        """Records that every record of the store is known as it is now. The caller holds the state lock."""
+        stamp = self.store.stamp()
+        if stamp and stamp != self.catalog.stamp():
+            self.catalog.set_stamp(stamp)
 
-    def recognise(self) -> Stamp | None:
-        """The store's stamp, if it has one on record and nobody has written to it since. Writes nothing."""
-        recorded, current = self.catalog.stamp(), self.place.current()
-        return recognise(recorded, current) if recorded and current else None
+    def recognise(self) -> str | None:
+        """The store's stamp, if one is on record and nobody has written to the store since. Writes nothing."""
+        recorded = self.catalog.stamp()
+        return self.store.recognise(recorded) if recorded else None
+
+    def inspect(self, on_wait: Callable[[], None]) -> None:
+        """See `StoreAdmin.inspect`; of all collections that are on record and wanted."""
+        catalog = self.catalog
+        generations = [each for repo in catalog.repos() for each in catalog.generations(repo)]
+        self.store.inspect([each.collection for each in generations if each.state != "doomed"], on_wait)
 
     def renew_manifest(self, error: CorruptManifestError, now_ns: int) -> None:
-        """Moves a manifest that is damaged to the quarantine and begins another. One that turns out to be sound stays.
+        """Moves a damaged manifest to the quarantine and begins a new one. One that turns out to be sound stays.
 
         The caller holds the state lock.
         """
@@ -77,26 +83,26 @@ class State:
             self.db.check()
         except CorruptManifestError:
             self.close()
-            target = quarantined(self.path, MANIFEST)
+            target = free_quarantine(self.path, MANIFEST)
             set_aside(os.path.join(self.path, MANIFEST), target)
             self.catalog.add_incident(Incident(now_ns, "manifest", str(error), target))
 
     def renew_store(
-        self, error: CorruptStoreError, now_ns: int, salvage: Callable[[str], str] = lambda store: ""
+        self, error: CorruptStoreError, now_ns: int, fingerprint: str, on_wait: Callable[[], None] = lambda: None
     ) -> None:
-        """Moves the store to the quarantine and begins another: every repo is to be stored anew. `salvage` is told
-        where the old one is, takes from it what is sound, and says how much that is.
+        """Moves the store to the quarantine and begins a new one: every repository is to be stored again. Sound vectors
+        of generations with this fingerprint are saved. `on_wait` is called now and then.
 
         The caller holds the state lock, and nobody has the store open.
         """
-        target = self.place.quarantine()
-        kept = salvage(target)
+        target = self.store.quarantine()
+        saved = self.store.salvage(target, self.db.path, fingerprint, on_wait)
         self.catalog.store_lost()
-        self.catalog.add_incident(Incident(now_ns, "store", "; ".join(filter(None, [str(error), kept])), target))
+        self.catalog.add_incident(Incident(now_ns, "store", "; ".join(filter(None, [str(error), saved])), target))
 
 
-def _private_directory(path: str) -> None:
-    """Makes the directory for this user alone; one that is there must be ours."""
+def make_private(path: str) -> None:
+    """Creates the directory for this user alone. Raises ReposyncError if that fails, or if it is another user's."""
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         owner = os.stat(path).st_uid

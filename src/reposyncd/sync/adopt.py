@@ -1,4 +1,4 @@
-"""A manifest that knows nothing, beside a store: the repos are those that its collections name."""
+"""A new manifest beside an existing store: the repositories are those that the collections name."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from reposyncd.ports import VectorIndex
 from reposyncd.store.manifest.catalog import Catalog, Repo
 
 UNKNOWN_ROOT = RootIdentity(0, 0)
-"""Of a repo that is known from its collection only."""
+"""The identity of the root of a repository that is known only from its collection."""
 
 
 def adopt(catalog: Catalog, index: VectorIndex, fingerprint: str) -> None:
-    """Puts the repos that the collections name on record. Of two collections of a repo, the one of this fingerprint
-    serves, and the other is doomed. Their records are nobody's until they are compared and claimed. Raises
-    CorruptStoreError for a store that cannot be opened."""
+    """Records the repositories that the collections name. Of two collections of a repository, the one with this
+    fingerprint serves, and the other is doomed. Their records are orphans until they are compared and claimed. Raises
+    CorruptStoreError if the store cannot be opened."""
     try:
         collections = index.collections()
     except LethalOperationError as error:
@@ -32,7 +32,7 @@ def adopt(catalog: Catalog, index: VectorIndex, fingerprint: str) -> None:
     for made_by, collection, metadata in found:
         name, root = metadata["reposyncd_repo"], metadata["reposyncd_root"]
         if name not in repos:
-            with suppress(UsageError):  # its root has another name by now
+            with suppress(UsageError):  # its root is recorded under another name
                 repos[name] = catalog.add_repo(name, root, UNKNOWN_ROOT)
         if name in repos:
             catalog.adopt(repos[name], collection, made_by, "doomed" if name in serving else "serving")

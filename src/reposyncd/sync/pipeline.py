@@ -1,12 +1,12 @@
 """The commit protocol: file plans become batches, each batch one commit over two stores that share none.
 
-1. One transaction: the ids about to be added are recorded as pending, those to be relabelled as such.
+1. One transaction: the ids about to be added are recorded as pending, those about to be relabelled as such.
 2. The index: the batch is applied.
 3. One transaction: the files' rows and chunks are replaced, those intents end, leftovers are doomed.
 4. The index: the doomed are deleted; then their intents end.
 
-Whatever moment the process dies at, `recover` brings the collection back to what the manifest says. A reader may
-see a file's old and new chunks together for a moment, and never sees a file missing.
+Whenever the process dies, `recover` makes the collection again what the manifest says. A reader may see a file's old
+and new chunks together for a moment, but never sees a file missing.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from reposyncd.errors import (
     SuspectStoreError,
 )
 from reposyncd.model import Applied, Batch, ChunkRow, FileRow, NewChunk, Skip
-from reposyncd.ports import Outcome, VectorIndex, label
-from reposyncd.store.manifest.manifest import Commit, FileCommit, Manifest, RunProgress
+from reposyncd.ports import Deferred, VectorIndex, label
+from reposyncd.store.manifest.commits import Commit, FileCommit, RunProgress
+from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.sync.plan import FilePlan, chunk_id, text_digest, with_sources
 
 BATCH_CHUNKS = 500
-"""Chunks that change in one batch: as fast as 1000, and about a second of work to lose, or to wait for. With 250 a
-first index takes a quarter longer."""
+"""Chunks that change in one batch: about a second of work, which may be lost or waited for. 1000 are not faster; with
+250 a first index takes a quarter longer."""
 
 BATCH_FILES = 2000
-"""Files in one batch that changes few chunks."""
+"""Files in one batch, if they change few chunks."""
 
 BATCHES_UNDER_WAY = 2
-"""One being stored, one being embedded, while the next is collected: more would only make what is urgent wait longer,
-and a fault cost more."""
+"""One is stored, one is embedded, and the next is collected. With more, urgent files would wait longer, and a fault
+would cost more."""
 
 QUARANTINED_AT_MOST = 20
-"""Files of one run that are given up. More of them are a sign that it is not the files."""
+"""Files that one run may quarantine. If there were more, the files would hardly be the cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +84,25 @@ class _Begun(NamedTuple):
     filling: _Filling
     added: list[NewChunk]
     relabelled: tuple[ChunkRow, ...]
-    applied: Outcome[Applied] | None
+    applied: Deferred[Applied] | None
     """None: nothing is added or relabelled"""
 
 
 class Pipeline:
     """Applies plans to one collection, batch by batch, while the caller makes the next plans.
 
-    Batches are begun, applied and committed in the order of the calls. A plan is committed, and durable, at the
-    latest when `drain` has returned. Any method may raise a StoreError: what was committed by then stays, and
-    `recover` cleans up the rest.
+    Batches are begun, applied and committed in the order of the calls. A plan is committed, and durable, when `drain`
+    has returned, or earlier. Any method may raise a StoreError: what was committed by then stays, and `recover` cleans
+    up the rest.
 
-    A batch that the store refuses, or that kills the index process, is divided until the files are found that do
-    it. Those are recorded as quarantined, with their digest, and told to `on_quarantine` (path, reason).
+    A batch that the store refuses, or that crashes the index process, is divided until the files that cause it are
+    found. Those are quarantined: recorded with their digest, and reported to `on_quarantine` (path, reason).
 
-    `run` is what the history is told of, and how far it was before.
+    `run` is the row of the history to be kept up to date, with what it had done before.
 
-    `found` are ids of stored records that the manifest does not know; a chunk that has such an id takes its vector,
-    and the id is removed. `guard` is called before a batch with the number of its new chunks, and raises NoSpaceError.
+    `orphans` are ids of stored records that the manifest does not know. A chunk with such an id takes its vector, and
+    the id is removed from the set. `guard` is called before a batch with the number of its new chunks, and raises
+    NoSpaceError.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class Pipeline:
         index: VectorIndex,
         *,
         run: RunProgress | None = None,
-        found: set[str] | None = None,
+        orphans: set[str] | None = None,
         guard: Callable[[int], None] = lambda chunks: None,
         on_quarantine: Callable[[str, str], None] = lambda path, reason: None,
         on_commit: Callable[[], None] = lambda: None,
@@ -121,7 +123,7 @@ class Pipeline:
         self._manifest = manifest
         self._index = index
         self._run = run
-        self._found = found if found is not None else set()
+        self._orphans = orphans if orphans is not None else set()
         self._guard = guard
         self._on_quarantine = on_quarantine
         self._on_commit = on_commit
@@ -136,12 +138,12 @@ class Pipeline:
         self._filled(len(plan.added) + len(plan.relabelled) + len(plan.doomed))
 
     def touch(self, row: FileRow) -> None:
-        """The file's content is what it was; only its stat is new."""
+        """The file's content is unchanged; only its stat is new."""
         self._filling.touched.append(row)
         self._filled(0)
 
     def remove(self, path: str, ids: Sequence[str]) -> None:
-        """The file is no longer to be in the index; `ids` are its records."""
+        """The file leaves the index; `ids` are its records."""
         self._filling.gone.append(path)
         self._filling.gone_chunks += [(id, path) for id in ids]
         self._filled(len(ids))
@@ -153,9 +155,9 @@ class Pipeline:
             self._under_way.popleft()()
 
     def finish_begun(self) -> None:
-        """As `drain`, for the batches that were begun. Of one that is still filling only what needs no index is kept;
-        but all of it if it is the first, so that who is stopped again and again comes to an end nevertheless, or if
-        it took a whole limit to find out that one of its files cannot be parsed."""
+        """As `drain`, for the batches that were begun, to stop soon. The batch that is being collected is dropped,
+        except for what needs no index. It is finished, too, if it is the first one, so that a sync makes progress even
+        if it is always stopped early, or if one of its files took the whole time limit to turn out unparseable."""
         is_cheap = not any(plan.row.verdict for plan in self._filling.plans)
         if is_cheap and (self.totals.files or self._under_way):
             self._filling = _Filling(touched=self._filling.touched)
@@ -170,7 +172,7 @@ class Pipeline:
         filling, self._filling = self._filling, _Filling()
         if not filling.files:
             return
-        # Before it is sent, not after: what is sent and not committed is embedded again after a fault.
+        # Waits before it sends, not after: what is sent and not committed is embedded again after a fault.
         while len(self._under_way) >= BATCHES_UNDER_WAY:
             self._under_way.popleft()()
         begun = self._begin(filling)
@@ -185,11 +187,11 @@ class Pipeline:
             return _Begun(filling, added, relabelled, None)
         stored = self._manifest.sources({chunk.row.digest for chunk in added})
         self._manifest.begin([chunk.row for chunk in added], relabelled)
-        batch = Batch(self._repo, with_sources(added, stored, self._found), relabelled)
+        batch = Batch(self._repo, with_sources(added, stored, self._orphans), relabelled)
         return _Begun(filling, added, relabelled, self._index.apply(self._collection, batch))
 
     def _finish(self, begun: _Begun) -> None:
-        """Step 3, when step 2 is done, and the beginning of step 4."""
+        """Step 3, when step 2 is done, and the start of step 4."""
         try:
             embedded = begun.applied.result().embedded if begun.applied else 0
         except (LethalOperationError, PermanentStoreError) as error:
@@ -214,10 +216,10 @@ class Pipeline:
                 embedded=self.totals.embedded + embedded,
             ),
         )
-        self._found.difference_update(chunk.row.id for chunk in begun.added)
+        self._orphans.difference_update(chunk.row.id for chunk in begun.added)
 
     def _divide(self, begun: _Begun, error: StoreError) -> None:
-        """The batch again in two halves, or without the one file that it is."""
+        """Applies the batch in two halves; quarantines the file, if it is the only one."""
         if len(begun.filling.plans) > 1:
             for half in begun.filling.halves():
                 if half.files:
@@ -225,7 +227,7 @@ class Pipeline:
             return
         if self._quarantined == QUARANTINED_AT_MOST:
             raise error
-        self._assert_that_the_store_works()
+        self._assert_the_store_works()
         self._quarantined += 1
         [plan] = begun.filling.plans
         unwanted = [row.id for row in plan.chunks] + list(plan.doomed)
@@ -241,9 +243,9 @@ class Pipeline:
         )
         self._on_quarantine(row.path, f"quarantined until it changes: {error}")
 
-    def _assert_that_the_store_works(self) -> None:
-        """Stores and deletes a record. What that raises is the store's fault, and no file's; CorruptStoreError if the
-        store is to be looked at."""
+    def _assert_the_store_works(self) -> None:
+        """Stores and deletes a record. What that raises is the fault of the store, not of a file; CorruptStoreError if
+        the store is to be inspected."""
         digest = text_digest(_CANARY)
         row = ChunkRow(chunk_id(self._repo, "", digest, 0), "", 1, 1, "", "text", digest)
         self._manifest.begin([row], ())
@@ -268,16 +270,17 @@ class Pipeline:
             self._under_way.append(lambda: self._forget(ids, deleted))
         self._on_commit()
 
-    def _forget(self, ids: Sequence[str], deleted: Outcome[None]) -> None:
+    def _forget(self, ids: Sequence[str], deleted: Deferred[None]) -> None:
         deleted.result()
         self._manifest.forget(ids)
 
 
 _CANARY = "reposyncd asks itself whether the store works\n"
+"""The text of the record that tries out the store."""
 
 
 def recover(repo: str, collection: str, manifest: Manifest, index: VectorIndex) -> None:
-    """Undoes or finishes what a crash left half done; nothing to do is the usual case.
+    """Undoes or finishes what a crash left half done: usually nothing.
 
     Pending and doomed records are deleted, relabelled ones get the metadata of their rows again. Idempotent.
     """
@@ -293,12 +296,12 @@ def recover(repo: str, collection: str, manifest: Manifest, index: VectorIndex) 
     manifest.forget([*leftovers, *ids])
 
 
-def compare(repo: str, collection: str, manifest: Manifest, index: VectorIndex) -> set[str]:
-    """Compares the collection's ids and metadata with those of the manifest, whatever was done behind our back.
+def compare_records(repo: str, collection: str, manifest: Manifest, index: VectorIndex) -> set[str]:
+    """Compares the collection's ids and metadata with the manifest, after somebody else may have written to it.
 
     Records with other metadata get those of their rows again. Files of which a record is missing are forgotten, so
-    that the reconcile that must follow stores them again. Returns the ids of records that the manifest does not
-    know: to be claimed by that reconcile, else deleted.
+    that the reconcile that must follow stores them again. Returns the ids of orphans: records that the manifest does
+    not know, which that reconcile claims, or which are to be deleted.
     """
     found = index.labels(collection)
     invalidated: set[str] = set()

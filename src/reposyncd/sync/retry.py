@@ -1,4 +1,4 @@
-"""Trouble that passes by itself: tried again, ever more slowly, until it has."""
+"""Retries while trouble lasts that may pass by itself, ever more slowly."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FIRST_WAIT_S = 0.5
-"""At most, before the first try again; it doubles with each."""
+"""The longest wait before the first retry; it doubles with each."""
 
 LONGEST_WAIT_S = 20.0
-"""Between two tries. A fault that has ended is noticed within this time and the next try's own."""
+"""Between two tries. The end of a fault is noticed within this time and that of the next try."""
 
-_LOOK_S = 0.2
-"""Between two looks at whether to stop."""
+_POLL_S = 0.2
+"""Between two checks whether to stop."""
 
 
 class Retry:
-    """Repeats an operation while it raises TransientStoreError, with exponential backoff and jitter, which begins anew
-    after each `progress`.
+    """Repeats an operation while it raises TransientStoreError, with exponential backoff and jitter. The backoff starts
+    again after each `progress`.
 
-    Gives up, and raises the last error, when `patience_s` have passed since the trouble began without `progress`
-    in between; 0 gives up at once. `on_trouble` is told the error after every try that failed, before the wait.
-    Raises InterruptedSyncError when asked to stop meanwhile.
+    Gives up and raises the last error when the trouble has lasted for `patience_s` without `progress`; with 0 at once.
+    `on_trouble` is called with the error after every failed try, before the wait. Raises InterruptedSyncError when
+    asked to stop meanwhile.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Retry:
         self._error: TransientStoreError | None = None
 
     def progress(self) -> None:
-        """Something was done: the trouble is over."""
+        """Tells that something was done: the trouble is over."""
         self._since, self._tries = None, 0
 
     def run(self, operation: Callable[[], T]) -> T:
-        """What the operation returns, in the end."""
+        """What the operation returns when it succeeds."""
         from tenacity import Retrying, retry_if_exception_type
 
         retrying = Retrying(
@@ -90,4 +90,4 @@ class Retry:
                 raise InterruptedSyncError(
                     f"stopped, waiting: {self._error}; what is stored stays, and the next sync goes on from there"
                 )
-            self._sleep(min(left, _LOOK_S))
+            self._sleep(min(left, _POLL_S))

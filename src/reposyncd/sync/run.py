@@ -1,4 +1,4 @@
-"""One sync of one repo: which generation, what a crash left, the reconcile, the switch, the history."""
+"""One sync of one repository: its generation, what a crash left, the reconcile, the switch, the history."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from reposyncd.errors import (
     WholeTreeNeededError,
 )
 from reposyncd.model import WHOLE, ChunkCounts, DirectoryRow, Progress, Scope, SyncResult, Waiting
-from reposyncd.ports import Chunker, VectorIndex
+from reposyncd.ports import Chunker, RunningIndex
 from reposyncd.store.manifest.catalog import Catalog, Generation, Repo
+from reposyncd.store.manifest.commits import RunProgress
 from reposyncd.store.manifest.database import Database
 from reposyncd.store.manifest.history import History
-from reposyncd.store.manifest.manifest import Manifest, RunProgress
+from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.sync.examine import Examiner
 from reposyncd.sync.listing import gone_directories, is_current, skips_of
-from reposyncd.sync.pipeline import Pipeline, Totals, compare, recover
+from reposyncd.sync.pipeline import Pipeline, Totals, compare_records, recover
 from reposyncd.sync.reconcile import COMMIT_S, Dirty, Reconciler, ReconcileResult
 from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot
@@ -29,7 +30,7 @@ from reposyncd.tree.scan import Snapshot
 NANOSECONDS = 1_000_000_000
 
 SAVED_NS = 10 * NANOSECONDS
-"""What was changed within this time may have been saved by somebody who waits for it."""
+"""Somebody may be waiting for a file that was saved within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Context:
     """What a sync works with. The caller holds the state lock."""
 
     db: Database
-    index: VectorIndex
+    index: RunningIndex
     chunker: Chunker
     fingerprint: str
     """of the chunker, the embedder and the form of the records; another one means another generation"""
@@ -45,7 +46,7 @@ class Context:
     max_file_size: int
     """bytes"""
     allows_secrets: Callable[[str], bool]
-    """whether the file at a path may hold secrets; the scan must have been told the same"""
+    """whether the file at a path may hold secrets; `scan` must know the same"""
     now_ns: Callable[[], int]
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
@@ -54,26 +55,26 @@ class Context:
     begin: Callable[[], int | None] = lambda: None
     """called when there is something to do; returns the run's row in the history, if it is to have one"""
     on_stopped: Callable[[SyncResult], None] = lambda done: None
-    """told what was done before a stop that was asked for"""
+    """called with what was done, when a sync was asked to stop"""
     probed: dict[str, int] = field(default_factory=dict)
-    """by collection: in which life of the index it was found to be sound. RepoState by who syncs often"""
+    """by collection: the session of the index in which it was found sound. The same dict for all syncs of a process"""
 
 
 def sync_repo(context: Context, repo: Repo, scope: Scope = WHOLE) -> SyncResult:
-    """Makes the index of a repo true, as far as it is in the scope, and returns when it is. Its duration is for the
-    caller to say.
+    """Makes the index of a repository true within the scope, and returns when it is. The duration in the result is 0:
+    the caller fills it in.
 
-    Raises RootMissingError for a root that is another directory than before, and empty: it is taken for an
-    unmounted one, and nothing is deleted. Raises WholeTreeNeededError if a part cannot be made true alone. Raises
-    InterruptedSyncError and StoreError as `Reconciler` does, and CorruptStoreError for a store that fails its probe.
+    Raises RootMissingError if the root is another directory than before, and empty: a disk may not be mounted, so
+    nothing is deleted. Raises WholeTreeNeededError if a part cannot be made true alone, InterruptedSyncError and
+    StoreError as `Reconciler` does, and CorruptStoreError if the store fails its probe.
     """
     return _Run(context, repo).sync(scope)
 
 
 def choose_generation(catalog: Catalog, repo: Repo, fingerprint: str) -> Generation:
-    """The generation to be made true: one of this fingerprint, else a new one.
+    """The generation to be made true: the one with this fingerprint, else a new one.
 
-    The one that serves goes on serving until its successor is complete. The first serves from the start.
+    The serving generation goes on serving until its successor is complete. The first one serves from the start.
     """
     alive = [each for each in catalog.generations(repo) if each.state != "doomed"]
     serves = any(each.state == "serving" for each in alive)
@@ -92,44 +93,43 @@ class _Run:
         self._repo = repo
         self._run: int | None = None
         self._before = (0, 0)
-        self._index = context.index
+        self._index = context.index.observed(self._on_wait)
         self._catalog = Catalog(context.db)
         self._history = History(context.db)
         self._waiting: Waiting | None = None
         self._progress: Callable[[], Progress] = lambda: Progress("scan")
 
     def sync(self, scope: Scope) -> SyncResult:
-        self._index.on_wait = self._tell_waiting
         generation = choose_generation(self._catalog, self._repo, self._context.fingerprint)
         manifest = Manifest(self._context.db, generation)
         self._context.on_progress(self._progress())
         trusted = bool(generation.checked) and not manifest.intents()
-        known, snapshot = self._look(manifest, scope)
+        known, snapshot = self._scan(manifest, scope)
         if not scope.is_whole and (not trusted or snapshot.identity != self._repo.identity):
-            raise WholeTreeNeededError(f"{self._repo.root} has to be looked at as a whole")
+            raise WholeTreeNeededError(f"{self._repo.root} needs a full scan")
         if trusted and is_current(snapshot, known) and len(self._catalog.generations(self._repo)) == 1:
             self._check_identity(snapshot, False)
             return self._result(generation, ReconcileResult(skipped=skips_of(known.values())), Totals())
-        if not self._index.life:  # both start together; else it can wait until there is something to be cut
+        if not self._context.index.session:  # both start together; else it starts with the first file
             self._context.chunker.start()
         self._run = self._context.begin()
         if self._run is not None:
             self._before = self._history.progress(self._run)
-        found = self._check(generation, manifest)
-        if found is not None:
+        orphans = self._check(generation, manifest)
+        if orphans is not None:
             if not scope.is_whole:
                 raise WholeTreeNeededError(f"the records of {self._repo.name} have to be compared with its files")
-            known, snapshot = self._look(manifest, scope)
-        found = found or set()
-        self._check_identity(snapshot, bool(found))
-        outcome, totals = self._reconcile(generation, manifest, snapshot, known, found, scope)
-        if found:
-            self._index.delete(generation.collection, sorted(found)).result()
+            known, snapshot = self._scan(manifest, scope)
+        orphans = orphans or set()
+        self._check_identity(snapshot, bool(orphans))
+        outcome, totals = self._reconcile(generation, manifest, snapshot, known, orphans, scope)
+        if orphans:
+            self._index.delete(generation.collection, sorted(orphans)).result()
         self._end(generation)
         return self._result(generation, outcome, totals)
 
     def _end(self, generation: Generation) -> None:
-        """The generation is true."""
+        """Records that the generation is true, and makes it serve."""
         if not self._catalog.generation(generation.id).checked:  # by now: its records may have been compared
             self._catalog.set_checked(generation, True)
         if generation.state == "building":
@@ -139,8 +139,8 @@ class _Run:
                 self._index.drop(other.collection)
                 self._catalog.forget(other)
 
-    def _look(self, manifest: Manifest, scope: Scope) -> tuple[dict[str, DirectoryRow | None], Snapshot]:
-        """What is on record of the scope, and what is there."""
+    def _scan(self, manifest: Manifest, scope: Scope) -> tuple[dict[str, DirectoryRow | None], Snapshot]:
+        """What is on record of the scope, and what is on the disk."""
         known = manifest.directories(scope)
         snapshot = self._context.scan(self._repo, known, scope)
         if not scope.is_whole and (gone := gone_directories(snapshot, known)):
@@ -148,13 +148,13 @@ class _Run:
         return known, snapshot
 
     def _check(self, generation: Generation, manifest: Manifest) -> set[str] | None:
-        """Removes leftovers, probes the store, and compares its records with the manifest's if anything speaks for it.
+        """Removes leftovers, probes the store, and compares its records with the manifest's if there is reason to.
 
-        Returns None if nothing did, else the ids of records that nobody knows: to be claimed by the reconcile, else
-        deleted.
+        Returns None if there was no reason, else the ids of orphans: records that the manifest does not know. The
+        reconcile claims them, or they are deleted.
         """
         collection = generation.collection
-        if generation.checked and 0 < self._index.life == self._context.probed.get(collection):
+        if generation.checked and 0 < self._context.index.session == self._context.probed.get(collection):
             return None
         try:
             count = self._index.open(collection, collection_metadata(self._repo, generation))
@@ -162,14 +162,14 @@ class _Run:
         except LethalOperationError as error:
             raise CorruptStoreError(f"the store cannot be opened: {error}") from error
         recover(self._repo.name, collection, manifest, self._index)
-        found: set[str] | None = None
+        orphans: set[str] | None = None
         chunks = self._catalog.generation(generation.id).chunks
         if count != chunks or (count and not generation.checked):
             self._context.on_progress(Progress("check"))
             self._catalog.set_checked(generation, False)
-            found = compare(self._repo.name, collection, manifest, self._index)
-        self._context.probed[collection] = self._index.life
-        return found
+            orphans = compare_records(self._repo.name, collection, manifest, self._index)
+        self._context.probed[collection] = self._context.index.session
+        return orphans
 
     def _reconcile(
         self,
@@ -177,7 +177,7 @@ class _Run:
         manifest: Manifest,
         snapshot: Snapshot,
         known: Mapping[str, DirectoryRow | None],
-        found: set[str],
+        orphans: set[str],
         scope: Scope,
     ) -> tuple[ReconcileResult, Totals]:
         context = self._context
@@ -187,7 +187,7 @@ class _Run:
             manifest,
             self._index,
             run=None if self._run is None else RunProgress(self._run, *self._before),
-            found=found,
+            orphans=orphans,
             guard=context.guard,
             on_quarantine=lambda path, reason: reconciler.quarantined(path, reason),
             on_commit=lambda: reconciler.report(),
@@ -218,7 +218,7 @@ class _Run:
             try:
                 outcome = reconciler.run(dirty, gone_directories(snapshot, known))
             except InterruptedSyncError:
-                if not found:  # what was begun is finished, and nothing else is in the collection
+                if not orphans:  # what was begun is finished, and nothing else is in the collection
                     self._catalog.set_checked(generation, True)
                 context.on_stopped(self._result(generation, reconciler.result, pipeline.totals))
                 raise
@@ -227,7 +227,7 @@ class _Run:
         return outcome, pipeline.totals
 
     def _since_the_beginning(self, progress: Progress) -> Progress:
-        """With what the run did before it was stopped, and went on."""
+        """Adds what the run had done before it was stopped and continued."""
         files, chunks = self._before
         return replace(
             progress,
@@ -236,19 +236,19 @@ class _Run:
             chunks_done=chunks + progress.chunks_done,
         )
 
-    def _check_identity(self, snapshot: Snapshot, found: bool) -> None:
+    def _check_identity(self, snapshot: Snapshot, orphans: bool) -> None:
         if snapshot.identity == self._repo.identity:
             return
         empty = not snapshot.unchanged and not any(directory.files for directory in snapshot.changed)
-        if empty and (found or any(each.files for each in self._catalog.generations(self._repo))):
+        if empty and (orphans or any(each.files for each in self._catalog.generations(self._repo))):
             raise RootMissingError(
                 f"{self._repo.root} is another directory than the one that was indexed, and there is nothing in it: "
-                "is a disk not mounted? Its index is kept as it was."
+                "is a disk not mounted? Its index stays as it was."
             )
         self._catalog.set_identity(self._repo, snapshot.identity)
 
-    def _tell_waiting(self, waiting: Waiting | None) -> None:
-        """Called now and then while the store is waited for."""
+    def _on_wait(self, waiting: Waiting | None) -> None:
+        """Called now and then while this thread waits for the store."""
         if waiting != self._waiting:
             if self._run is not None:
                 self._history.note(self._run, waiting)
@@ -279,12 +279,12 @@ class _Run:
 
 
 def put_first(dirty: list[Dirty], now_ns: int) -> None:
-    """What was saved last is what somebody waits for. Of the others the order stays, directory by directory."""
+    """Moves the files that were saved last to the front: somebody may wait for them. The order of the others stays."""
     dirty.sort(key=lambda file: min(0, now_ns - SAVED_NS - file.stat.mtime_ns))
 
 
 def plain_files(manifest: Manifest) -> int:
-    """How many files are cut as plain lines because of what their content does to the parser."""
+    """The number of files that are cut as plain lines because the parser cannot cope with them."""
     return sum(verdict.is_indexed for verdict in manifest.verdicts())
 
 

@@ -1,9 +1,9 @@
-"""A sync as its users know it: alone, patient with trouble that passes, mending what is damaged, leaving it tidy."""
+"""A sync as its users know it: alone, retried while trouble passes, with a new store in place of a damaged one, and
+with a checkpoint at its end."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -12,61 +12,55 @@ from reposyncd.errors import (
     CorruptManifestError,
     CorruptStoreError,
     InterruptedSyncError,
-    NoSpaceError,
     ReposyncError,
     StoreError,
     TransientStoreError,
     WholeTreeNeededError,
 )
 from reposyncd.model import WHOLE, Progress, Scope, SyncResult, Waiting
-from reposyncd.ports import VectorIndex
-from reposyncd.store.chroma import checksums, salvage
-from reposyncd.store.chroma.checkpoint import Checkpoint, Persister, examine, is_due
-from reposyncd.store.chroma.directory import QUARANTINE
-from reposyncd.store.chroma.space import guard
+from reposyncd.ports import RunningIndex
+from reposyncd.store.files import QUARANTINE
 from reposyncd.store.manifest.catalog import Repo
 from reposyncd.store.manifest.history import History
 from reposyncd.store.state import State
 from reposyncd.sync.adopt import adopt
-from reposyncd.sync.doubt import Doubt
+from reposyncd.sync.damage import DamageCheck
 from reposyncd.sync.retry import Retry
 from reposyncd.sync.run import NANOSECONDS, Context, sync_repo
 
-_MENDED_AT_MOST = 3
-"""Times that one sync makes the store or the manifest anew: each damaged once, and one more for bad luck."""
+_RENEWED_AT_MOST = 3
+"""Times that one sync begins a new store or manifest: each may be damaged once, and one more for bad luck."""
 
 _AT_ONCE = 1
-"""Times in a row that a sync goes on at once with a store that was found sound; after that patience slows it down."""
+"""Times in a row that a sync continues at once with a store that was found sound; after that it waits as a retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRunner:
-    """What surrounds a sync. `find` tells, or makes, the repo; it is asked again after the manifest was made anew."""
+    """What the syncs of one repository are made with."""
 
     state: State
-    index: VectorIndex
+    index: RunningIndex
+    fingerprint: str
+    """as in `Context`"""
     lock: Callable[[], AbstractContextManager[None]]
     """the state lock"""
     context: Callable[[Callable[[Progress], None]], Context]
-    """made anew for every try; told where progress goes"""
+    """made anew for every try, with the hook for its progress"""
     find: Callable[[], Repo]
+    """finds or creates the repository on record; called again after a new manifest was begun"""
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     now_ns: Callable[[], int]
     patience_s: float
-    make_persister: Callable[[str], Persister]
-    look: Callable[[], None]
-    """has a fresh look at the store, as `sync.doubt.Doubt` wants it"""
-    salvage: Callable[[str], str]
-    """takes from a store that is given up what is sound, and says how much; told where it is"""
-    lock_timeout_s: float
+    """how long trouble may last before a sync gives up"""
     makes_checkpoints: bool = True
-    """whether a checkpoint that is due is made by the sync that made it due"""
-    pace: Callable[[int], None] = lambda chunks: None
-    """called before a batch of that many new chunks; waits if that is too fast"""
+    """whether a sync that makes a checkpoint due makes it, too"""
+    throttle: Callable[[int], None] = lambda chunks: None
+    """called before each batch with the number of its new chunks; waits if that is too fast"""
 
     def sync(self, *, full: bool) -> SyncResult:
-        """Makes the index of the repo true, and returns when it is, whatever state it is found in."""
+        """Makes the index of the repository true, in whatever state it is, and returns when it is."""
         sync = Sync(self, full=full)
         try:
             return sync.run()
@@ -75,8 +69,8 @@ class SyncRunner:
             raise
 
     def checkpoint(self, on_progress: Callable[[Progress], None]) -> bool:
-        """Makes a checkpoint, if the store is worth one, and returns whether it did. That it fails, or is stopped,
-        takes nothing from anybody. The caller holds the state lock, and says afterwards how the store looks."""
+        """Makes a checkpoint, if one is due. Returns whether one was due. If it fails or is stopped, the store is as it
+        was. The caller holds the state lock, and records the store's stamp afterwards."""
         state = self.state
         live = {
             generation.collection: generation.chunks
@@ -85,37 +79,29 @@ class SyncRunner:
             if generation.checked
         }
         try:
-            if state.place.is_empty() or not is_due(examine(state.place.link), sum(live.values())):
+            if not state.store.is_checkpoint_due(live):
                 return False
             on_progress(Progress("checkpoint"))
-            checkpoint = Checkpoint(
-                state.place,
-                live,
-                make_persister=self.make_persister,
-                release=self.index.release,
-                lock_timeout_s=self.lock_timeout_s,
-            )
-            self.index.release()  # two stores in memory at once are one too many for a small machine
-            for step in checkpoint.steps():
-                if self.should_stop():
-                    break
-                step()
+            state.store.checkpoint(live, release=self.index.release, on_wait=self._stop_the_checkpoint)
         except InterruptedSyncError:
             pass
-        except (StoreError, OSError, sqlite3.Error) as error:
+        except StoreError as error:
             if isinstance(error, CorruptStoreError):
-                state.catalog.forget_stamp()  # the original was sound a moment ago; the next sync looks more closely
-            on_progress(Progress("checkpoint", trouble=f"the store could not be tidied: {error}"))
-        state.place.clean()
+                state.catalog.forget_stamp()  # the original was sound a moment ago: the next sync checks it
+            on_progress(Progress("checkpoint", trouble=f"the checkpoint of the store failed: {error}"))
         return True
+
+    def _stop_the_checkpoint(self) -> None:
+        if self.should_stop():
+            raise InterruptedSyncError("stopped during a checkpoint; nothing was changed")
 
 
 class Sync:
-    """One sync, over all its tries. One that was stopped may be run again, and goes on as the same one.
+    """One sync, with all its tries. One that was stopped may be run again, and continues.
 
-    A full one trusts nothing: the store's index files and every file of the tree are read, every record is compared.
-    The distrust is put on record once, at its beginning, and what was proven since then stays proven. So whatever ends
-    it early, the next sync, full or not, does what is left of it.
+    A full sync trusts nothing: the store's index files and every file of the tree are read, and every record is
+    compared. At its beginning it invalidates what is on record; what was proven since then stays proven. So if it ends
+    early, the next sync, full or not, does what is left of it.
 
     A sync of a part of the tree leaves no row in the history.
     """
@@ -125,42 +111,46 @@ class Sync:
         self._state = runner.state
         self._kind = "full" if full else "sync"
         self._trusts = not full
-        """whether what is on record counts: by now, for a full one"""
+        """whether what is on record counts; of a full sync, from when it has invalidated it"""
         self._now_ns = runner.now_ns
         self._started_ns = runner.now_ns()
-        self._tell = runner.on_progress
+        self._report = runner.on_progress
         self._should_stop = runner.should_stop
         self._last = Progress("scan")
         self._run: int | None = None
         self._trouble: Waiting | None = None
-        self._mended = self._found_sound = 0
+        self._renewed = self._found_sound = 0
         self._name = ""
         """of the repo, when it is known"""
-        self._doubt = Doubt(
-            runner.state.path, runner.look, of=lambda: self._name, now_ns=runner.now_ns, wait=self._look_around
+        self._damage = DamageCheck(
+            runner.state.path,
+            lambda: runner.state.inspect(self._raise_if_stopped),
+            of=lambda: self._name,
+            now_ns=runner.now_ns,
+            wait=self._raise_if_stopped,
         )
         self._scope = WHOLE
         self._done: SyncResult | None = None
-        self._patience = Retry(runner.patience_s, on_trouble=self._on_trouble, should_stop=runner.should_stop)
+        self._retry = Retry(runner.patience_s, on_trouble=self._on_trouble, should_stop=runner.should_stop)
 
     @property
     def trusts(self) -> bool:
-        """Whether it takes what is on record for true: as it was made, or since its distrust is on record."""
+        """Whether it takes what is on record for true: not full, or what was on record is invalidated."""
         return self._trusts
 
     @property
     def number(self) -> int | None:
-        """Of its row in the history, if it has one by now."""
+        """The id of its row in the history, if it has one by now."""
         return self._run
 
     def run(self, scope: Scope = WHOLE) -> SyncResult:
-        """Makes the index true as far as it is in the scope. Raises InterruptedSyncError when asked to stop; what it
-        raises else, and that it is not to be run again, is for the caller to tell `end`."""
+        """Makes the index true within the scope. Raises InterruptedSyncError when asked to stop. If it raises anything
+        else, or is not run again after that, the caller calls `end`."""
         self._scope = scope
-        return self._patience.run(self._try)
+        return self._retry.run(self._try)
 
     def end(self, error: BaseException) -> None:
-        """It is not to be run again. The history says why."""
+        """Records why it ended; it is not run again."""
         stopped = isinstance(error, InterruptedSyncError | KeyboardInterrupt)
         with suppress(StoreError):  # what ended it says why
             self._finish("interrupted" if stopped else "failed", error=str(error))
@@ -171,13 +161,13 @@ class Sync:
                 try:
                     return self._once()
                 except CorruptManifestError as error:
-                    self._mend(error)
+                    self._renew(error)
                 except (CorruptStoreError, TransientStoreError) as error:
-                    self._look_into(error)
+                    self._inspect_after(error)
 
     def _once(self) -> SyncResult:
         state, runner = self._state, self._runner
-        state.place.ensure()
+        state.store.ensure()
         state.check()
         self._recognise_store()
         repo = runner.find()
@@ -194,19 +184,19 @@ class Sync:
         try:
             result = sync_repo(context, repo, self._scope)
             if runner.makes_checkpoints:
-                runner.checkpoint(self._tell)
+                runner.checkpoint(self._report)
         except InterruptedSyncError:
             state.stamp()
             raise
         except (StoreError, WholeTreeNeededError):
             raise
-        except ReposyncError:  # a root that is missing is worth a row in the history
+        except ReposyncError:  # a missing root gets a row in the history, too
             self._begin(repo)
             raise
         state.stamp()
-        self._doubt.progress()
-        if not state.catalog.unchecked():  # all repos are stored again, if ever the store was lost
-            salvage.discard(state.path)
+        self._damage.progress()
+        if not state.catalog.unchecked():  # if the store was ever lost, all repositories are stored again
+            state.store.discard_salvage()
         if self._done:
             result = self._done.plus(result)
         result = replace(result, duration_s=(self._now_ns() - self._started_ns) / NANOSECONDS)
@@ -222,92 +212,92 @@ class Sync:
         self._done = self._done.plus(done) if self._done else done
 
     def _guard(self, chunks: int) -> None:
-        """Asks for room; what is kept in the quarantine must not be what is in the way."""
-        self._runner.pace(chunks)
-        ask = guard(self._state.path)
-        try:
-            ask(chunks)
-        except NoSpaceError:
-            if not self._state.place.empty_quarantine():
-                raise
-            ask(chunks)
+        self._runner.throttle(chunks)
+        self._state.store.require_space(chunks)
 
     # Trouble --------------------------------------------------------------------------------------------
 
     def _on_trouble(self, error: TransientStoreError) -> None:
         if self._trouble is None:
             self._trouble = Waiting(str(error), self._now_ns())
-            with suppress(StoreError):  # a disk that cannot be written to is seen without being told of
+            with suppress(StoreError):  # a disk that cannot be written to shows in the status anyway
                 if self._run is not None:
                     History(self._state.db).note(self._run, self._trouble)
-        self._tell(replace(self._last, trouble=str(error)))
+        self._report(replace(self._last, trouble=str(error)))
 
     def _on_progress(self, progress: Progress) -> None:
         if progress.chunks_done > self._last.chunks_done:
-            self._patience.progress()
-            self._doubt.progress()
+            self._retry.progress()
+            self._damage.progress()
             self._found_sound = 0
             if self._trouble is not None and self._run is not None:
                 self._trouble = None
                 History(self._state.db).note(self._run, None)
         self._last = progress
-        self._tell(progress)
+        self._report(progress)
 
-    def _look_into(self, error: CorruptStoreError | TransientStoreError) -> None:
-        """Returns if the sync is to go around again: the store is sound, or was made anew. Raises TransientStoreError
-        if it is to be patient."""
-        if not self._doubt.concerns(error):
+    def _inspect_after(self, error: CorruptStoreError | TransientStoreError) -> None:
+        """Returns if the sync is to try again at once: the store is sound, or there is a new one. Raises
+        TransientStoreError if it is to wait first."""
+        if not self._damage.is_due(error):
             raise error
-        self._tell(replace(self._last, trouble=f"the store may be damaged, and is looked at: {error}"))
+        self._report(replace(self._last, trouble=f"the store may be damaged and is being inspected: {error}"))
         self._runner.index.release()
-        if evidence := self._doubt.weigh(error):
-            self._mend(evidence)
+        if evidence := self._damage.evidence(error):
+            self._renew(evidence)
             return
         self._found_sound += 1
         if not isinstance(error, CorruptStoreError) or self._found_sound > _AT_ONCE:
-            raise TransientStoreError(f"{error}; a fresh look finds the store sound, so this is tried again") from error
+            raise TransientStoreError(
+                f"{error}; the store was inspected and is sound, so this is tried again"
+            ) from error
 
-    def _look_around(self) -> None:
-        """Called while the store is looked at."""
+    def _raise_if_stopped(self) -> None:
+        """Called while the store is inspected."""
         if self._should_stop():
-            raise InterruptedSyncError("stopped while the store was looked at; nothing was changed")
+            raise InterruptedSyncError("stopped while the store was inspected; nothing was changed")
 
-    def _mend(self, error: CorruptStoreError) -> None:
-        self._mended += 1
-        if self._mended > _MENDED_AT_MOST:
+    def _renew(self, error: CorruptStoreError) -> None:
+        self._renewed += 1
+        if self._renewed > _RENEWED_AT_MOST:
             raise error
         what = "manifest" if isinstance(error, CorruptManifestError) else "store"
-        kept = os.path.join(self._state.path, QUARANTINE)
-        self._tell(
-            replace(self._last, trouble=f"the {what} is damaged, and is made anew; it is kept in {kept}: {error}")
+        quarantine = os.path.join(self._state.path, QUARANTINE)
+        self._report(
+            replace(
+                self._last,
+                trouble=f"the {what} is damaged and is replaced by a new one; it is kept in {quarantine}: {error}",
+            )
         )
         self._runner.index.release()
         if isinstance(error, CorruptManifestError):
             self._run = None
             self._state.renew_manifest(error, self._now_ns())
         else:
-            self._state.renew_store(error, self._now_ns(), self._runner.salvage)
-        # Who searched meanwhile may have opened what is in the quarantine by now.
+            # A stop waits for the salvage, which takes seconds. Asking shows that this thread is alive.
+            self._state.renew_store(error, self._now_ns(), self._runner.fingerprint, self._ask_to_stop)
+        # A search may have opened the store meanwhile that is now in the quarantine.
         self._runner.index.release()
 
     def _finish(self, outcome: str, result: SyncResult | None = None, error: str | None = None) -> None:
         if self._run is not None:
             History(self._state.db).finish(self._run, self._now_ns(), outcome, result, error)
 
-    # The store ------------------------------------------------------------------------------------------
+    def _ask_to_stop(self) -> None:
+        self._should_stop()
 
     def _recognise_store(self) -> None:
-        """Is it as the last sync left it? If not, or to be sure, its index files are read; and all records are
-        compared. If the manifest is new, its repos are learnt from the store."""
-        catalog, place = self._state.catalog, self._state.place
+        """Checks whether the store is as the last sync left it. If it is not, or in a full sync, its files are compared
+        with their checksums, and later all records with the manifest. If the manifest is new, its repositories are
+        learnt from the store."""
+        catalog = self._state.catalog
         recorded, recognised = catalog.stamp(), self._state.recognise()
         if recognised and self._trusts:
-            if recognised != recorded:  # somebody has read from it; the next look is at the files alone again
+            if recognised != recorded:  # somebody has read from it: the next comparison is quick again
                 catalog.set_stamp(recognised)
             return
-        if current := place.current():
-            checksums.check(current)
+        self._state.store.check()
         if recorded is None:
-            adopt(catalog, self._runner.index, self._runner.context(self._tell).fingerprint)
+            adopt(catalog, self._runner.index, self._runner.fingerprint)
         if not recognised:
             catalog.forget_stamp()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from reposyncd.errors import CorruptStoreError, RefusedRootError, RootMissingError
 from reposyncd.model import FileError, Progress
 from reposyncd.ports import VectorIndex
-from reposyncd.store.chroma import checksums
 from reposyncd.store.manifest.catalog import Generation, Repo
 from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.store.state import State
@@ -71,10 +70,10 @@ class RepoVerification:
         if generation is None:
             errors = [FileError("", f"nothing of it is indexed yet; build the index with: reposyncd sync {repo.root}")]
             return Verification(repo.name, repo.root, errors=errors)
-        self.state.place.ensure()
+        self.state.store.ensure()
         if generation.collection not in self.index.collections():
             return Verification(repo.name, repo.root, counts={"damaged": 1})
-        checksums.check(self.state.place.link)
+        self.state.store.check()
         yield
         if self.state.db is not db or not self._serves(repo, generation):
             return None

@@ -1,6 +1,6 @@
-"""Manifest, collection and tree against each other, trusting none of them.
+"""Compares manifest, collection and tree with each other, and trusts none of them.
 
-A comparison goes in steps, between which others may write: what is compared in a step is read in it.
+A comparison is made in steps, and others may write between two of them: what a step compares, it reads itself.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot
 
 _SLICE = 500
-"""Records that are read in one step: some tenths of a second, with the vectors that are computed again."""
+"""Records that one step reads: some tenths of a second, with the vectors that are computed again."""
 
 _FILES = 100
-"""Files of one directory that are read in one step: most have some kilobytes."""
+"""Files of one directory that one step reads; most have some kilobytes."""
 
 Steps = Generator[None, None, "Verification"]
-"""A comparison, step by step; what it found is what it returns."""
+"""A comparison in steps; it returns what it found."""
 
 
 def ended(steps: Steps) -> Verification:
-    """What it found, at once."""
+    """Runs all steps, and returns what was found."""
     while True:
         try:
             next(steps)
@@ -41,23 +41,23 @@ def ended(steps: Steps) -> Verification:
 
 
 _VECTORS = 2000
-"""Vectors of a repo that are computed again, at most; of a small one all are."""
+"""The most vectors of a repository that are computed again."""
 
 _NEAR = 0.999
-"""Cosine of two vectors of one text: they differ by rounding."""
+"""The least cosine of two vectors of the same text: they differ by rounding."""
 
 EXAMPLES = 20
-"""Problems that are named; all are counted."""
+"""Problems that are listed; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not as it should be."""
+    """A difference that should not be there."""
 
     kind: str
-    """"missing" (a record that is on record is not in the store), "unknown" (one is in the store and not on record),
-    "altered" (its text or metadata are others), "vector" (its vector is not that of its text), or "stale" (a file's
-    content is not what was indexed, though its size and times are) """
+    """"missing" (in the manifest and not in the store), "unknown" (in the store and not in the manifest), "altered"
+    (the text or the metadata differ), "vector" (the vector is not that of the text), or "stale" (a file's content
+    differs from what was indexed, although its size and times do not) """
     path: str
     id: str
     """of the record; "" for a file"""
@@ -65,7 +65,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Verification:
-    """What was found of one repo. `problems` holds the first ones; `counts` all, by kind."""
+    """What was found in one repository. `problems` has the first ones; `counts` counts all, by kind."""
 
     repo: str
     root: str
@@ -74,8 +74,8 @@ class Verification:
     vectors: int = 0
     """vectors that were computed again"""
     pending: int = 0
-    """files that were changed, made or deleted since the last sync, or are being changed: no problem, the next sync
-    sees them"""
+    """files that were changed, created or deleted since the last sync, or are being changed: not a problem, since the
+    next sync sees them"""
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     errors: list[FileError] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         found = asdict(self)
-        del found["bad"]  # of thousands, and of no use to anybody
+        del found["bad"]  # may be thousands, and is of no use to users
         return found
 
 
@@ -113,11 +113,11 @@ class Verifier:
     should_stop: Callable[[], bool]
     random: random.Random
     embeds: bool = True
-    """whether the index embeds as it did for this generation: vectors of another model are not compared"""
+    """whether the index has the embedder of this generation: vectors of different models are not compared"""
 
     def verify(self, found: Verification) -> Iterator[None]:
-        """Adds what is wrong to `found`, step by step. Between two steps anything may be written, but for another
-        generation in place of this one."""
+        """Adds what is wrong to `found`, step by step. Between two steps anything may be written, as long as this
+        generation is not replaced by another."""
         yield from self._records(found)
         yield from self._tree(found)
 
@@ -146,7 +146,7 @@ class Verifier:
             self._note(found, now, "vector", self._wrong_vectors(sampled))
 
     def _rows_of(self, paths: Iterable[str]) -> dict[str, ChunkRow]:
-        """What is on record of these files by now."""
+        """What the manifest has of these files now."""
         return {row.id: row for path in paths for row in self.manifest.chunks(path)}
 
     def _is_sound(self, record: Record, rows: Mapping[str, ChunkRow]) -> bool:
@@ -206,7 +206,7 @@ class Verifier:
             return
         if raw.digest == row.digest:
             return
-        # By the stat of what was read: since the tree was listed, the file may have been saved.
+        # By the stat of what was read: the file may have been saved since the tree was listed.
         if is_unchanged(row, raw.stat):
             found.add("stale", path)
         else:
@@ -219,12 +219,12 @@ class Verifier:
 
 
 def _older(rows: Iterable[FileRow], than_ns: int) -> int:
-    """How many were recorded before; what was recorded since is no file that the listing lacks."""
+    """How many were recorded before then. A file that was recorded later is not one that the listing lacks."""
     return sum(row.recorded_ns < than_ns for row in rows)
 
 
 def _cosine(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Of the angle between two vectors; 0 if they have not the same length."""
+    """The cosine of two vectors; 0 if their lengths differ."""
     if len(a) != len(b):
         return 0.0
     norm = math.sqrt(math.fsum(x * x for x in a) * math.fsum(x * x for x in b))

@@ -8,7 +8,7 @@ from typing import Any
 import chromadb
 import numpy as np
 
-from reposyncd.store.chroma.collections import ChromaStore
+from reposyncd.store.chroma.collections import ChromaCollections
 
 SIZES = (0, 1, 2, 3, 300)
 """Records of the collections. Chroma persists no index of fewer than two."""
@@ -19,7 +19,7 @@ LOGGED = 5
 VECTOR = [[1.0] * 8]
 
 
-def fill(store: ChromaStore, size: int) -> None:
+def fill(store: ChromaCollections, size: int) -> None:
     name = f"has-{size}"
     store.open(name, {"of": "the test"})
     vectors = np.eye(8, dtype=np.float32)[np.arange(size) % 8]

@@ -140,7 +140,6 @@ class Jobs:
                 return partial(self._run_task, task)
 
     def _obey(self, command: Command) -> None:
-        self._advance_while_waiting()
         try:
             command.work.done(command.run())
         except ReposyncError as error:
@@ -150,16 +149,11 @@ class Jobs:
             command.work.fail(internal_error("a command"))
 
     def _run_task(self, task: PeriodicTask) -> None:
-        self._advance_while_waiting()
         try:
             task.run()
         except Exception as error:
             say_unexpected(type(task).__name__, error)
             task.postpone(time.monotonic() + RETRY_S)
-
-    def _advance_while_waiting(self) -> None:
-        """A command or a task that waits for the index process is not taken to hang."""
-        self._workspace.index.on_wait = lambda waiting: self._heartbeat.beat()
 
     def reconfigure(self, config: Config) -> list[str]:
         """Takes up another configuration, but for the place of the state. Returns which sections have changed that

@@ -26,7 +26,7 @@ from reposyncd.daemon.events import EVENTS_LOST, say
 from reposyncd.daemon.resources import ResourceGate, SuspendDetector
 from reposyncd.errors import CorruptManifestError, ReposyncError, safe_message
 from reposyncd.model import Progress
-from reposyncd.ports import Observer, VectorIndex
+from reposyncd.ports import Observer, RunningIndex
 from reposyncd.store.manifest.catalog import Incident
 
 STALL_S = 90.0
@@ -59,7 +59,7 @@ class Engine(threading.Thread):
         on_death: Callable[[str, str], None],
         has_own_api: Callable[[], bool],
         recorded: Callable[[], Iterable[str]],
-        index: VectorIndex | None = None,
+        index: RunningIndex | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         stall_s: float = STALL_S,
     ) -> None:
@@ -216,6 +216,7 @@ class Engine(threading.Thread):
                     now_ns=self._now_ns,
                     scan_hook=self.watching.scan,
                     on_death=self._on_death,
+                    on_wait=self._heartbeat.beat,
                 ) as self._workspace,
                 ExitStack() as locked,
             ):

@@ -199,7 +199,7 @@ class SyncJob:
             on_progress=partial(self._on_progress, run),
             should_stop=partial(self._should_stop_scan if run.is_full_scan else self._should_stop_part, run),
             makes_checkpoints=False,
-            pace=partial(self._throttle, run) if run.is_full_scan else lambda chunks: None,
+            throttle=partial(self._throttle, run) if run.is_full_scan else lambda chunks: None,
         )
 
     def _find(self, run: _Run) -> Repo:

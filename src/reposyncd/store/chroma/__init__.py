@@ -1,1 +1,1 @@
-"""The embedded Chroma store: a directory."""
+"""The embedded Chroma store: a directory in the state directory."""

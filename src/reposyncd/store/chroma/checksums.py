@@ -1,7 +1,7 @@
-"""The checksums of Chroma's index files, as a checkpoint wrote them. Nobody writes to those between two checkpoints,
-and Chroma takes whatever is in them for true: a file that is cut short or garbled gives wrong answers, or a crash.
+"""The checksums of Chroma's index files, as a checkpoint wrote them. Nobody writes to these files between two
+checkpoints, and Chroma does not check them: a file that is truncated or garbled causes wrong answers, or a crash.
 
-Only segments that were persisted have checksums: the files of the others are written anew by whoever opens them.
+Only persisted segments have checksums: the files of the others are written anew whenever they are opened.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import xxhash
 
 from reposyncd.errors import CorruptStoreError
 from reposyncd.store.chroma.database import persisted_segments
-from reposyncd.store.chroma.directory import translated
 from reposyncd.store.chroma.stamp import PERSISTED
+from reposyncd.store.files import translated
 
 CHECKSUMS = ".reposyncd.json"
 """Beside Chroma's files, so that it is copied, moved and swapped with them."""
@@ -26,7 +26,7 @@ _BLOCK = 1 << 20
 
 
 def write(path: str, segments: Iterable[str]) -> None:
-    """Records the content of those of these segments of the store at `path` that were persisted."""
+    """Writes the checksums of those of these segments of the store at `path` that are persisted."""
     persisted = persisted_segments(path).intersection(segments)
     digests = {segment: _digest(os.path.join(path, segment)) for segment in sorted(persisted)}
     with open(os.path.join(path, CHECKSUMS), "w", encoding="ascii") as file:
@@ -54,17 +54,17 @@ def check(path: str) -> None:
 
 
 def _was_persisted(path: str, segment: str) -> bool:
-    """Whether Chroma takes the files for true. Checksums of others were once recorded too."""
+    """Whether Chroma uses the files. Early versions recorded checksums of others, too."""
     if os.path.exists(os.path.join(path, segment, PERSISTED)):
         return True
     try:
         return segment in persisted_segments(path)
-    except (sqlite3.Error, OSError):  # damaged or locked: no evidence against the index files; the probe looks at them
+    except (sqlite3.Error, OSError):  # damaged or locked: no evidence against the index files, which the probe reads
         return False
 
 
 def _digest(directory: str) -> str:
-    """xxh3_128 of the names and contents of the files in a directory; of none if it is gone."""
+    """xxh3_128 of the names and contents of the files in a directory; of nothing if it is absent."""
     digest = xxhash.xxh3_128()
     names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
     for name in names:

@@ -1,7 +1,5 @@
-"""Chroma, seen as collections of records. Runs only inside the index process; the one module that knows chromadb.
-
-Errors of chromadb are translated here: TransientStoreError, PermanentStoreError, CorruptStoreError.
-"""
+"""`ports.Collections` in Chroma. Runs only in the index process; the one module that knows chromadb, whose errors it
+translates: to TransientStoreError, PermanentStoreError and CorruptStoreError."""
 
 from __future__ import annotations
 
@@ -28,17 +26,16 @@ if TYPE_CHECKING:
     from chromadb.api.models.Collection import Collection
 
 _SYNC_THRESHOLD = 10_000_000
-"""Writes between two persists of the vector index. Chroma persists in place, and dies of a crash in the middle;
-at this size it never does so by itself, and every acknowledged write is in SQLite."""
-
+"""Writes after which Chroma persists its vector index. It does so in place, and a crash in the middle ruins the index;
+with a number this high it never does so by itself. Every acknowledged write is in SQLite."""
 
 _CONFIGURATION: Any = {"hnsw": {"space": "cosine", "sync_threshold": _SYNC_THRESHOLD}}
 
 _REWRITTEN = ".rewritten"
-"""What the name of a collection ends in while its records are copied into it."""
+"""The end of the name of a collection while records are copied into it."""
 
 _SLICE = 1000
-"""Records in one call: the fastest size measured, and under Chroma's limit of 5,461."""
+"""Records in one call: the fastest of the sizes measured, and below Chroma's limit of 5,461."""
 
 _TRANSIENT_SIGNS = (
     "locked",
@@ -50,7 +47,7 @@ _TRANSIENT_SIGNS = (
     "timed out",
     "unable to open",
 )
-"""What SQLite's passing troubles are called in the text of Chroma's InternalError, which has no code."""
+"""How the text of Chroma's InternalError, which has no code, names errors of SQLite that may pass."""
 
 _DAMAGE_SIGNS = (
     "malformed",
@@ -61,10 +58,10 @@ _DAMAGE_SIGNS = (
     "Error getting embedding",
     "Error finding id",
 )
-"""What it says of a store that is damaged; anything else may be what is left of an error of the disk."""
+"""What it says of a damaged store; any other text may be the consequence of a disk error."""
 
 _METADATA = frozenset(each.name for each in fields(Hit)) - {"text", "score"}
-"""What every record of ours says of itself."""
+"""The metadata that every record of ours has."""
 
 _PHRASES = (
     "database is locked",
@@ -86,11 +83,12 @@ _PHRASES = (
     "Failed to apply logs",
     "expecting embedding with dimension",
 )
-"""Of the texts of Chroma and its SQLite those that say what is wrong, and are the same whatever is stored."""
+"""Those parts of Chroma's and SQLite's messages that say what is wrong and quote nothing that is stored."""
 
 
-class ChromaStore:
-    """The Chroma directory at `path`, made if absent (0700). One process at a time may have it open."""
+class ChromaCollections:
+    """`ports.Collections` in the Chroma directory at `path`, created if absent (0700). One process at a time may have
+    it open."""
 
     def __init__(self, path: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -100,7 +98,7 @@ class ChromaStore:
         self._collections: dict[str, Collection] = {}
 
     def open(self, name: str, metadata: Mapping[str, str]) -> int:
-        """Makes the collection if it is absent, and returns how many records it has; its metadata are replaced."""
+        """See `ports.Collections`, as for every method that says nothing else."""
         with _translated():
             collection = self._client.get_or_create_collection(
                 name,
@@ -121,7 +119,6 @@ class ChromaStore:
         vectors: np.ndarray[Any, np.dtype[np.float32]],
         metadatas: Sequence[Mapping[str, str | int]],
     ) -> None:
-        """Stores records, whole; `vectors` is float32 (n, dimension) with rows of unit length."""
         collection = self._collection(name)
         for part in _slices(len(ids)):
             with _translated():
@@ -132,35 +129,34 @@ class ChromaStore:
                     metadatas=[dict(metadata) for metadata in metadatas[part]],
                 )
 
-    def relabel(self, name: str, ids: Sequence[str], metadatas: Sequence[Mapping[str, str | int]]) -> None:
-        """Replaces the metadata of records that exist; the others are ignored."""
+    def update(self, name: str, ids: Sequence[str], metadatas: Sequence[Mapping[str, str | int]]) -> None:
         collection = self._collection(name)
         for part in _slices(len(ids)):
             with _translated():
                 collection.update(ids=list(ids[part]), metadatas=[dict(metadata) for metadata in metadatas[part]])
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        """Deletes records; ids that are absent are ignored."""
         collection = self._collection(name)
         for part in _slices(len(ids)):
             with _translated():
                 collection.delete(ids=list(ids[part]))
 
     def drop(self, name: str) -> None:
-        """Deletes a collection if it is there."""
         from chromadb.errors import NotFoundError
 
         self._collections.pop(name, None)
         with _translated(), suppress(NotFoundError):
             self._client.delete_collection(name)
 
+    def close(self) -> None:
+        """Closes the client. Chroma closes its files some time later."""
+        self._client.close()
+
     def ids(self, name: str) -> set[str]:
-        """The ids of every record."""
         with _translated():
             return set(self._collection(name).get(include=[])["ids"])
 
     def vectors(self, name: str, ids: Sequence[str]) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-        """The vectors of those records that exist."""
         found: dict[str, Any] = {}
         for part in _slices(len(ids)):
             with _translated():
@@ -169,7 +165,6 @@ class ChromaStore:
         return found
 
     def collections(self) -> dict[str, dict[str, str]]:
-        """The metadata of every collection, by its name."""
         with _translated():
             return {each.name: {k: str(v) for k, v in (each.metadata or {}).items()} for each in self._all()}
 
@@ -180,12 +175,10 @@ class ChromaStore:
         return found
 
     def count(self, name: str) -> int:
-        """How many records there are."""
         with _translated():
             return self._collection(name).count()
 
     def probe(self, name: str) -> None:
-        """Reads a record with its vector and looks it up by it. Raises CorruptStoreError if that fails."""
         collection = self._collection(name)
         with _translated():
             count = collection.count()
@@ -199,7 +192,6 @@ class ChromaStore:
                 raise CorruptStoreError(f"of {count} records in {name} none is found")
 
     def labels(self, name: str) -> dict[str, int]:
-        """The label of every record's metadata, by id."""
         collection = self._collection(name)
         found: dict[str, int] = {}
         ids = list(self.ids(name))
@@ -210,7 +202,6 @@ class ChromaStore:
         return found
 
     def records(self, name: str, ids: Sequence[str] | None = None) -> list[Record]:
-        """Those records that exist, or every one; vectors included."""
         collection = self._collection(name)
         found: list[Record] = []
         wanted = sorted(self.ids(name)) if ids is None else ids
@@ -226,22 +217,20 @@ class ChromaStore:
         return found
 
     def read(self, name: str, ids: Sequence[str]) -> None:
-        """Reads these records, vectors included. Raises CorruptStoreError if that fails."""
+        """Reads these records with their vectors. Raises CorruptStoreError if that fails."""
         collection = self._collection(name)
         for part in _slices(len(ids)):
             with _translated():
                 collection.get(ids=list(ids[part]), include=["documents", "metadatas", "embeddings"])
 
     def persist(self, compact: Sequence[str]) -> None:
-        """Writes the vector indexes to their files and empties the log; `compact` are first written anew.
-
-        Not safe against a crash: Chroma writes those files in place. The store is closed afterwards.
-        """
+        """See `maintenance.Maintenance`. Not safe against a crash: Chroma writes its files in place. The store is
+        closed afterwards."""
         with _translated():
             for name in compact:
                 self._rewrite(name)
             for collection in self._all():
-                # Read when a client opens the collection, not before.
+                # Chroma reads this when a client opens the collection, not before.
                 collection.modify(configuration={"hnsw": {"sync_threshold": FEWEST_PERSISTED}})
             self._client.close()
             self._client = _open(self._path)
@@ -253,7 +242,7 @@ class ChromaStore:
             self._collections.clear()
 
     def _rewrite(self, name: str) -> None:
-        """The collection's records, in a collection that never had others."""
+        """Replaces the collection by one that never had other records."""
         old = self._client.get_collection(name, embedding_function=None)
         new = self._client.create_collection(
             name + _REWRITTEN, metadata=old.metadata, embedding_function=None, configuration=_CONFIGURATION
@@ -266,7 +255,6 @@ class ChromaStore:
         new.modify(name=name)
 
     def query(self, name: str, vector: np.ndarray[Any, np.dtype[np.float32]], limit: int) -> list[Hit]:
-        """The `limit` records nearest to the vector (dimension,), best first; of these, those that are ours."""
         with _translated():
             got: Any = self._collection(name).query(
                 query_embeddings=vector[None, :],
@@ -278,7 +266,7 @@ class ChromaStore:
             # Rounding can take the distance of equal vectors below 0.
             Hit(text=text, score=min(1.0, 1.0 - distance), **{name: metadata[name] for name in _METADATA})
             for text, metadata, distance in found
-            if text is not None and (metadata or {}).keys() >= _METADATA  # else another program has put it there
+            if text is not None and (metadata or {}).keys() >= _METADATA  # else another program has stored it
         ]
 
     def _collection(self, name: str) -> Collection:
@@ -289,7 +277,7 @@ class ChromaStore:
 
 
 def _slices(n: int) -> Iterator[slice]:
-    """Chroma raises for an empty call, and for one over its maximum."""
+    """Chroma raises an error for a call with no records, and for one with too many."""
     return (slice(start, start + _SLICE) for start in range(0, n, _SLICE))
 
 
@@ -324,8 +312,8 @@ def _translated() -> Iterator[None]:
 
 
 def _told(error: Exception) -> str:
-    """What may be told of an error whose text may quote a document: its kind, and those of `_PHRASES` that are in it,
-    as they come. The log of the process has the whole."""
+    """What can be said of an error whose text may quote a document: its kind, and the `_PHRASES` in it, in their order.
+    The log of the index process has the whole text."""
     text = str(error)
     found = [phrase for phrase in _PHRASES if phrase in text]
     return ": ".join([type(error).__name__, *sorted(found, key=text.index)])

@@ -1,8 +1,8 @@
 """Where the vector store is: which directory serves, and how another takes its place.
 
-`<state>/chroma` is a link to the directory that serves, `<state>/store-XXXXXXXX`. Setting the link is the one step
-that changes which: a crash finds the old one or the new one. Any other `store-*` is a leftover. The caller of what
-writes holds the state lock.
+`<state>/chroma` is a link to the directory that serves, `<state>/store-XXXXXXXX`. Setting the link is the only step
+that changes which one serves: after a crash it is the old one or the new one. Any other `store-*` is a leftover.
+Whoever calls a method that writes holds the state lock.
 """
 
 from __future__ import annotations
@@ -10,24 +10,23 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-from reposyncd.errors import TransientStoreError
+from reposyncd.store.chroma.locks import DATABASE
+from reposyncd.store.files import QUARANTINE, free_quarantine, sync_directory, translated
 
 LINK = "chroma"
 _PREFIX = "store-"
 _OURS = re.compile(_PREFIX + "[0-9a-f]{8}")
-"""Names of directories that `StoreDirectory.new` has made: a person may have put others beside them."""
+"""Names of directories that `StoreDirectory.new` has created: other ones may be somebody else's."""
 
 _NEXT_LINK = "chroma.next"
-QUARANTINE = "quarantine"
 
 
 class StoreDirectory:
-    """The store's place in a state directory.
+    """The store directories in a state directory.
 
-    What writes raises TransientStoreError for a disk that is full, read-only or failing.
+    Methods that write raise TransientStoreError if the disk is full, read-only or failing.
     """
 
     def __init__(self, state_dir: str) -> None:
@@ -41,13 +40,15 @@ class StoreDirectory:
         return path if os.path.isdir(path) else None
 
     def is_empty(self) -> bool:
-        """Whether no store has ever been written there, or nothing is left of it."""
+        """Whether nothing was ever stored, or nothing is left."""
         current = self.current()
-        return current is None or not os.path.exists(os.path.join(current, "chroma.sqlite3"))
+        return current is None or not os.path.exists(os.path.join(current, DATABASE))
 
     def ensure(self) -> None:
-        """Makes an empty store if there is none, and removes what a crash left of others."""
-        if os.path.isdir(self.link) and not os.path.islink(self.link):  # copied by a program that follows links
+        """Creates an empty store if there is none, and removes what a crash left of others."""
+        if os.path.isdir(self.link) and not os.path.islink(
+            self.link
+        ):  # the state was copied by a program that follows links
             moved = self.new()
             with translated(self._state_dir):
                 os.rmdir(moved)
@@ -58,14 +59,14 @@ class StoreDirectory:
         self.clean()
 
     def new(self) -> str:
-        """Another directory for a store, empty and not serving."""
+        """Creates another directory for a store: empty, and not serving."""
         path = os.path.join(self._state_dir, _PREFIX + os.urandom(4).hex())
         with translated(self._state_dir):
             os.mkdir(path, 0o700)
         return path
 
     def serve(self, path: str) -> None:
-        """From now on this directory serves. Durable, and at no moment is there none."""
+        """Makes this directory the one that serves. Durable, and there is one that serves at any moment."""
         following = os.path.join(self._state_dir, _NEXT_LINK)
         with translated(self._state_dir):
             with suppress(FileNotFoundError):
@@ -86,9 +87,10 @@ class StoreDirectory:
                     shutil.rmtree(path, ignore_errors=True)  # tried again at the next start
 
     def quarantine(self) -> str:
-        """Moves the store aside, and returns where it is now; the one that was there before is removed."""
+        """Moves the store to the quarantine and returns where it is now. An earlier one that was kept there is
+        deleted."""
         current = self.current()
-        target = quarantined(self._state_dir, LINK)
+        target = free_quarantine(self._state_dir, LINK)
         if current is not None:
             with translated(self._state_dir):
                 os.rename(current, target)
@@ -98,39 +100,8 @@ class StoreDirectory:
         return target
 
     def empty_quarantine(self) -> bool:
-        """Removes the store that is kept there. Whether there was one."""
+        """Deletes the store that is kept in the quarantine. Returns whether there was one."""
         path = os.path.join(self._state_dir, QUARANTINE, LINK)
-        there = os.path.isdir(path)
+        existed = os.path.isdir(path)
         shutil.rmtree(path, ignore_errors=True)
-        return there
-
-
-def quarantined(state_dir: str, name: str) -> str:
-    """A path in the quarantine that is free: what was kept there under this name is removed."""
-    directory = os.path.join(state_dir, QUARANTINE)
-    path = os.path.join(directory, name)
-    with translated(state_dir):
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        with suppress(FileNotFoundError, NotADirectoryError):
-            shutil.rmtree(path)
-        with suppress(FileNotFoundError, IsADirectoryError):
-            os.unlink(path)
-    return path
-
-
-@contextmanager
-def translated(path: str) -> Iterator[None]:
-    """What the file system refuses at `path` as trouble that may pass: a disk that is full, read-only or failing."""
-    try:
-        yield
-    except OSError as error:
-        raise TransientStoreError(f"{error.filename or path}: {error.strerror}") from error
-
-
-def sync_directory(path: str) -> None:
-    """Makes the directory's entries durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return existed

@@ -1,12 +1,12 @@
-"""A fresh look at a store in which somebody has met trouble: is it damaged, or was that a fault that has passed?
+"""Inspects a store in which somebody has met trouble: is it damaged, or was that a fault that has passed?
 
-The look is had by a child process of its own, and comes to an end only if the store is sound: every byte of it can be
-read, its index files are those that were written, its database does not contradict itself, and Chroma opens it and
-gives back every record. What is raised says what it is:
+A child process of its own does it, and comes to the end only if the store is sound: every byte can be read, the index
+files are those that were written, the database does not contradict itself, and Chroma opens the store and returns every
+record. What is raised says what it is:
 
-- CorruptStoreError, and LethalOperationError (the child crashed, twice): the store is damaged;
-- UnreadableStoreError: the disk does not give back what is in a file;
-- any other TransientStoreError: no look could be had (no room, no memory, a lock), and nothing is known.
+- CorruptStoreError, and LethalOperationError (the child crashed twice): the store is damaged;
+- UnreadableStoreError: the disk cannot read a file;
+- any other TransientStoreError: the store could not be inspected (no room, no memory, a lock), and nothing is known.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import errno
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from typing import Protocol
 from urllib.parse import quote
 
 from reposyncd.errors import CorruptStoreError, TransientStoreError, UnreadableStoreError
 from reposyncd.store.chroma import checksums
-from reposyncd.store.chroma.directory import translated
+from reposyncd.store.chroma.locks import CHROMA_LOCK, DATABASE
+from reposyncd.store.chroma.maintenance import Maintenance
 from reposyncd.store.chroma.space import require
-from reposyncd.store.locks import CHROMA_LOCK, DATABASE
+from reposyncd.store.files import translated
 from reposyncd.store.manifest.database import CORRUPT, primary_code
 
 _BLOCK = 1 << 20
-"""Bytes that are read, or tried out for writing, at once."""
+"""Bytes that are read or written at once."""
 
 _SLICE = 1000
 """Records that are read at once."""
@@ -37,27 +37,8 @@ READ_S_PER_BYTE = 1 / 20e6
 """How long reading a file of the store may take, on a slow disk."""
 
 
-class Looker(Protocol):
-    """A process that has a store to itself, as `process.IndexProcess` does."""
-
-    def survey(self) -> None:
-        """As `survey` here."""
-
-    def collections(self) -> dict[str, dict[str, str]]:
-        """The metadata of every collection, by its name."""
-
-    def probe(self, collection: str) -> None:
-        """Raises CorruptStoreError if records cannot be read or found."""
-
-    def ids(self, collection: str) -> set[str]:
-        """The ids of every record."""
-
-    def read(self, collection: str, ids: Sequence[str]) -> None:
-        """Reads these records, vectors included."""
-
-
-def look(process: Looker, collections: Iterable[str]) -> None:
-    """Returns if the store is sound, as far as these collections, those of them that are there, are concerned."""
+def inspect(process: Maintenance, collections: Iterable[str]) -> None:
+    """Returns if the store is sound as far as these collections go. Those that are absent are ignored."""
     process.survey()
     there = process.collections()
     for name in collections:
@@ -69,9 +50,9 @@ def look(process: Looker, collections: Iterable[str]) -> None:
 
 
 def survey(path: str) -> None:
-    """What can be told of the store at `path` without Chroma. Nobody writes to it, and it is open in no other thread
-    of this process."""
-    require(path, 0, "looking at the store")
+    """Checks what can be checked of the store at `path` without Chroma. Nobody may write to it meanwhile, or have it
+    open in another thread of this process."""
+    require(path, 0, "inspecting the store")
     with translated(path):
         _try_to_write(path)
     for name in _files(path):
@@ -81,12 +62,12 @@ def survey(path: str) -> None:
 
 
 def size(path: str) -> int:
-    """Bytes of all files of the store."""
+    """The size of all files of the store, in bytes."""
     return sum(os.lstat(name).st_size for name in _files(path) if os.path.lexists(name))
 
 
 def _try_to_write(path: str) -> None:
-    """A file without a name is written there, made durable and read again."""
+    """Writes a file without a name, makes it durable and reads it again."""
     with tempfile.TemporaryFile(dir=path, buffering=0) as file:
         written = os.urandom(_BLOCK)
         file.write(written)
@@ -109,7 +90,7 @@ def _read(name: str) -> None:
             while file.read(_BLOCK):
                 pass
     except FileNotFoundError:
-        return  # a journal that has ended meanwhile
+        return  # a journal, whose transaction has ended meanwhile
     except OSError as error:
         kind = UnreadableStoreError if error.errno == errno.EIO else TransientStoreError
         raise kind(f"{name} cannot be read: {error.strerror}") from error
@@ -117,9 +98,9 @@ def _read(name: str) -> None:
 
 def _check_database(path: str) -> None:
     if not os.path.exists(path):
-        return  # Chroma makes another
+        return  # Chroma creates another
     try:
-        # Not "ro": a journal that a crash has left is a part of it.
+        # Not "ro": a journal that was left by a crash has to be applied.
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None)) as db:
             [found] = db.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:

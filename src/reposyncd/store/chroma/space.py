@@ -1,4 +1,4 @@
-"""Room on the disk, asked for before it is needed: Chroma's client is of no use any more once a write has failed."""
+"""Room on the disk, checked before it is needed: after a failed write Chroma's client cannot be used any more."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from reposyncd.errors import NoSpaceError
 
 CHUNK_BYTES = 20_480
-"""What storing a chunk may take: about 10 KB stay, and SQLite's journal holds the pages it replaces."""
+"""Room that storing a chunk may take: about 10 KB stay, and SQLite's journal holds the replaced pages."""
 
 RESERVE_BYTES = 16 * 2**20
-"""What must be left beside it, for the manifest and for everybody else."""
+"""Room that must be left for the manifest and for other programs."""
 
 
 def guard(state_dir: str) -> Callable[[int], None]:
@@ -28,3 +28,16 @@ def require(path: str, needed: int, purpose: str) -> None:
             f"the disk of {path} is full: {free / 1e6:,.0f} MB are free, and {purpose} takes up to "
             f"{(needed + RESERVE_BYTES) / 1e6:,.0f} MB. Make room there; what is stored stays."
         )
+
+
+def trouble(path: str) -> str:
+    """Why nothing can be written to the disk of the path; "" if nothing is known to prevent it."""
+    try:
+        found = os.statvfs(path)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    if found.f_flag & os.ST_RDONLY:
+        return f"the disk of {path} is read-only"
+    if found.f_bavail * found.f_frsize < RESERVE_BYTES:
+        return f"the disk of {path} is full: {found.f_bavail * found.f_frsize / 1e6:,.0f} MB are free"
+    return ""

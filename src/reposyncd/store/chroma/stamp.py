@@ -1,9 +1,9 @@
-"""The store stamp: what tells whether somebody has written to a store since all of its records were known.
+"""The store stamp: it tells whether somebody has written to a store since all of its records were known.
 
-Two looks. The first is at the names, sizes, times and inodes of all files; while it is the same, nobody has had
-anything to do with the store. But whoever opens a store in Chroma changes files, though he only reads: a row is added
-to `acquire_write`, and the files of indexes that were never persisted are written anew. So where the first look
-differs, the second leaves out just that (`chroma_db.writes`).
+It has two parts. The first is a digest of the names, sizes, times and inodes of all files: while it is the same, nobody
+has used the store. But a program that opens a store in Chroma changes files even if it only reads: a row is added to
+`acquire_write`, and the files of indexes that were never persisted are written anew. So if the first part differs, the
+second one is compared, which leaves out just that (`database.writes`).
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from dataclasses import dataclass
 import xxhash
 
 from reposyncd.store.chroma import database as chroma_db
-from reposyncd.store.locks import CHROMA_LOCK, DATABASE
+from reposyncd.store.chroma.locks import CHROMA_LOCK, DATABASE
 
 PERSISTED = "index_metadata.pickle"
 """The file that an index has from the first time on that it is persisted. Without it Chroma writes the others anew."""
 
 _TRIES = 3
-"""Looks at a store that another program opens at this moment."""
+"""Attempts at a store that another program opens at this moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a store looked like at one moment. Without the second look, all but `files` is empty."""
+    """The state of a store at one moment. Without the second part, all but `files` is empty."""
 
     files: str
-    """of all files; "" matches nothing"""
+    """the first part; "" matches nothing"""
     content: str = ""
-    """of what only a write changes; "" if it could not be told"""
+    """a digest of what only a write changes; "" if it is not known"""
     changes: int = 0
-    """transactions on the database, those that open the store included"""
+    """the number of transactions on the database, including those that only open the store"""
     database: str = ""
-    """size and time of the database"""
+    """size and modification time of the database"""
 
     def __str__(self) -> str:
         return " ".join([self.files, self.content, str(self.changes), self.database]) if self.content else self.files
 
     @classmethod
     def parse(cls, text: str) -> Stamp:
-        """Of what `str` made of it; also of the first look alone, which is all that there once was."""
+        """From what `str` has made of it; also from the first part alone, as early versions recorded it."""
         match text.split(" "):
             case [files, content, changes, database] if changes.isdecimal():
                 return cls(files, content, int(changes), database)
@@ -51,9 +51,9 @@ class Stamp:
                 return cls(text)
 
     def is_unwritten(self, now: Stamp) -> bool:
-        """Whether nobody has written to a store that had this stamp and has that one now.
+        """Whether nobody has written to a store that had this stamp and now has that one.
 
-        A database that is another file, though there was no transaction, was changed by something that is not SQLite.
+        If the database file differs although there was no transaction, something other than SQLite has changed it.
         """
         if self.files == now.files:
             return bool(self.files)
@@ -62,12 +62,12 @@ class Stamp:
 
 
 def take(path: str) -> Stamp:
-    """The stamp of the store at `path`. What is written while it is taken, or later, makes the next one differ."""
+    """The stamp of the store at `path`. If something is written meanwhile, or later, the next stamp differs."""
     for _ in range(_TRIES):
         files = of_files(path)
         try:
-            stamp = _second_look(path, files)
-        except (sqlite3.Error, OSError):  # damaged, locked, gone: that is for others to find out
+            stamp = _whole(path, files)
+        except (sqlite3.Error, OSError):  # damaged, locked, gone: others find that out
             return Stamp(files)
         if of_files(path) == files:
             return stamp
@@ -78,12 +78,12 @@ def recognise(recorded: Stamp, path: str) -> Stamp | None:
     """The stamp of the store at `path` as it is now, if nobody has written to it since the recorded one was taken."""
     if recorded.content and recorded.files == of_files(path):
         return recorded
-    now = take(path)  # also where the recorded one has the first look alone, so that the next one has both
+    now = take(path)  # also if the recorded one has only the first part, so that the next one has both
     return now if recorded.is_unwritten(now) else None
 
 
 def of_files(path: str) -> str:
-    """The first look: 32 hex digits of the names, sizes, times and inodes of all files, told without opening one."""
+    """The first part: 32 hex digits; no file is opened for it."""
     lines = [os.path.basename(path)]
     for directory, names, files in os.walk(path):
         names.sort()
@@ -93,8 +93,8 @@ def of_files(path: str) -> str:
     return _digest(lines)
 
 
-def _second_look(path: str, files: str) -> Stamp:
-    """Raises sqlite3.Error or OSError if it cannot be told how far the writes have come."""
+def _whole(path: str, files: str) -> Stamp:
+    """Both parts. Raises sqlite3.Error or OSError if the database cannot be read."""
     stat = os.stat(os.path.join(path, DATABASE))
     writes = chroma_db.writes(path)
     lines = [os.path.basename(path), str(stat.st_ino), writes.identity]

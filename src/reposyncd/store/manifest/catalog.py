@@ -1,4 +1,4 @@
-"""Which repos are kept, in which generations of their index."""
+"""The repositories on record, and the generations of their indexes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from dataclasses import dataclass, replace
 
 from reposyncd.errors import UsageError
 from reposyncd.model import RootIdentity, Skip
-from reposyncd.store.chroma.stamp import Stamp
 from reposyncd.store.manifest.database import Database
 
 _COLLECTION_SLUG = 48
-"""Characters of a repo's name that go into its collection's: Chroma allows 512, people read fewer."""
+"""Characters of a repository's name in the name of its collection: Chroma allows 512, people read fewer."""
 
 _NEVER_NS = -(1 << 63)
-"""When a file was recorded whose stat is no proof: before any time that it may have. SQLite's least integer."""
+"""The recording time of a file whose stat proves nothing: earlier than any time it can have. SQLite's least integer."""
 
 _GENERATION = "SELECT id, collection, fingerprint, state, files, chunks, checked FROM generation"
 
 
 @dataclass(frozen=True, slots=True)
 class Repo:
-    """A tree that is kept indexed."""
+    """An indexed tree."""
 
     id: int
     name: str
@@ -30,7 +29,7 @@ class Repo:
     identity: RootIdentity
     paused: bool = False
     missing_s: float = 0.0
-    """for how long a running service has found the root gone"""
+    """for how long a running service has found the root missing, in seconds"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """A store or a manifest that was found damaged and made anew."""
+    """A store or a manifest that was damaged, and was replaced by a new one."""
 
     at_ns: int
     """nanoseconds since the epoch"""
@@ -64,7 +63,8 @@ class Incident:
 
 
 class Catalog:
-    """The repos and generations of a state file. Every method that writes is one durable transaction."""
+    """The repositories and generations of a manifest. Every method that writes is one durable transaction; there are
+    more than 25 methods because there are as many transactions."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -101,32 +101,32 @@ class Catalog:
         return Repo(id, name, root, identity)
 
     def set_identity(self, repo: Repo, identity: RootIdentity) -> Repo:
-        """The root is this directory from now on."""
+        """Records which directory the root is."""
         with self._db.transaction():
             self._db.run("UPDATE repo SET device = ?, inode = ? WHERE id = ?", (*identity, repo.id))
         return replace(repo, identity=identity)
 
     def move(self, repo: Repo, root: str) -> Repo:
-        """The tree is the same, and is at `root` from now on."""
+        """Records that the same tree is now at `root`."""
         with self._db.transaction():
             self._db.run("UPDATE repo SET root = ? WHERE id = ?", (root, repo.id))
         return replace(repo, root=root)
 
     def set_paused(self, repo: Repo, paused: bool) -> Repo:
-        """Whether the repo is left as it is."""
+        """Records whether the repository is paused."""
         with self._db.transaction():
             self._db.run("UPDATE repo SET paused = ? WHERE id = ?", (paused, repo.id))
         return replace(repo, paused=paused)
 
     def set_missing(self, repo: Repo, seconds: float) -> Repo:
-        """For how long its root has been found gone."""
+        """Records for how long the root has been missing."""
         with self._db.transaction():
             self._db.run("UPDATE repo SET missing_s = ? WHERE id = ?", (seconds, repo.id))
         return replace(repo, missing_s=seconds)
 
     def remove(self, repo: Repo, *, decline: bool) -> None:
-        """It is a repo no longer; its collections are to be dropped, and then it is to be forgotten. `decline`: it is
-        not to be discovered again."""
+        """Removes the repository: its collections are still to be dropped, and then it is to be forgotten. `decline`:
+        it is not to be discovered again."""
         with self._db.transaction():
             # Name and root are free for another one at once.
             self._db.run(
@@ -154,7 +154,7 @@ class Catalog:
         return next((each for each in self.generations(repo) if each.state == "serving"), None)
 
     def unchecked(self) -> set[str]:
-        """Roots of the repos whose serving collection is not known to be what is on record of it, or is none."""
+        """Roots of the repositories without a serving collection whose records are known to be those on record."""
         rows = self._db.rows(
             "SELECT root FROM repo WHERE NOT EXISTS"
             " (SELECT 1 FROM generation WHERE generation.repo = repo.id AND state = 'serving' AND checked)"
@@ -166,7 +166,7 @@ class Catalog:
         return Generation(*self._db.row(f"{_GENERATION} WHERE id = ?", (id,)))
 
     def leaves_out(self, repo: Repo, path: str) -> bool:
-        """Whether the repo is indexed, and the directory (relative to its root) is no part of it: it is ignored, or a
+        """Whether the repository is indexed, but not this directory (relative to its root): it is ignored, or a
         worktree that is left out."""
         serving = self.serving(repo)
         return (
@@ -180,8 +180,8 @@ class Catalog:
         )
 
     def add_generation(self, repo: Repo, fingerprint: str, state: str) -> Generation:
-        """A new, empty generation. Its collection's name is random at the end: none has had it before, so
-        nothing that a crash left behind under an old name can be taken for it."""
+        """A new, empty generation. The name of its collection ends with random digits, so that no leftover of a crash
+        can have the same name."""
         with self._db.transaction():
             id = self._db.insert(
                 "INSERT INTO generation (repo, collection, fingerprint, state) VALUES (?, ?, ?, ?)",
@@ -190,21 +190,21 @@ class Catalog:
         return self.generation(id)
 
     def switch(self, repo: Repo, to: Generation) -> Generation:
-        """`to` serves from now on, and every other generation of the repo is doomed."""
+        """Makes `to` the serving generation, and dooms all others of the repository."""
         with self._db.transaction():
             self._db.run("UPDATE generation SET state = 'doomed' WHERE repo = ?", (repo.id,))
             self._db.run("UPDATE generation SET state = 'serving' WHERE id = ?", (to.id,))
         return self.generation(to.id)
 
     def set_checked(self, generation: Generation, checked: bool) -> None:
-        """The collection's ids are, or may no longer be, those of the chunk rows."""
+        """Records whether the collection's ids are known to be those of the chunk rows."""
         with self._db.transaction():
             self._db.run("UPDATE generation SET checked = ? WHERE id = ?", (checked, generation.id))
 
     def invalidate(self, repo: Repo) -> None:
-        """Nothing that is on record of the repo proves anything any more: every directory is to be listed, every file
-        to be read, and all records to be compared. Each is proven anew by the sync that does so, which may end and
-        another go on from there."""
+        """Invalidates all that is on record of the repository: every directory is to be listed, every file to be read,
+        and all records to be compared. What a sync proves again stays proven, if it is interrupted and another one
+        continues."""
         of_repo = "IN (SELECT id FROM generation WHERE repo = ?)"
         with self._db.transaction():
             self._db.run(
@@ -216,37 +216,37 @@ class Catalog:
             self._db.run("UPDATE generation SET checked = 0 WHERE repo = ?", (repo.id,))
 
     def adopt(self, repo: Repo, collection: str, fingerprint: str, state: str) -> None:
-        """A generation of which only the collection is left; its records are nobody's until they are claimed."""
+        """Records a generation of which only the collection is left; its records are orphans until they are claimed."""
         with self._db.transaction():
             self._db.run(
                 "INSERT OR IGNORE INTO generation (repo, collection, fingerprint, state) VALUES (?, ?, ?, ?)",
                 (repo.id, collection, fingerprint, state),
             )
 
-    def stamp(self) -> Stamp | None:
-        """The store's stamp when every record was known; None until the first time."""
+    def stamp(self) -> str | None:
+        """The store's stamp when every record was known; "" if it may have changed since, None before the first."""
         row = self._db.row("SELECT seal FROM store")
-        return None if row is None else Stamp.parse(str(row[0]))
+        return None if row is None else str(row[0])
 
-    def set_stamp(self, stamp: Stamp) -> None:
-        """The store has this stamp, and every record in it is known."""
+    def set_stamp(self, stamp: str) -> None:
+        """Records that the store has this stamp, and that every record in it is known."""
         with self._db.transaction():
-            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, ?)", (str(stamp),))
+            self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, ?)", (stamp,))
 
     def forget_stamp(self) -> None:
-        """Somebody else may have written to the store: of every collection the ids are to be compared."""
+        """Records that somebody else may have written to the store: the ids of every collection are to be compared."""
         with self._db.transaction():
             self._db.run("UPDATE generation SET checked = 0")
             self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, '')")
 
     def store_lost(self) -> None:
-        """There is another store, with nothing in it: every repo is to be stored anew."""
+        """Records that the store is a new and empty one: every repository is to be stored again."""
         with self._db.transaction():
             self._db.run("DELETE FROM generation")
             self._db.run("INSERT OR REPLACE INTO store (id, seal) VALUES (1, '')")
 
     def add_incident(self, incident: Incident) -> None:
-        """Remembers what was found damaged; of each kind the last."""
+        """Records damage; of each kind only the last is kept."""
         with self._db.transaction():
             self._db.run("DELETE FROM incident WHERE what = ?", (incident.what,))
             self._db.run(
@@ -255,16 +255,16 @@ class Catalog:
             )
 
     def incidents(self) -> list[Incident]:
-        """What was found damaged, oldest first."""
+        """The damage on record, oldest first."""
         return [Incident(*row) for row in self._db.rows("SELECT at_ns, what, reason, place FROM incident ORDER BY id")]
 
     def doom(self, generation: Generation) -> None:
-        """The generation is no longer wanted: its collection is to be dropped, then it forgotten."""
+        """Dooms the generation: its collection is to be dropped, and then it is to be forgotten."""
         with self._db.transaction():
             self._db.run("UPDATE generation SET state = 'doomed' WHERE id = ?", (generation.id,))
 
     def forget(self, generation: Generation) -> None:
-        """Forgets a generation whose collection is gone, with all that was recorded of it."""
+        """Forgets a generation whose collection was dropped, with all that is recorded of it."""
         with self._db.transaction():
             self._db.run("DELETE FROM generation WHERE id = ?", (generation.id,))
 

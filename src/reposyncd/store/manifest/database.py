@@ -1,7 +1,8 @@
-"""The state's SQLite file: opened privately, brought up to date, its errors translated.
+"""The manifest's SQLite file: opened privately, migrated, its errors translated.
 
-Raised everywhere in this file and by those that use it: CorruptManifestError for a file that is damaged, no database
-or of a newer version, TransientStoreError for a full, read-only or locked one, StoreError for the rest.
+Every method, here and in the modules that use it, raises CorruptManifestError if the file is damaged, not a database,
+or of a newer version, TransientStoreError if the disk is full or read-only or the file is locked, and StoreError
+otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from reposyncd.errors import CorruptManifestError, StoreError, TransientStoreErr
 from reposyncd.store.manifest.schema import MIGRATIONS, VERSION
 
 BUSY_TIMEOUT_S = 30.0
-"""How long a statement waits for another connection's transaction. Ours last milliseconds."""
+"""How long a statement waits for a transaction of another connection. Ours take milliseconds."""
 
 CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 """Primary result codes of a file that is damaged, or no database."""
@@ -34,12 +35,12 @@ _PRIMARY_CODE = 0xFF
 
 
 class Database:
-    """An open state file, created if absent (0600). It belongs to the thread that opened it."""
+    """An open manifest file, created if absent (0600). It belongs to the thread that opened it."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.is_suspect = False
-        """whether a contradiction was met in it since it was opened, or since it was last found sound"""
+        """whether damage was met since it was opened, or since it was last found sound"""
         # Created here, because SQLite would apply the umask; its -wal and -shm files take the same mode. A file that
         # exists is not opened: closing it would drop the locks of this process's other connections to it
         # (sqlite.org/howtocorrupt.html, section 2.2).
@@ -72,7 +73,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the block or nothing, durable when it ends. Does not nest."""
+        """All of the block takes effect or nothing; durable when it ends. Does not nest."""
         self.run("BEGIN IMMEDIATE")
         try:
             yield
@@ -116,8 +117,8 @@ class Database:
         return int(self.row("PRAGMA user_version")[0])
 
     def check(self) -> None:
-        """Reads the whole file and raises CorruptManifestError if it contradicts itself. Takes about a second for
-        each gigabyte."""
+        """Reads the whole file, and raises CorruptManifestError if it contradicts itself. About a second for each
+        gigabyte."""
         found = self.row("PRAGMA quick_check(1)")
         self.is_suspect = found[0] != "ok"
         if self.is_suspect:
@@ -129,7 +130,7 @@ class Database:
                 f"{self.path} was written by a newer reposyncd (its format is {self._version()}, this one knows "
                 f"{VERSION})"
             )
-        # The format is told by a number in the first page, which may be all that is left.
+        # The version is in the first page, which may be all that is left.
         if self._version() and not self.row("SELECT 1 FROM sqlite_master WHERE name = 'incident'"):
             raise CorruptManifestError(f"{self.path} is damaged: tables are missing")
 
@@ -137,7 +138,7 @@ class Database:
         if self._version() == VERSION:
             return
         with self.transaction():
-            for step in MIGRATIONS[self._version() :]:  # asked again: another process may have been first
+            for step in MIGRATIONS[self._version() :]:  # read again: another process may have migrated it meanwhile
                 for statement in _statements(step):
                     self.run(statement)
             self.run(f"PRAGMA user_version = {VERSION}")
@@ -161,8 +162,8 @@ def primary_code(error: sqlite3.Error) -> int:
 
 
 def set_aside(path: str, target: str) -> None:
-    """Moves a state file that is of no use any more, with what SQLite keeps beside it. Nobody may have it open."""
-    for suffix in ("-wal", "-shm", ""):  # the file last: until then the next start finds it damaged again
+    """Moves a manifest file to `target`, with the files that SQLite keeps beside it. Nobody may have it open."""
+    for suffix in ("-wal", "-shm", ""):  # the file itself last: until then the next start finds the damage again
         try:
             os.replace(path + suffix, target + suffix)
         except FileNotFoundError:

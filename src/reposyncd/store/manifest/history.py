@@ -1,4 +1,4 @@
-"""The history of syncs: what ran when, how far it came and how it ended."""
+"""The history of syncs: what ran when, how far it got and how it ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reposyncd.store.manifest.catalog import Repo
 from reposyncd.store.manifest.database import Database
 
 RUNS_KEPT = 100
-"""Runs of a repo that are remembered: months of ordinary use, and a few kilobytes."""
+"""Runs that are kept for each repository: months of ordinary use, and a few kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Run:
     files_total: int
     chunks_done: int
     trouble: str | None
-    """what it waits for"""
+    """what it is waiting for"""
     trouble_ns: int | None
     """since when"""
     error: str | None
@@ -48,8 +48,8 @@ class History:
         self._db = db
 
     def start(self, repo: Repo, kind: str, now_ns: int) -> int:
-        """Records that a run began, and returns its id. Runs that never ended were interrupted: the caller is the
-        only writer."""
+        """Records that a run began, and returns its id. Runs that have not ended count as interrupted: the caller is
+        the only writer."""
         with self._db.transaction():
             self._db.run("UPDATE run SET outcome = 'interrupted' WHERE outcome = 'running'")
             id = self._db.insert("INSERT INTO run (repo, kind, started_ns) VALUES (?, ?, ?)", (repo.id, kind, now_ns))
@@ -61,21 +61,21 @@ class History:
         return id
 
     def ended_badly(self) -> bool:
-        """Whether a run never said how it ended: its process died."""
+        """Whether there is a run whose end was not recorded: its process died."""
         return self._db.row("SELECT 1 FROM run WHERE outcome = 'running'") is not None
 
     def progress(self, id: int) -> tuple[int, int]:
-        """(files, chunks) that the run has done; nothing, if the manifest was made anew since it began."""
+        """(files, chunks) that the run has done; (0, 0) if the manifest was replaced since it began."""
         files_done, chunks_done = self._db.row("SELECT files_done, chunks_done FROM run WHERE id = ?", (id,)) or (0, 0)
         return files_done, chunks_done
 
     def expect(self, id: int, files_total: int) -> None:
-        """Records how many files the run has to deal with."""
+        """Records how many files the run has to process."""
         with self._db.transaction():
             self._db.run("UPDATE run SET files_total = ? WHERE id = ?", (files_total, id))
 
     def note(self, id: int, waiting: Waiting | None) -> None:
-        """Records what the run waits for, or that it waits no longer."""
+        """Records what the run waits for; None: nothing."""
         with self._db.transaction():
             self._db.run("UPDATE run SET trouble = ?, trouble_ns = ? WHERE id = ?", (*(waiting or (None, None)), id))
 

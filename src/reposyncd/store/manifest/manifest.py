@@ -1,6 +1,6 @@
 """The manifest: what is stored of one generation, file by file and chunk by chunk.
 
-Properties this module maintains, whatever moment the process dies at:
+Properties that this module maintains, whenever the process dies:
 
 - Every method that writes is one transaction, durable when it returns.
 - A record that may be in Chroma and is not a live `chunk` row is named by an `intent` row.
@@ -21,6 +21,7 @@ from typing import Any
 
 from reposyncd.model import WHOLE, ChunkRow, DirectoryRow, FileRow, FileStat, Scope, Skip, Verdict
 from reposyncd.store.manifest.catalog import Generation
+from reposyncd.store.manifest.commits import Commit, FileCommit, Intents
 from reposyncd.store.manifest.database import Database
 
 _SQL_VARIABLES = 500
@@ -29,53 +30,6 @@ _SQL_VARIABLES = 500
 _DIRECTORIES = "SELECT path, signature, rules, files, skipped, pruned FROM directory"
 
 _JOINED = "directory JOIN file ON file.directory = directory.id JOIN chunk ON chunk.file = file.id"
-
-
-@dataclass(frozen=True, slots=True)
-class FileCommit:
-    """A file's new row and all its chunks; a chunk it had before that is not among them is gone."""
-
-    row: FileRow
-    chunks: tuple[ChunkRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One transaction of the commit protocol."""
-
-    files: Sequence[FileCommit] = ()
-    touched: Sequence[FileRow] = ()
-    """files on record whose chunks are the same, and whose stat, or the rules they were judged by, are new"""
-    gone: Sequence[str] = ()
-    """paths of files that are recorded no longer"""
-    done: Sequence[str] = ()
-    """ids whose intents are fulfilled"""
-    doomed: Sequence[tuple[str, str]] = ()
-    """(id, path) of records to be deleted"""
-    run: RunProgress | None = None
-    """how far the run has come with it"""
-
-
-@dataclass(frozen=True, slots=True)
-class RunProgress:
-    """How far a run is, as its history is to say."""
-
-    id: int
-    files_done: int
-    chunks_done: int
-
-
-@dataclass(frozen=True, slots=True)
-class Intents:
-    """Work in the collection that a crash may have left half done."""
-
-    pending: tuple[str, ...] = ()
-    doomed: tuple[str, ...] = ()
-    relabelled: tuple[tuple[str, str], ...] = ()
-    """(id, path)"""
-
-    def __bool__(self) -> bool:
-        return bool(self.pending or self.doomed or self.relabelled)
 
 
 @dataclass(slots=True)
@@ -207,7 +161,8 @@ class Manifest:
     # The commit protocol --------------------------------------------------------------------------------
 
     def begin(self, added: Iterable[ChunkRow], relabelled: Iterable[ChunkRow]) -> None:
-        """Step 1: from now on these records may exist, or have other metadata than their rows say."""
+        """Step 1: records that these chunks may be in the store, and that these may have other metadata than their rows
+        say."""
         with self._db.transaction():
             self._intend("pending", ((row.id, row.path) for row in added))
             self._intend("relabelled", ((row.id, row.path) for row in relabelled))
@@ -237,8 +192,8 @@ class Manifest:
             self._drop_intents(ids)
 
     def invalidate(self, paths: Iterable[str]) -> None:
-        """Forgets that these files are stored, so that they are read and stored again. Their records are nobody's
-        from then on: compare the ids."""
+        """Forgets that these files are stored, so that they are read and stored again. Their records are orphans from
+        then on: the ids are to be compared."""
         tally = _Tally()
         with self._db.transaction():
             for path in paths:

@@ -8,11 +8,11 @@ from chromadb.errors import InternalError, InvalidArgumentError
 
 from reposyncd.errors import CorruptStoreError, PermanentStoreError, StoreError, TransientStoreError
 from reposyncd.model import ChunkRow
-from reposyncd.store.chroma.collections import ChromaStore, _translated
+from reposyncd.store.chroma.collections import ChromaCollections, _translated
 
 
 def test_a_collection_says_of_itself_what_it_was_last_opened_with(tmp_path: Path) -> None:
-    store = ChromaStore(str(tmp_path))
+    store = ChromaCollections(str(tmp_path))
     store.open("c-1", {"reposyncd_root": "/old"})
     store.open("c-1", {"reposyncd_root": "/new"})
     [collection] = store._client.list_collections()
@@ -20,7 +20,7 @@ def test_a_collection_says_of_itself_what_it_was_last_opened_with(tmp_path: Path
 
 
 def test_nothing_is_persisted_at_a_moment_that_was_not_chosen(tmp_path: Path) -> None:
-    store = ChromaStore(str(tmp_path))
+    store = ChromaCollections(str(tmp_path))
     store.open("c-1", {"a": "b"})
     [collection] = store._client.list_collections()
     assert collection.configuration_json["hnsw"]["sync_threshold"] == 10_000_000
@@ -28,7 +28,7 @@ def test_nothing_is_persisted_at_a_moment_that_was_not_chosen(tmp_path: Path) ->
 
 
 def test_chromas_errors_become_ours(tmp_path: Path) -> None:
-    store = ChromaStore(str(tmp_path))
+    store = ChromaCollections(str(tmp_path))
     with pytest.raises(CorruptStoreError, match="has lost a collection"):
         store.ids("nothing")
     store.open("c-1", {"a": "b"})
@@ -38,7 +38,7 @@ def test_chromas_errors_become_ours(tmp_path: Path) -> None:
 
 
 def test_a_record_that_another_program_has_put_there_is_no_hit_and_stops_no_search(tmp_path: Path) -> None:
-    store = ChromaStore(str(tmp_path))
+    store = ChromaCollections(str(tmp_path))
     store.open("c-1", {"a": "b"})
     vectors = np.eye(3, 4, dtype=np.float32)
     ours = ChunkRow("0" * 32, "a.py", 1, 2, "", "python", "0" * 32).metadata("r") | {"note": "of somebody else"}

@@ -14,8 +14,9 @@ import pytest
 from reposyncd.errors import CorruptStoreError, ReposyncError, UsageError
 from reposyncd.model import ChunkRow, DirectoryRow, FileRow, FileStat, RootIdentity, Skip, Verdict
 from reposyncd.store.manifest.catalog import Catalog, Generation, collection_name
+from reposyncd.store.manifest.commits import Commit, FileCommit
 from reposyncd.store.manifest.database import Database
-from reposyncd.store.manifest.manifest import Commit, FileCommit, Manifest
+from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.store.manifest.schema import MIGRATIONS
 from reposyncd.sync.plan import chunk_id, text_digest
 

@@ -22,23 +22,27 @@ import pytest
 from reposyncd.embedding import EmbedderSpec
 from reposyncd.errors import (
     EmbedderLostError,
+    InterruptedSyncError,
     LethalOperationError,
     LethalTextError,
     PermanentStoreError,
     StoreError,
     TransientStoreError,
 )
-from reposyncd.model import Batch, ChunkRow, NewChunk
-from reposyncd.ports import Outcome
+from reposyncd.model import Batch, ChunkRow, NewChunk, Waiting
+from reposyncd.ports import Deferred
+from reposyncd.store.kinds import NO_STORE
 from reposyncd.store.process.supervisor import IndexProcess
 from reposyncd.store.process.worker import portable
-from tests.crash.faults import children
+from tests.crash.faults import PROJECT, children
+from tests.support import index_process
+from tests.unit.store.other_program import HOLDS_FLOCK, other_program
 
 HASHING = EmbedderSpec("hashing")
 
 
 def make(state: Path, deadline_s: float = 120) -> IndexProcess:
-    return IndexProcess(str(state), str(state / "chroma"), HASHING, lock_timeout_s=0.3, deadline_s=deadline_s)
+    return index_process(state, lock_timeout_s=0.3, deadline_s=deadline_s)
 
 
 @pytest.fixture
@@ -112,9 +116,7 @@ def test_an_idle_child_that_dies_is_replaced_at_the_next_call(process: IndexProc
 
 
 def test_a_request_that_kills_every_child_fails_and_names_the_log(tmp_path: Path) -> None:
-    process = IndexProcess(
-        str(tmp_path), str(tmp_path / "chroma"), EmbedderSpec("no such model"), lock_timeout_s=1, deadline_s=60
-    )
+    process = index_process(tmp_path, "no such model", lock_timeout_s=1, deadline_s=60)
     try:
         with pytest.raises(Exception, match="no such model"):
             process.query("c-1", "text", 1)
@@ -125,16 +127,15 @@ def test_a_request_that_kills_every_child_fails_and_names_the_log(tmp_path: Path
 def test_the_child_leaves_when_its_parent_is_killed(tmp_path: Path) -> None:
     script = (
         "import sys\n"
-        "from reposyncd.embedding import EmbedderSpec\n"
-        "from reposyncd.store.process.supervisor import IndexProcess\n"
-        f"p = IndexProcess({str(tmp_path)!r}, {str(tmp_path / 'chroma')!r}, EmbedderSpec('hashing'),"
-        " lock_timeout_s=1, deadline_s=60)\n"
+        "from pathlib import Path\n"
+        "from tests.support import index_process\n"
+        f"p = index_process(Path({str(tmp_path)!r}), lock_timeout_s=1, deadline_s=60)\n"
         "p.open('c-1', {'a': 'b'})\n"
         "print(p.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT
     ) as parent:
         assert parent.stdout
         child = int(parent.stdout.readline())
@@ -157,6 +158,39 @@ def test_a_lock_held_by_another_program_delays_and_then_refuses(process: IndexPr
         fcntl.flock(lock, fcntl.LOCK_UN)
         process.apply("c-1", batch(2)).result()
     assert len(process.ids("c-1")) == 300
+
+
+def test_only_the_observer_of_an_operation_is_told_what_it_waits_for(tmp_path: Path) -> None:
+    others: list[Waiting | None] = []
+    process = index_process(tmp_path, on_wait=others.append)
+    process.open("c-1", {"a": "b"})
+    others.clear()
+    told: list[str] = []
+    with other_program(HOLDS_FLOCK, tmp_path / "chroma" / ".chroma.lock"):
+
+        def on_wait(waiting: Waiting | None) -> None:
+            if waiting:
+                told.append(waiting.reason)
+                raise InterruptedSyncError("stopped")
+
+        with pytest.raises(InterruptedSyncError):
+            process.observed(on_wait).apply("c-1", batch(1)).result()
+    assert told == [f"another program holds {tmp_path / 'chroma' / '.chroma.lock'}"]
+    assert others == []
+    assert len(process.ids("c-1")) == 300  # the operation goes on without its caller
+    process.close()
+
+
+def test_a_process_without_a_store_embeds_and_does_nothing_else(tmp_path: Path) -> None:
+    process = IndexProcess(str(tmp_path), NO_STORE, "hashing", deadline_s=120)
+    try:
+        [vector] = process.embed(["text"])
+        assert len(vector) > 1
+        with pytest.raises(PermanentStoreError, match="has no store"):
+            process.ids("c-1")
+        assert not (tmp_path / "chroma").exists()
+    finally:
+        process.close()
 
 
 def test_a_state_directory_that_is_deleted_is_an_error_and_no_hang(tmp_path: Path) -> None:
@@ -204,7 +238,7 @@ def test_closing_fails_what_is_not_answered_and_refuses_what_comes_later(tmp_pat
         process.apply("c-1", batch(2))
 
 
-def strike_twice(process: IndexProcess, number: int, outcome: Outcome[Any]) -> None:
+def strike_twice(process: IndexProcess, number: int, outcome: Deferred[Any]) -> None:
     """The child that is to do this, and the one after it, get the signal before they have answered."""
     pids: list[int] = []
     future = outcome.future  # type: ignore[attr-defined]
@@ -309,9 +343,7 @@ def test_a_child_that_somebody_has_stopped_past_its_deadline_is_not_taken_for_on
 
 
 def test_an_idle_child_leaves_and_the_next_operation_starts_another(tmp_path: Path) -> None:
-    process = IndexProcess(
-        str(tmp_path), str(tmp_path / "chroma"), HASHING, lock_timeout_s=1, deadline_s=120, idle_s=0.5
-    )
+    process = index_process(tmp_path, lock_timeout_s=1, idle_s=0.5)
     try:
         process.open("c-1", {"a": "b"})
         process.apply("c-1", batch(1)).result()
@@ -325,17 +357,16 @@ def test_an_idle_child_leaves_and_the_next_operation_starts_another(tmp_path: Pa
 def test_a_child_that_hangs_with_the_interpreter_lock_does_not_outlive_its_parent(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys\n"
-        "from reposyncd.embedding import EmbedderSpec\n"
-        "from reposyncd.store.process.supervisor import IndexProcess\n"
-        f"p = IndexProcess({str(tmp_path)!r}, {str(tmp_path / 'chroma')!r}, EmbedderSpec('hashing'),"
-        " lock_timeout_s=1, deadline_s=60)\n"
+        "from pathlib import Path\n"
+        "from tests.support import index_process\n"
+        f"p = index_process(Path({str(tmp_path)!r}), lock_timeout_s=1, deadline_s=60)\n"
         "p.open('c-1', {'a': 'b'})\n"
         "os.kill(p.pid, signal.SIGSTOP)\n"  # as good as hanging: it cannot see anything any more
         "print(p.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT
     ) as parent:
         assert parent.stdout
         handle = os.pidfd_open(int(parent.stdout.readline()))

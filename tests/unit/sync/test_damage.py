@@ -21,7 +21,7 @@ from reposyncd.errors import (
     TransientStoreError,
     UnreadableStoreError,
 )
-from reposyncd.sync.doubt import BACK_OFF_S, GAP_S, LOOKS, UNREADABLE_S, UNUSABLE_S, Doubt
+from reposyncd.sync.damage import BACK_OFF_S, GAP_S, INSPECTIONS, UNREADABLE_S, UNUSABLE_S, DamageCheck
 
 MET = CorruptStoreError("Chroma contradicts itself")
 
@@ -36,9 +36,9 @@ class Store:
         self.looks = 0
         self.wait: Callable[[], None] = lambda: None
 
-    def doubt(self, of: str = "lab") -> Doubt:
+    def check(self, of: str = "lab") -> DamageCheck:
         """A process's own."""
-        return Doubt(
+        return DamageCheck(
             str(self._state),
             self._look,
             of=lambda: of,
@@ -56,26 +56,26 @@ class Store:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reposyncd.sync.doubt.BACK_OFF_S", (0.0, 0.0))
+    monkeypatch.setattr("reposyncd.sync.damage.BACK_OFF_S", (0.0, 0.0))
 
 
 def test_a_store_that_is_sound_to_a_fresh_look_stays(tmp_path: Path) -> None:
     store = Store(tmp_path, None)
-    assert store.doubt().weigh(MET) is None
+    assert store.check().evidence(MET) is None
     assert store.looks == 1
 
 
 @pytest.mark.parametrize("found", [CorruptStoreError("malformed"), LethalOperationError("died of SIGSEGV")])
 def test_damage_that_every_look_finds_is_evidence(tmp_path: Path, found: StoreError) -> None:
     store = Store(tmp_path, found)
-    evidence = store.doubt().weigh(MET)
+    evidence = store.check().evidence(MET)
     assert isinstance(evidence, CorruptStoreError)
     assert str(found) in str(evidence)
     assert store.looks == len(BACK_OFF_S)
 
 
 def test_damage_that_only_one_of_two_looks_finds_is_none(tmp_path: Path) -> None:
-    assert Store(tmp_path, CorruptStoreError("malformed"), None).doubt().weigh(MET) is None
+    assert Store(tmp_path, CorruptStoreError("malformed"), None).check().evidence(MET) is None
 
 
 @pytest.mark.parametrize("kind", [TransientStoreError, NoSpaceError, StoreBusyError])
@@ -83,45 +83,45 @@ def test_a_look_that_could_not_be_had_says_nothing_however_often(
     tmp_path: Path, kind: type[TransientStoreError]
 ) -> None:
     store = Store(tmp_path, kind("not now"))
-    for _ in range(3 * LOOKS):
+    for _ in range(3 * INSPECTIONS):
         store.now_s += UNUSABLE_S
         with pytest.raises(kind, match="not now"):
-            store.doubt().weigh(MET)
+            store.check().evidence(MET)
 
 
 def test_a_file_that_cannot_be_read_for_minutes_is_lost_whoever_looks(tmp_path: Path) -> None:
     store = Store(tmp_path, UnreadableStoreError("data_level0.bin cannot be read"))
-    for _ in range(LOOKS - 1):
+    for _ in range(INSPECTIONS - 1):
         with pytest.raises(UnreadableStoreError):
-            store.doubt().weigh(MET)
+            store.check().evidence(MET)
         store.now_s += UNREADABLE_S
-    evidence = store.doubt().weigh(MET)
-    assert "cannot be read, for 8 minutes, at 5 looks" in str(evidence)
+    evidence = store.check().evidence(MET)
+    assert "cannot be read, for 8 minutes, in 5 inspections" in str(evidence)
 
 
 def test_many_looks_in_a_short_time_are_no_evidence(tmp_path: Path) -> None:
     store = Store(tmp_path, UnreadableStoreError("data_level0.bin cannot be read"))
-    for _ in range(3 * LOOKS):
+    for _ in range(3 * INSPECTIONS):
         with pytest.raises(UnreadableStoreError):
-            store.doubt().weigh(MET)
+            store.check().evidence(MET)
 
 
 def test_progress_in_between_clears_it(tmp_path: Path) -> None:
     store = Store(tmp_path, UnreadableStoreError("data_level0.bin cannot be read"))
-    for _ in range(3 * LOOKS):
-        doubt = store.doubt()
+    for _ in range(3 * INSPECTIONS):
+        check = store.check()
         with pytest.raises(UnreadableStoreError):
-            doubt.weigh(MET)
+            check.evidence(MET)
         store.now_s += UNREADABLE_S
-        doubt.progress()
+        check.progress()
 
 
 def test_a_night_between_two_looks_is_no_evidence(tmp_path: Path) -> None:
     store = Store(tmp_path, None)
-    for _ in range(LOOKS - 1):
-        assert store.doubt().weigh(MET) is None
+    for _ in range(INSPECTIONS - 1):
+        assert store.check().evidence(MET) is None
     store.now_s += 8 * 3600
-    assert store.doubt().weigh(MET) is None
+    assert store.check().evidence(MET) is None
 
 
 def test_a_clock_that_is_set_back_keeps_no_store_from_being_given_up(tmp_path: Path) -> None:
@@ -129,43 +129,43 @@ def test_a_clock_that_is_set_back_keeps_no_store_from_being_given_up(tmp_path: P
     store.now_s = 1e9
     for step in (UNREADABLE_S, UNREADABLE_S, -1e8, UNREADABLE_S):
         with pytest.raises(UnreadableStoreError):
-            store.doubt().weigh(MET)
+            store.check().evidence(MET)
         store.now_s += step
-    assert "for 6 minutes, at 5 looks" in str(store.doubt().weigh(MET))
+    assert "for 6 minutes, in 5 inspections" in str(store.check().evidence(MET))
 
 
 def test_what_goes_well_in_one_repository_clears_nothing_of_another(tmp_path: Path) -> None:
     store = Store(tmp_path, UnreadableStoreError("data_level0.bin cannot be read"))
-    for _ in range(LOOKS - 1):
+    for _ in range(INSPECTIONS - 1):
         with pytest.raises(UnreadableStoreError):
-            store.doubt().weigh(MET)
+            store.check().evidence(MET)
         store.now_s += UNREADABLE_S
-        store.doubt("other").progress()
-    assert store.doubt().weigh(MET)
-    store.doubt().progress()
+        store.check("other").progress()
+    assert store.check().evidence(MET)
+    store.check().progress()
     assert not list(tmp_path.iterdir())
 
 
 def test_what_may_pass_has_minutes_to_do_so(tmp_path: Path) -> None:
     store = Store(tmp_path, SuspectStoreError("Failed to apply logs"))
-    for _ in range(LOOKS - 1):
-        with pytest.raises(TransientStoreError, match="Failed to apply logs; that may pass"):
-            store.doubt().weigh(MET)
+    for _ in range(INSPECTIONS - 1):
+        with pytest.raises(TransientStoreError, match="Failed to apply logs; this may pass"):
+            store.check().evidence(MET)
         store.now_s += GAP_S
-    assert "Failed to apply logs, for 10 minutes, at 5 looks" in str(store.doubt().weigh(MET))
+    assert "Failed to apply logs, for 10 minutes, in 5 inspections" in str(store.check().evidence(MET))
 
 
 def test_a_store_that_fails_in_use_for_minutes_is_given_up_though_nothing_is_seen_in_it(tmp_path: Path) -> None:
     store = Store(tmp_path, None)
-    for _ in range(LOOKS - 1):
-        assert store.doubt().weigh(MET) is None
+    for _ in range(INSPECTIONS - 1):
+        assert store.check().evidence(MET) is None
         store.now_s += GAP_S
-    assert store.doubt().weigh(TransientStoreError("killed")) is None
-    assert "although nothing is seen in the store" in str(store.doubt().weigh(MET))
+    assert store.check().evidence(TransientStoreError("killed")) is None
+    assert "although the inspections found nothing" in str(store.check().evidence(MET))
 
 
 def test_who_is_asked_to_stop_looks_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reposyncd.sync.doubt.BACK_OFF_S", (1.0,))
+    monkeypatch.setattr("reposyncd.sync.damage.BACK_OFF_S", (1.0,))
     store = Store(tmp_path, MET)
 
     def stop() -> None:
@@ -173,16 +173,16 @@ def test_who_is_asked_to_stop_looks_no_further(tmp_path: Path, monkeypatch: pyte
 
     store.wait = stop
     with pytest.raises(InterruptedSyncError):
-        store.doubt().weigh(MET)
+        store.check().evidence(MET)
     assert store.looks == 0
 
 
 def test_the_store_is_looked_at_for_what_may_be_damage_and_for_trouble_that_does_not_pass(tmp_path: Path) -> None:
-    doubt = Store(tmp_path, None).doubt()
-    assert doubt.concerns(MET)
-    assert doubt.concerns(LethalOperationError("died of SIGSEGV"))
-    doubt.progress()
+    check = Store(tmp_path, None).check()
+    assert check.is_due(MET)
+    assert check.is_due(LethalOperationError("died of SIGSEGV"))
+    check.progress()
     passing = TransientStoreError("disk I/O error")
-    assert [doubt.concerns(passing) for _ in range(3)] == [False, False, True]
+    assert [check.is_due(passing) for _ in range(3)] == [False, False, True]
     for elsewhere in (StoreBusyError, NoSpaceError, EmbedderLostError, ChunkerLostError, LethalTextError):
-        assert not any(doubt.concerns(elsewhere("not the store's")) for _ in range(5))
+        assert not any(check.is_due(elsewhere("not the store's")) for _ in range(5))

@@ -1,0 +1,30 @@
+"""The kinds of store there are. A new kind is a module of its own, and one line in `KINDS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from reposyncd.ports import StoreStatus
+from reposyncd.store.chroma.embedded import EMBEDDED
+from reposyncd.store.kinds import NO_STORE, StoreKind
+
+if TYPE_CHECKING:
+    from reposyncd.store.process.worker import Backend
+
+KINDS: dict[str, StoreKind] = {
+    "embedded": EMBEDDED,
+}
+"""By name. The configuration has no choice yet: `DEFAULT` is used."""
+
+DEFAULT = KINDS["embedded"]
+
+
+def store_status(state_dir: str) -> StoreStatus:
+    """What `status` says of the store of this state directory."""
+    return DEFAULT.status(state_dir)
+
+
+def backend(kind: str, arguments: Sequence[str], on_wait: Callable[[str], None]) -> Backend:
+    """The store at an address, in the index process; see `StoreKind.backend`."""
+    return NO_STORE if kind == NO_STORE.kind else KINDS[kind].backend(arguments, on_wait)

@@ -1,0 +1,54 @@
+"""What only Chroma can do to a directory of its own, asked of a child process that has this directory to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from reposyncd.ports import OnWait
+from reposyncd.store.kinds import MaintenanceProcess
+
+
+class Maintenance:
+    """The operations, until `close`, or the end of a `with` block. Raises a StoreError, and what `on_wait` raises."""
+
+    def __init__(self, process: MaintenanceProcess, on_wait: OnWait = lambda waiting: None) -> None:
+        self._process = process
+        self._operations = process.observed(on_wait)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.close()
+
+    def persist(self, compact: Sequence[str]) -> None:
+        """Writes every collection's vector index to its files and empties Chroma's log. The collections in `compact`
+        are written anew first, without what was deleted. Not safe against a crash: for a copy of a store."""
+        self._operations.call("persist", list(compact))
+
+    def survey(self) -> None:
+        """See `inspection.survey`. It must be the first operation: nothing else has the store open then."""
+        self._operations.call("survey")
+
+    def read(self, collection: str, ids: Sequence[str]) -> None:
+        """Reads these records with their vectors. Raises CorruptStoreError if that fails."""
+        self._operations.call("read", collection, list(ids))
+
+    def collections(self) -> dict[str, dict[str, str]]:
+        """The metadata of every collection, by name."""
+        found: dict[str, dict[str, str]] = self._operations.call("collections")
+        return found
+
+    def count(self, collection: str) -> int:
+        """The number of records."""
+        return int(self._operations.call("count", collection))
+
+    def probe(self, collection: str) -> None:
+        """Reads a record and finds it by its vector. Raises CorruptStoreError if that fails."""
+        self._operations.call("probe", collection)
+
+    def ids(self, collection: str) -> set[str]:
+        """The ids of all records."""
+        found: set[str] = self._operations.call("ids", collection)
+        return found
