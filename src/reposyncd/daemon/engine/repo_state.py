@@ -324,12 +324,10 @@ class RepoState:
         self.failure = why
         self.require_full_scan(now + RETRY_S)
 
-    def give_back(self, started: StartedSync) -> None:
-        """The callers that waited for the sync wait for the next one."""
-        self.flushes[:0], self.syncs[:0] = started.flushes, started.syncs
-
-    def end(self) -> None:
-        """No sync is under way any more."""
+    def end(self, unanswered: StartedSync | None = None) -> None:
+        """No sync is under way any more. `unanswered`: the callers that waited for this one wait for the next."""
+        if unanswered is not None:
+            self.flushes[:0], self.syncs[:0] = unanswered.flushes, unanswered.syncs
         self.running, self.progress, self.waiting_for = None, None, ""
 
     def _forget_dirty(self) -> None:

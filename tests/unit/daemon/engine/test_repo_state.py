@@ -319,8 +319,7 @@ def test_those_who_wait_go_on_waiting_in_order_if_a_sync_makes_way(state: RepoSt
     state.request_sync(first)
     started = state.begin(state.next_sync(20.0), 20.0)
     state.request_sync(second)
-    state.give_back(started)
-    state.end()
+    state.end(started)
     assert state.withdraw_requests() == ([], [first, second])
     assert not state.is_wanted
 
