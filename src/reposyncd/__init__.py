@@ -15,15 +15,15 @@ __all__ = ["__version__", "sync_repository"]
 
 
 def sync_repository(path: str, name: str | None = None, *, full: bool = False) -> SyncResult:
-    """Brings the index of the tree at `path` up to date in this process, and returns when it is.
+    """Brings the index of the tree at `path` up to date in this process, and returns when that is done.
 
-    `name` is the name of the repository in the index, by default that of the directory. `full` reads every file
+    `name` is the name of the repository in the index, by default the name of the directory. `full` reads every file
     instead of trusting sizes and times, and compares every id with the store. The configuration comes from the file
     and the environment, as for a command.
 
-    Raises `errors.ReposyncError`: UsageError for a name that is taken, ConfigError, BusyError if another process
-    writes for longer than `lock.timeout`, RootMissingError, StoreError. A file that could not be read raises nothing:
-    it is one of the result's `errors`. May be called from any thread.
+    Raises `errors.ReposyncError`: UsageError if the name is taken, ConfigError, BusyError if another process keeps
+    writing for longer than `lock.timeout`, RootMissingError, StoreError. A file that could not be read raises nothing:
+    it is in the `errors` of the result. May be called from any thread.
     """
     import os
 

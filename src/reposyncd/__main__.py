@@ -3,7 +3,7 @@
 import sys
 
 if not sys.flags.safe_path:
-    del sys.path[0]  # the working directory: no code of a repository one happens to be in is ever run
+    del sys.path[0]  # the working directory, which may be a repository: none of its code is ever imported
 
 from reposyncd.cli import main
 

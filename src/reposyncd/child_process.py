@@ -35,7 +35,7 @@ _ENTRY = "reposyncd.app.child"
 """The module that the child runs. It imports rooms above this one, so it is named here and not imported."""
 
 _LOG_TAIL = 20_000
-"""Characters at the end of the log file in which the cause of a death is searched."""
+"""How many characters at the end of the log file are searched for the cause of death."""
 
 _OLD_LOG = ".old"
 """Suffix of the log file of the previous child."""
@@ -44,17 +44,17 @@ _FATAL = "Fatal Python error: "
 """How a message of Python's fault handler begins."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGSYS})
-"""Signals that a process gets for its own mistakes. Any other signal was sent by somebody else: SIGKILL by the kernel
-when memory is short, SIGTERM by a person."""
+"""Signals that a process gets because of its own faults. Any other signal comes from outside: SIGKILL from the kernel
+when memory is short, SIGTERM from a person."""
 
 _OUT_OF_MEMORY = ("memory allocation of", "MemoryError", "std::bad_alloc", "Cannot allocate memory")
 """What Rust, Python and C++ write before they abort because there is no memory. That is not a crash of the child."""
 
 _HELD = "TtD"
-"""States of a process (proc(5)) that cannot run: stopped by somebody (T, t), or waiting for a disk (D)."""
+"""States (proc(5)) in which a process cannot run: stopped (T, t), or waiting for a disk (D)."""
 
 LEAVE_S = 2.0
-"""How long a child may take to exit by itself after it was asked to."""
+"""How long a child has to exit by itself after it was asked to, in seconds."""
 
 Message = tuple[int, str, tuple[Any, ...]]
 """(number, operation, arguments)"""
@@ -78,7 +78,7 @@ class ChildProcess:
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`role` tells `reposyncd.app.child` what to do, `what` names the child in error messages, and `environment`
-        has the variables that the child gets in addition to those it inherits."""
+        has variables that the child gets in addition to those that it inherits."""
         self._role = role
         self._environment = environment
         self.log_path = os.path.join(state_dir, log_name)
@@ -101,7 +101,7 @@ class ChildProcess:
         return int(self._process.returncode)
 
     def cpu_s(self) -> float:
-        """Processor time that it has used, seconds. Raises OSError when it is gone."""
+        """CPU time that the child has used, in seconds. Raises OSError if it is gone."""
         # Linux's id of the clock of a process: MAKE_PROCESS_CPUCLOCK in the kernel's posix-timers.h, CPUCLOCK_SCHED.
         return time.clock_gettime((~self._process.pid << 3) | 2)
 
@@ -110,17 +110,17 @@ class ChildProcess:
         self._outgoing.put(message)
 
     def poll(self, timeout_s: float) -> bool:
-        """Waits up to `timeout_s` for an answer, or for the end of the child. Whether there is one."""
+        """Waits up to `timeout_s` for a reply, or for the end of the child. Returns whether either has come."""
         return self._connection.poll(timeout_s)
 
     def receive(self) -> Any:
-        """The next answer. Raises EOFError or OSError when the child is gone."""
+        """The next reply. Raises EOFError or OSError when the child is gone."""
         return self._connection.recv()
 
     def end(self, leave_s: float = LEAVE_S) -> None:
         """Asks the child to exit, and kills it after `leave_s` if it has not."""
         self._outgoing.put(None)
-        # Shut down, not closed: the receiver still reads from it, and reaps the child when it sees the end.
+        # Shut down, not closed: the receiver still reads from it, and reaps the child when it reads the end.
         self._shut_down()
         try:
             self._process.wait(leave_s)
@@ -141,26 +141,26 @@ class ChildProcess:
             self._process.wait(leave_s)
         self._kill()
         self._outgoing.put(None)
-        self._shut_down()  # so that a send that waits for room fails
+        self._shut_down()  # so that a pending send fails
         self._sender.join()
         self._connection.close()
         self._socket.close()
         os.close(self._lifeline)
 
     def exit_reason(self) -> str:
-        """How it died, in words. From its log only messages of Python's fault handler are quoted: they contain nothing
-        of any file."""
+        """Describes how the child ended. From its log, this quotes only messages of Python's fault handler, which
+        contain no file content."""
         fatal = [line.strip() for line in self._log_tail().splitlines() if line.startswith(_FATAL)]
         how = how_it_ended(self._process.returncode)
         return f"{how} ({fatal[-1]})" if fatal else how
 
     def has_crashed(self) -> bool:
-        """Whether it died of its own mistake, and neither of a signal from outside nor because there was no memory."""
+        """Whether the child crashed. Not if a signal from outside ended it, or if it ran out of memory."""
         tail = self._log_tail()
         return has_crashed(self.returncode) and not any(sign in tail for sign in _OUT_OF_MEMORY)
 
     def is_held(self) -> bool:
-        """Whether the child, or a child of it, cannot run: it is stopped, or waits for a disk."""
+        """Whether the child, or one of its own children, cannot run: it is stopped, or waits for a disk."""
         return any(_state(pid) in _HELD for pid in (self.pid, *_children(self.pid)))
 
     def _log_tail(self) -> str:
@@ -175,7 +175,7 @@ class ChildProcess:
             self._socket, theirs = socket.socketpair()
             failed.callback(self._socket.close)
             started.callback(theirs.close)
-            # A pipe to which nobody writes. When this process ends, the child reads its end.
+            # A pipe that nobody writes to. When this process ends, the child reads the end of the pipe.
             lifeline, self._lifeline = os.pipe()
             failed.callback(os.close, self._lifeline)
             started.callback(os.close, lifeline)
@@ -203,7 +203,7 @@ class ChildProcess:
             failed.pop_all()
 
     def _rotate_log(self) -> None:
-        """Keeps the log file of the previous child under another name, because error messages refer to it."""
+        """Renames the log file of the previous child instead of overwriting it, because error messages refer to it."""
         with suppress(FileNotFoundError):
             if os.path.getsize(self.log_path):
                 os.replace(self.log_path, self.log_path + _OLD_LOG)
@@ -213,18 +213,18 @@ class ChildProcess:
             while message := self._outgoing.get():
                 self._connection.send(message)
         except OSError:
-            self._shut_down()  # the child died; without this, the answer would be awaited until its deadline
+            self._shut_down()  # the child died; without this, the receiver would wait until the deadline
         except BaseException:
-            self._shut_down()  # the message cannot be sent; its answer would be awaited forever
+            self._shut_down()  # the message cannot be sent; without this, the receiver would wait forever
             raise
 
     def _shut_down(self) -> None:
-        """Ends the connection in both directions, so that the receiver sees the end."""
+        """Ends the connection in both directions, so that the receiver reads the end."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def _kill(self) -> None:
-        # Until somebody has waited for the child, no other process can get its id.
+        # The process id cannot be reused until somebody has waited for the child.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -232,14 +232,15 @@ class ChildProcess:
 
 
 def has_crashed(code: int) -> bool:
-    """Whether a process with this exit status (as `subprocess` reports it) died of its own mistake."""
+    """Whether a process with this exit status (as `subprocess` reports it) crashed: it died of a signal that it caused
+    itself."""
     return -code in _CRASHES
 
 
 def how_it_ended(code: int) -> str:
-    """An exit status (as `subprocess` reports it), in words."""
+    """Describes an exit status (as `subprocess` reports it)."""
     if code >= 0:
-        return f"left with exit code {code}"
+        return f"exited with code {code}"
     named = -code in signal.Signals.__members__.values()  # most real-time signals have no name
     return f"died of {signal.Signals(-code).name if named else f'signal {-code}'}"
 

@@ -1,6 +1,6 @@
 """All errors, as one tree of classes.
 
-Each class has the exit code of the command line, and a code of its own for the API. They are mapped nowhere else.
+Each class has its exit code for the command line, and its code for the API. Nothing else maps errors to these.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ class ReposyncError(Exception):
 
 
 class UsageError(ReposyncError):
-    """Raised when a request is wrong: an unknown repository, a name that is taken."""
+    """Raised when a request is wrong: for example, the repository is unknown, or the name is taken."""
 
     exit_code = 2
     code = "usage"
 
 
 class OverlapError(UsageError):
-    """Raised when a tree is inside an indexed one, or contains one: files would be indexed twice."""
+    """Raised when a tree is inside an indexed tree, or contains one: its files would be indexed twice."""
 
     code = "overlap"
 
@@ -43,27 +43,27 @@ class NotFoundError(UsageError):
 
 
 class NoTicketError(NotFoundError):
-    """Raised when the service knows no such ticket: it was used, has expired, or comes from another service."""
+    """Raised when the service does not know a ticket: it was redeemed, has expired, or comes from another service."""
 
     code = "no_ticket"
 
 
 class ConfigError(ReposyncError):
-    """Raised when the configuration is wrong; names the key, where it is set, and what is allowed."""
+    """Raised when the configuration is wrong. Names the key, where it is set, and what is allowed."""
 
     exit_code = 78
     code = "configuration"
 
 
 class BusyError(ReposyncError):
-    """Raised when another process holds a lock past the time-out; names the holder."""
+    """Raised when another process still holds a lock after the time-out. Names the holder."""
 
     exit_code = 75
     code = "busy"
 
 
 class OverloadedError(BusyError):
-    """Raised when the service has too many requests at once; this one was not begun."""
+    """Raised when the service has too many requests at once. It has not begun this one."""
 
     code = "overloaded"
 
@@ -75,46 +75,46 @@ class RebuildingError(BusyError):
 
 
 class DaemonNotRunningError(ReposyncError):
-    """Raised when no service that uses this state directory answers at the socket; nothing was begun."""
+    """Raised when no service that uses this state directory answers at the socket. Nothing was begun."""
 
     exit_code = 3
     code = "not_running"
 
 
 class DaemonLostError(ReposyncError):
-    """Raised when the service ended or became silent before it answered; the request may have been done."""
+    """Raised when the service ended or fell silent before it answered. The work may have been done."""
 
     exit_code = 3
     code = "daemon_lost"
 
 
 class TimedOutError(ReposyncError):
-    """Raised when work takes longer than the time it was given; the work goes on."""
+    """Raised when work takes longer than its caller wants to wait. The work continues."""
 
     code = "timed_out"
 
 
 class RootMissingError(ReposyncError):
-    """Raised when a root is absent, unmounted, or another directory than before. Nothing is deleted."""
+    """Raised when a root is absent, unmounted, or not the same directory as before. Nothing is deleted."""
 
     code = "root_missing"
 
 
 class WholeTreeNeededError(ReposyncError):
-    """Raised when a part of a tree cannot be synced alone, because what is on record of the rest is not trusted."""
+    """Raised when a part of a tree cannot be synced alone, because what is on record about the rest is not trusted."""
 
     code = "whole_tree_needed"
 
 
 class InterruptedSyncError(ReposyncError):
-    """Raised when a sync was asked to stop. What was committed stays; the next sync goes on from there."""
+    """Raised when a sync was asked to stop. What was committed stays, and the next sync continues from there."""
 
     exit_code = 130
     code = "interrupted"
 
 
 class FileProblem(ReposyncError):
-    """Base of the errors that concern one file only."""
+    """Base of the errors that concern only one file."""
 
     code = "file"
 
@@ -126,19 +126,19 @@ class VanishedError(FileProblem):
 
 
 class UnreadableError(FileProblem):
-    """Raised when the file exists but cannot be read; what is stored of it stays."""
+    """Raised when the file exists but cannot be read. What is stored of it stays."""
 
     code = "file_unreadable"
 
 
 class UnstableError(FileProblem):
-    """Raised when the file changed while it was read; it stays dirty."""
+    """Raised when the file changed while it was read. It stays dirty."""
 
     code = "file_unstable"
 
 
 class UncutError(FileProblem):
-    """Raised when the file could not be cut, but is not to blame; what is stored of it stays."""
+    """Raised when the file could not be cut, but is not to blame. What is stored of it stays."""
 
     code = "file_uncut"
 
@@ -150,26 +150,26 @@ class StoreError(ReposyncError):
 
 
 class TransientStoreError(StoreError):
-    """Raised when the same call may succeed later: a lock, a full disk, a process that died."""
+    """Raised when the same call may succeed later: because of a lock, a full disk, or a process that died."""
 
     code = "store_transient"
 
 
 class StoreBusyError(TransientStoreError):
-    """Raised when another program locks the Chroma directory, or its database, past the time-out."""
+    """Raised when another program still locks the Chroma directory or its database after the time-out."""
 
     exit_code = BusyError.exit_code
     code = "store_busy"
 
 
 class NoSpaceError(TransientStoreError):
-    """Raised before a batch if the disk has no room for it; nothing of it was begun."""
+    """Raised before a batch if the disk has no space for it. Nothing of the batch was begun."""
 
     code = "no_space"
 
 
 class EmbedderUnavailableError(TransientStoreError):
-    """Raised when the embedder cannot embed anything for now: it says nothing of the store, and of no text."""
+    """Raised when the embedder cannot embed anything at present. Neither the store nor any text is to blame."""
 
     code = "embedder_unavailable"
 
@@ -187,13 +187,13 @@ class ChunkerLostError(TransientStoreError):
 
 
 class LethalOperationError(TransientStoreError):
-    """Raised when one operation crashed the index process, or exceeded its deadline, each time it was tried."""
+    """Raised when an operation crashed the index process, or exceeded its deadline, each time it was tried."""
 
     code = "store_lethal"
 
 
 class LethalTextError(LethalOperationError):
-    """Raised when the embedder crashed on the same texts each time. The store is not to blame."""
+    """Raised when the embedder crashed each time on the same texts. The store is not to blame."""
 
     code = "text_lethal"
 
@@ -211,7 +211,7 @@ class PermanentStoreError(StoreError):
 
 
 class RefusedTextError(PermanentStoreError):
-    """Raised when the embedder takes other texts and will never take one of these: it says nothing of the store."""
+    """Raised when the embedder will never accept one of these texts, but accepts others. The store is not to blame."""
 
     code = "text_refused"
 
@@ -223,23 +223,23 @@ class CorruptStoreError(StoreError):
 
 
 class SuspectStoreError(CorruptStoreError):
-    """Raised when the vector store fails, and the cause may be damage as well as a fault that passes."""
+    """Raised when the vector store fails, and the cause may be damage or a fault that passes."""
 
     code = "store_suspect"
 
 
 class CorruptManifestError(CorruptStoreError):
-    """Raised when the manifest is damaged, is not a database, or has a newer version, and must be rebuilt."""
+    """Raised when the manifest is damaged, is not a database, or is of a newer version, and must be rebuilt."""
 
     code = "manifest_corrupt"
 
 
 CONCERN_ONE_OPERATION = (StoreBusyError, LethalOperationError, EmbedderUnavailableError)
-"""Transient errors after which the index process goes on with other operations."""
+"""Transient errors after which the index process continues with other operations."""
 
 
 def by_code(code: str) -> type[ReposyncError]:
-    """The class with this code of the API; the base class if the code is unknown."""
+    """The class that has this API code; the base class if the code is unknown."""
     classes: list[type[ReposyncError]] = [ReposyncError]
     for each in classes:
         if each.code == code:
@@ -249,10 +249,10 @@ def by_code(code: str) -> type[ReposyncError]:
 
 
 def safe_message(error: BaseException) -> str:
-    """A description of the error that contains nothing of any file: for the log, the history, and answers.
+    """A description of the error without any file content: for the log, the history, and answers.
 
-    The message of some errors, such as KeyError and UnicodeError, may quote what was being read. For these, it is only
-    the name of the class.
+    The message of some errors, such as KeyError and UnicodeError, may quote what was being read. Of these, only the
+    name of the class is returned.
     """
     import sqlite3  # most programs that import this module never need it
 

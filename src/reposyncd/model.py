@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 from reposyncd.paths import is_within, parent
 
 RACY_NS = 2_000_000_000
-"""A time stamp is only trusted if it was older than this (nanoseconds) when it was recorded: a file can change again
-within the granularity of the clock of its file system, which is 2 s on FAT."""
+"""A time stamp is trusted only if it was older than this (nanoseconds) when it was recorded: a file can change again
+within the granularity of its file system's clock, which is 2 s on FAT."""
 
 
 class Skip(StrEnum):
-    """Why a file that exists has no chunks. `SyncResult.files.skipped` counts by these values."""
+    """Why an existing file has no chunks. `SyncResult.files.skipped` counts files by these values."""
 
     IGNORED = "ignored"
-    """It matches an ignore rule. An ignored directory counts once, since it is never entered."""
+    """It matches an ignore rule. An ignored directory counts as one, since it is never entered."""
     BINARY = "binary"
     TOO_LARGE = "too_large"
     SPECIAL = "special"
@@ -29,19 +29,19 @@ class Skip(StrEnum):
     SYMLINK = "symlink"
     """Links are never followed. If the target is inside the root, it is indexed at its own path."""
     WORKTREE = "worktree"
-    """A further work tree inside its own repository, which is a second copy. The directory counts once."""
+    """A linked work tree inside its own repository, which is a second copy. The directory counts as one."""
     SECRET = "secret"  # noqa: S105 - a reason, not a password
     UNDECODABLE = "undecodable"
     NAME = "name"
     """The path is not valid UTF-8, so no record could name it."""
     QUARANTINED = "quarantined"
-    """It cannot be cut, not even as plain lines; or storing it failed permanently, or killed the index process twice.
-    It is tried again when it has changed."""
+    """It cannot be cut, not even as plain lines, or it cannot be stored: storing it failed permanently, or killed the
+    index process twice. It is tried again after it has changed."""
 
 
 class FileStat(NamedTuple):
-    """What `stat` says about the content of a file. If the values are equal and both times old enough, so is the
-    content."""
+    """What `stat` says about the content of a file. If these values have not changed, and both times are old enough,
+    the content has not changed either."""
 
     size: int
     """bytes"""
@@ -55,14 +55,14 @@ class FileStat(NamedTuple):
 def signed64(value: int) -> int:
     """The value, wrapped to the 64 bits of an integer in the manifest.
 
-    There are times after 2262 in archives, and inode numbers over 2 ** 63. A time that wraps counts as an old one; the
-    ctime still shows changes.
+    Archives contain times after 2262, and some inode numbers exceed 2 ** 63. A time that wraps counts as an old one;
+    the ctime still shows changes.
     """
     return (value + 2**63) % 2**64 - 2**63
 
 
 class RootIdentity(NamedTuple):
-    """Identifies the directory at a root. If the same path has another identity, it is another tree."""
+    """Identifies the directory at a root. If the identity at a path has changed, the tree is another one."""
 
     device: int
     inode: int
@@ -70,9 +70,9 @@ class RootIdentity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some whole lines of one file. The chunks of a file, in order, concatenate exactly to its text.
+    """Some whole lines of one file. The chunks of a file, joined in order, are exactly its text.
 
-    There is one exception: a line that is longer than the hard limit is cut inside, and its pieces share its number.
+    One exception: a line that is longer than the hard limit is split, and all its pieces have its line number.
     """
 
     text: str
@@ -81,9 +81,9 @@ class Chunk:
     end_line: int
     """1-based, inclusive"""
     symbol: str
-    """Qualified name of the innermost definition around the chunk, or ""."""
+    """qualified name of the innermost definition around the chunk, or "" """
     language: str
-    """Lower-case name such as "python", or "text"."""
+    """lower-case name such as "python", or "text" """
 
 
 class Cut(NamedTuple):
@@ -93,7 +93,7 @@ class Cut(NamedTuple):
     skip: Skip | None = None
     """why there are no chunks"""
     verdict: str | None = None
-    """why it was cut as plain lines, or not at all, although it is text; None for nearly every file"""
+    """why the file was cut as plain lines, or not at all, although it is text; None for nearly every file"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class ChunkRow:
     """What the manifest remembers of a stored chunk: its record without the text and the vector."""
 
     id: str
-    """32 hex digits: a digest of (repo, path, text, occurrence)."""
+    """32 hex digits: a digest of (repo, path, text, occurrence)"""
     path: str
     """relative to the root, with `/`"""
     start_line: int
@@ -112,7 +112,7 @@ class ChunkRow:
     """xxh3_128 of the text, 32 hex digits"""
 
     def metadata(self, repo: str) -> dict[str, str | int]:
-        """The record's metadata in Chroma, as `docs/interface` promises it."""
+        """The record's metadata in Chroma, as docs/interface.md promises it."""
         return {
             "repo": repo,
             "path": self.path,
@@ -162,16 +162,16 @@ class Record(NamedTuple):
 
 
 class FileRow(NamedTuple):
-    """What the manifest remembers of a file that was read."""
+    """What the manifest remembers of a file whose content was read."""
 
     path: str
     stat: FileStat
     recorded_ns: int
-    """wall clock when `stat` was read; times later than two seconds before this are not trusted"""
+    """wall clock when `stat` was read; time stamps that were younger than two seconds then are not trusted"""
     digest: str
     """xxh3_128 of the bytes, 32 hex digits"""
     skip: Skip | None
-    """why it has no chunks, as found by reading it; None if it is indexed"""
+    """why the file has no chunks, as found by reading it; None if it is indexed"""
     verdict: str | None = None
     """as in `Cut`; this content is not tried again"""
     judged: int = 0
@@ -184,15 +184,15 @@ class Verdict(NamedTuple):
 
     path: str
     is_indexed: bool
-    """whether it is indexed, as plain lines"""
+    """whether the file is indexed, as plain lines"""
     reason: str
 
 
 class DirectoryRow(NamedTuple):
-    """What the manifest remembers of a directory, when all its files are on record.
+    """What the manifest remembers of a directory, once all its files are on record.
 
-    As long as the signature and the rules are the same, nothing in the directory itself has changed, and its files need
-    not be compared one by one. This says nothing about its subdirectories.
+    As long as the signature and the rules stay the same, nothing in the directory itself has changed, and its files
+    need not be compared one by one. This says nothing about its subdirectories.
     """
 
     signature: bytes
@@ -200,7 +200,7 @@ class DirectoryRow(NamedTuple):
     rules: bytes
     """digest of all ignore rules in force in it"""
     files: int
-    """number of files in it that may be indexed, judged without reading them"""
+    """number of files in it that may be indexed, as far as can be told without reading them"""
     skipped: Mapping[str, int]
     """number of entries without chunks, by reason"""
     pruned: tuple[str, ...]
@@ -227,13 +227,13 @@ class Scope(NamedTuple):
         return Scope(self.flat | other.flat, self.trees | other.trees)
 
     def covers(self, error: FileError) -> bool:
-        """Whether a sync of this scope meets the error again, if it still exists."""
+        """Whether a sync of this scope would meet the error again, if it still exists."""
         # A scan of a directory opens the files in it, but not its subdirectories.
         seen_from = error.path if isinstance(error, DirectoryError) else parent(error.path)
         return seen_from in self.flat or is_within(error.path, self.trees)
 
     def without_overlaps(self) -> Scope:
-        """The same part of the tree, without directories that are inside one of the trees anyway."""
+        """The same part of the tree, without directories that are inside one of the trees."""
         trees = frozenset(path for path in self.trees if not is_within(path, self.trees - {path}))
         return Scope(frozenset(path for path in self.flat if not is_within(path, trees)), trees)
 
@@ -252,7 +252,7 @@ class FileCounts:
     unchanged: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
     plain: int = 0
-    """those of the total that are cut as plain lines, because their content harms the parser; `status` names them"""
+    """how many of the total are cut as plain lines, because their content harms the parser; `status` names them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ class SyncResult:
         return not (self.chunks.added or self.chunks.relabelled or self.chunks.deleted)
 
     def plus(self, later: SyncResult) -> SyncResult:
-        """The result of this sync and a later one that continued it, together."""
+        """The result of this sync together with that of a later sync, which continued it."""
         files, chunks = later.files, later.chunks
         new, modified = self.files.new + files.new, self.files.modified + files.modified
         return replace(
@@ -335,18 +335,18 @@ class Progress:
     phase: str
     """"scan", "check" (ids of the store against the manifest), "index", "checkpoint" or "verify" """
     files_done: int = 0
-    """of "verify" records"""
+    """in phase "verify": records"""
     files_total: int = 0
     chunks_done: int = 0
     """chunks committed by this run"""
     trouble: str = ""
-    """what it waits for, if it cannot go on: a lock, room on the disk"""
+    """what it waits for, if it cannot continue: a lock, or free space on the disk"""
     cutting: str = ""
-    """the file that is still being cut, if it can do nothing else meanwhile: other work may be put before it"""
+    """the file that is still being cut, if the sync can do nothing else meanwhile: other work may go first"""
 
 
 class Waiting(NamedTuple):
-    """Something that keeps the store from going on for now."""
+    """Something that keeps the store from continuing at present."""
 
     reason: str
     since_ns: int
@@ -359,17 +359,17 @@ class Transition(NamedTuple):
     repo: str
     root: str
     before: str | None
-    """the state that it had; None for a repository that is new"""
+    """the previous state; None for a new repository"""
     state: str
     """"current", "syncing", "pending", "paused", "degraded", "missing" or "failed" """
     reason: str
     is_waiting: bool = False
-    """whether it is degraded because a sync waits for something; otherwise because some changes give no event"""
+    """whether the state is degraded because a sync waits for something; if not, because some changes cause no event"""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What somebody who searches has to know of a repo."""
+    """What a person who searches has to know about a repository."""
 
     repo: str
     text: str

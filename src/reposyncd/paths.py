@@ -1,6 +1,6 @@
 """Paths as text. No I/O.
 
-Unless said otherwise, a path is relative to the root of a repository, with `/` between its names, and "" is the root.
+Unless stated otherwise, a path is relative to the root of a repository, with `/` between its names, and "" is the root.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator
 
 
 def parent(path: str) -> str:
-    """The directory that the path is in."""
+    """The directory that contains the path."""
     return path.rpartition("/")[0]
 
 
@@ -20,7 +20,7 @@ def join(directory: str, name: str) -> str:
 
 
 def with_ancestors(path: str) -> Iterator[str]:
-    """The path itself, then each directory that it is in, up to the root."""
+    """The path itself, then each directory that contains it, up to the root."""
     while path:
         yield path
         path = path.rpartition("/")[0]
@@ -28,7 +28,7 @@ def with_ancestors(path: str) -> Iterator[str]:
 
 
 def is_within(path: str, tops: Container[str]) -> bool:
-    """Whether the path is one of `tops`, or lies below one of them."""
+    """Whether the path is one of `tops`, or is below one of them."""
     for each in with_ancestors(path):  # noqa: SIM110 - faster than `any`, and called for every watched directory
         if each in tops:
             return True
@@ -36,5 +36,5 @@ def is_within(path: str, tops: Container[str]) -> bool:
 
 
 def contains(top: str, path: str) -> bool:
-    """Whether `path` is `top`, or lies below it. Both are absolute and normal."""
+    """Whether `path` is `top`, or is below it. Both are absolute and normalised."""
     return path == top or path.startswith(os.path.join(top, ""))

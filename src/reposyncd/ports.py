@@ -1,7 +1,7 @@
-"""What syncs and searches need of the world, as Protocols. `app/workspace.py` and `app/stores.py` join them with their
-implementations.
+"""What syncs and searches need from other parts, as Protocols. `app/workspace.py` and `app/stores.py` connect them with
+their implementations.
 
-The module is long because it has contracts and hardly any code: it is what to read before writing an adapter.
+The module is long because it has contracts and hardly any code. Read it before you write an adapter.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ T_co = TypeVar("T_co", covariant=True)
 Metadata = Mapping[str, str | int]
 
 OnWait = Callable[[Waiting | None], None]
-"""Called now and then by the thread that waits, with what keeps the store from going on; None: it is only busy. What
-it raises, the wait raises."""
+"""Called now and then by the waiting thread, with what keeps the store from continuing; None: the store is only busy.
+An exception that it raises ends the wait, and is raised there."""
 
 
 class Deferred(Protocol[T_co]):
@@ -44,10 +44,11 @@ class Deferred(Protocol[T_co]):
 class Collections(Protocol):
     """A vector store: named collections of records, each with an id, a text, metadata and a vector.
 
-    It stores vectors and does not make them. For one thread. Every method returns when the operation is durable, and
-    is idempotent; one that raised may have taken effect in part. Raises StoreError: TransientStoreError if the same
-    call may succeed later, PermanentStoreError if it will not, CorruptStoreError if the store contradicts itself. Of a
-    collection that does not exist, `open` and `drop` take no notice; every other method raises CorruptStoreError.
+    It stores vectors and does not compute them. Use it from one thread. Every method returns when the operation is
+    durable, and is idempotent. A method that raised may have taken effect in part. Raises StoreError:
+    TransientStoreError if the same call may succeed later, PermanentStoreError if it will not, CorruptStoreError if the
+    store contradicts itself. If a collection does not exist, `open` creates it, `drop` does nothing, and every other
+    method raises CorruptStoreError.
     """
 
     def open(self, name: str, metadata: Mapping[str, str]) -> int:
@@ -55,7 +56,7 @@ class Collections(Protocol):
         ...
 
     def drop(self, name: str) -> None:
-        """Deletes the collection, if there is one."""
+        """Deletes the collection if it exists."""
         ...
 
     def collections(self) -> dict[str, dict[str, str]]:
@@ -65,15 +66,15 @@ class Collections(Protocol):
     def upsert(
         self, name: str, ids: Sequence[str], texts: Sequence[str], vectors: Vectors, metadatas: Sequence[Metadata]
     ) -> None:
-        """Stores whole records; those that exist are replaced."""
+        """Stores whole records. Records with the same ids are replaced."""
         ...
 
     def update(self, name: str, ids: Sequence[str], metadatas: Sequence[Metadata]) -> None:
-        """Replaces the metadata of records. Ids that are absent are ignored."""
+        """Replaces the metadata of records. Absent ids are ignored."""
         ...
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        """Deletes records. Ids that are absent are ignored."""
+        """Deletes records. Absent ids are ignored."""
         ...
 
     def count(self, name: str) -> int:
@@ -89,11 +90,11 @@ class Collections(Protocol):
         ...
 
     def vectors(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
-        """The vectors (float32, (dimension,)) of those records that exist, by id."""
+        """The vectors (float32, (dimension,)) of the records that exist, by id."""
         ...
 
     def records(self, name: str, ids: Sequence[str] | None = None) -> list[Record]:
-        """Those records that exist, or all of them; with their vectors, in no order."""
+        """The records that exist, of these ids or of all; with their vectors, in no particular order."""
         ...
 
     def query(self, name: str, vector: Any, limit: int) -> list[Hit]:
@@ -102,19 +103,19 @@ class Collections(Protocol):
         ...
 
     def probe(self, name: str) -> None:
-        """Reads a record and finds it by its vector. Raises CorruptStoreError if that fails."""
+        """Reads a record, and searches for it by its vector. Raises CorruptStoreError if that fails."""
         ...
 
 
 class VectorIndex(Protocol):
-    """Collections together with the embedder: what syncs and searches use.
+    """Collections together with an embedder: what syncs and searches use.
 
-    Every operation is idempotent, and durable when its result is there. Operations take effect in the order in which
-    they were called, from whatever thread. Errors are those of `Collections`.
+    Every operation is idempotent, and durable once its result is there. Operations take effect in the order in which
+    they were called, whatever thread called them. Errors are those of `Collections`.
     """
 
     def observed(self, on_wait: OnWait) -> VectorIndex:
-        """The same index, whose operations (queries excepted) call `on_wait` while the caller waits for them."""
+        """The same index, but its operations (except queries) call `on_wait` while the caller waits for them."""
         ...
 
     def open(self, collection: str, metadata: Mapping[str, str]) -> int:
@@ -124,8 +125,8 @@ class VectorIndex(Protocol):
     def apply(self, collection: str, batch: Batch) -> Deferred[Applied]:
         """Stores the added chunks with their vectors, and replaces the metadata of the relabelled ones.
 
-        A text is embedded once for all chunks of the batch that have it, and not at all for a chunk with a `source`:
-        that one gets the source's vector. A relabelled id that is absent is ignored.
+        A text is embedded once for all chunks of the batch that have it. A chunk with a `source` is not embedded: it
+        gets the vector of the source. Absent ids among the relabelled ones are ignored.
         """
         ...
 
@@ -158,52 +159,52 @@ class VectorIndex(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
-        """The vectors that records of these texts get."""
+        """The vectors that records with these texts get."""
         ...
 
     def query(self, collection: str, wanted: str | Sequence[float], limit: int) -> list[Hit]:
-        """The `limit` records nearest to a text, or to a vector, nearest first."""
+        """The `limit` records nearest to a text or to a vector, nearest first."""
         ...
 
 
 class IndexLifetime(Protocol):
-    """The lifetime of whatever does the operations of an index: usually a child process. For any thread."""
+    """The lifetime of whatever carries out the operations of an index: usually a child process. Thread-safe."""
 
     @property
     def session(self) -> int:
-        """Which opening of the store this is: another number each time it is opened; 0 while it is closed."""
+        """A number that is different each time the store is opened; 0 while the store is closed."""
         ...
 
     def start(self) -> None:
-        """Opens the store in the background. Never needed: the first operation does it too, only later."""
+        """Opens the store in the background. Optional: the first operation opens it too, only later."""
         ...
 
     def release(self) -> None:
-        """Closes the store. Operations that are not finished fail; the next one opens the store again, wherever it is
-        by then."""
+        """Closes the store. Unfinished operations fail. The next operation opens the store again, wherever it is
+        then."""
         ...
 
     def close(self) -> None:
-        """Closes the store for good. Operations that are not finished fail, and so do later ones."""
+        """Closes the store for good. Unfinished operations fail, and so do later ones."""
         ...
 
     def abandon(self) -> None:
-        """As `close`, without waiting for anything."""
+        """Like `close`, but does not wait for anything."""
         ...
 
     @property
     def stalled_s(self) -> float:
-        """How long the thread that enforces the deadlines has made no progress, in seconds; 0 if there is nothing to
+        """How long the thread that enforces the deadlines has made no progress, in seconds; 0 if it has nothing to
         do."""
         ...
 
 
 class RunningIndex(VectorIndex, IndexLifetime, Protocol):
-    """An index with its lifetime: what owns an index holds."""
+    """An index together with its lifetime, for the owner of the index."""
 
 
 def label(metadata: Metadata) -> int:
-    """64 bits of a digest of a record's metadata: to compare many records without holding them."""
+    """64 bits of a digest of a record's metadata. They allow to compare many records without keeping them in memory."""
     return xxhash.xxh3_64_intdigest(repr(sorted(metadata.items())).encode(errors="surrogateescape"))
 
 
@@ -211,7 +212,7 @@ def label(metadata: Metadata) -> int:
 
 
 class StoreAddress(Protocol):
-    """Where a store is, in the form in which a child process gets it. `app/stores.py` lists the kinds of store."""
+    """Where a store is, in the form that is passed to a child process. `app/stores.py` lists the kinds of store."""
 
     @property
     def kind(self) -> str:
@@ -219,7 +220,7 @@ class StoreAddress(Protocol):
         ...
 
     def arguments(self) -> Sequence[str]:
-        """What the child needs to know to open the store. Asked anew for each child. Raises TransientStoreError."""
+        """What the child needs in order to open the store. Called for each new child. Raises TransientStoreError."""
         ...
 
     def slack_s(self) -> float:
@@ -228,11 +229,11 @@ class StoreAddress(Protocol):
 
 
 class StoreStatus(Protocol):
-    """What `status` says of a store. For any thread; quick, takes no lock, writes nothing, raises nothing."""
+    """What `status` shows of a store. Thread-safe. Quick; takes no lock, writes nothing and raises nothing."""
 
     @property
     def kind(self) -> str:
-        """The name of this kind of store: "embedded", for example."""
+        """The name of this kind of store, for example "embedded"."""
         ...
 
     @property
@@ -241,117 +242,117 @@ class StoreStatus(Protocol):
         ...
 
     def lock_holder(self) -> int | None:
-        """The process that holds the store's lock; 0 if it is unknown which, None if nobody does."""
+        """The id of the process that holds the store's lock; 0 if it is unknown, None if nobody holds the lock."""
         ...
 
     def trouble(self) -> str:
-        """Why nothing can be stored at present; "" if nothing is known to prevent it."""
+        """Why nothing can be stored at present; "" if no reason is known."""
         ...
 
 
 class StoreAdmin(StoreStatus, Protocol):
-    """Care for the store as a whole: recognising it, checking it, checkpoints, and a new one in place of a damaged one.
+    """Maintenance of the store as a whole: recognising it, checking it, checkpoints, and replacing a damaged store.
 
     The caller holds the state lock. Raises StoreError, translated as for `Collections`. `on_wait` is called now and
-    then during a long operation; what it raises ends the operation.
+    then during a long operation; an exception that it raises ends the operation.
     """
 
     def ensure(self) -> None:
-        """Creates an empty store if there is none, and removes what a crash left half done."""
+        """Creates an empty store if there is none, and removes the leftovers of a crash."""
         ...
 
     def is_empty(self) -> bool:
-        """Whether nothing was ever stored, or nothing is left."""
+        """Whether the store contains nothing."""
         ...
 
     def stamp(self) -> str:
-        """The store stamp: a text that is another one after any write; "" if there is no store."""
+        """The store stamp: a text that changes with every write; "" if there is no store."""
         ...
 
     def recognise(self, recorded: str) -> str | None:
-        """The store stamp as it is now, if nobody has written to the store since the recorded one was taken; else
-        None. It may differ from the recorded one, which is then to be replaced."""
+        """The present store stamp, if nobody has written to the store since the recorded stamp was taken; else None.
+        The present stamp may differ from the recorded one, and then has to replace it."""
         ...
 
     def check(self) -> None:
-        """Compares the store's files with their checksums, where it has such. Raises CorruptStoreError."""
+        """Compares the store's files with their checksums, if there are any. Raises CorruptStoreError."""
         ...
 
     def require_space(self, chunks: int) -> None:
-        """Raises NoSpaceError unless there is room for that many more chunks. A damaged store that is kept in
-        quarantine is deleted first, if that makes the room."""
+        """Raises NoSpaceError unless there is space for this many more chunks. A damaged store in quarantine is deleted
+        first, if that frees enough space."""
         ...
 
     def inspect(self, collections: Sequence[str], on_wait: Callable[[], None]) -> None:
-        """Reads the whole store, and returns if it is sound as far as these collections go (absent ones are ignored).
+        """Reads the whole store. Returns if it is sound as far as these collections go (absent ones are ignored).
 
-        Raises CorruptStoreError or LethalOperationError if it is damaged, UnreadableStoreError if its disk cannot read
-        a file, and another TransientStoreError if it could not be inspected. The index must be released.
+        Raises CorruptStoreError or LethalOperationError if the store is damaged, UnreadableStoreError if the disk
+        cannot read one of its files, and another TransientStoreError if it could not be inspected. The index must have
+        been released.
         """
         ...
 
     def is_checkpoint_due(self, live: Mapping[str, int]) -> bool:
-        """Whether a checkpoint is worth its cost. `live` has the number of live records of each collection."""
+        """Whether a checkpoint is worth its cost. `live` is the number of live records of each collection."""
         ...
 
     def checkpoint(self, live: Mapping[str, int], *, release: Callable[[], None], on_wait: Callable[[], None]) -> None:
-        """Makes opening the store fast again, and frees the space of deleted records. Safe against a crash: until
-        it returns, nothing has changed. `release` closes the index; it may be called more than once."""
+        """Makes opening the store fast again, and frees the space of deleted records. Safe against a crash: nothing
+        changes until it returns. `release` closes the index, and may be called more than once."""
         ...
 
     def quarantine(self) -> str:
-        """Moves the damaged store aside, and returns where it is now. What was kept there before is deleted. The index
-        must be released."""
+        """Moves the damaged store to the quarantine, and returns its new path. What the quarantine held before is
+        deleted. The index must have been released."""
         ...
 
     def salvage(self, place: str, manifest: str, fingerprint: str, on_wait: Callable[[], None]) -> str:
         """Saves the vectors that are still sound in the store that `quarantine` has moved to `place`, so that their
-        texts need not be embedded again. `manifest` is the path of the manifest; only generations with this
-        fingerprint count. Returns a sentence on how much was saved, "" if there was nothing to do."""
+        texts need not be embedded again. `manifest` is the path of the manifest. Only generations with this
+        fingerprint count. Returns a sentence that says how many were saved; "" if there was nothing to do."""
         ...
 
     def discard_salvage(self) -> None:
-        """Deletes what `salvage` has saved."""
+        """Deletes the vectors that `salvage` has saved."""
         ...
 
 
 class Chunker(Protocol):
-    """Cuts files: from bytes to chunks that concatenate to the file's text, or to the reason why there are none.
+    """Cuts files: turns bytes into chunks that, joined, are the file's text, or into the reason why there are none.
 
-    Whatever a file contains, it is cut within a bounded time and raises nothing: the Cut says what went wrong.
+    Whatever a file contains, cutting it takes a bounded time and raises nothing: the Cut says what went wrong.
     """
 
     def start(self) -> None:
-        """Gets ready in the background. Never needed: the first file does it too, only later."""
+        """Gets ready in the background. Optional: the first file causes it too, only later."""
         ...
 
     def begin(self, path: str, data: bytes, digest: str, *, allow_secrets: bool = False) -> Future[Cut]:
         """Starts to cut a file; `digest` is that of its bytes. A file that is already being cut is not started again.
-        A file that holds secrets is skipped, unless `allow_secrets`.
+        A file that contains secrets is skipped, unless `allow_secrets` is true.
 
         The call and its result raise UncutError if this file cannot be cut at present, for a reason that is not in
-        the file, and TransientStoreError if no file can.
+        the file, and TransientStoreError if no file can be cut.
         """
         ...
 
     def release(self) -> None:
-        """Tells that nobody waits for the files that were started. They are finished nevertheless, and their results
-        are kept, while there is room, for the next `begin` of the same file."""
+        """Says that nobody waits for the started files. They are finished nevertheless. As long as there is room, their
+        results are kept for the next `begin` of the same file."""
         ...
 
     @property
     def stalled_s(self) -> float:
-        """How long the supervising thread has made no progress, in seconds; 0 if nothing is being cut. For any
-        thread."""
+        """How long the supervising thread has made no progress, in seconds; 0 if nothing is being cut. Thread-safe."""
         ...
 
     def close(self) -> None:
-        """Ends at once; files that are not finished fail. For any thread."""
+        """Ends at once; unfinished files fail. Thread-safe."""
         ...
 
 
 class Stage(StrEnum):
-    """A stage of a sync, in the order in which a file passes them."""
+    """A stage of a sync, in the order in which a file passes through them."""
 
     SCAN = "scan"
     READ = "read"
@@ -362,15 +363,15 @@ class Stage(StrEnum):
 
 
 class Observer(Protocol):
-    """Is told what happens, and decides nothing. Called outside every lock, from any thread; returns at once and raises
-    nothing. It outlives the engine and the workspace that report to it."""
+    """Receives what happens, and decides nothing. Called outside every lock, from any thread. Its methods return at
+    once and raise nothing. It outlives the engine and the workspace that report to it."""
 
     def stage(self, repo: str, stage: Stage, duration_s: float, count: int) -> None:
-        """A stage took so long for this many items: directories (scan), files (read), chunks (all others)."""
+        """A stage took this long for this many items: directories (scan), files (read) or chunks (all others)."""
         ...
 
     def transition(self, transition: Transition) -> None:
-        """A repository has another state, or another reason for it."""
+        """A repository has a new state, or a new reason for its state."""
         ...
 
 

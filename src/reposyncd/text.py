@@ -1,4 +1,4 @@
-"""Makes file names and text of files fit for a terminal, a log or a record."""
+"""Makes file names and the text of files safe for a terminal, a log or a record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 def is_utf8(name: str) -> bool:
     """Whether the name (as `os.fsdecode` returns it) is valid UTF-8.
 
-    If not, it contains lone surrogates and cannot be on record: neither SQLite nor Chroma accepts it.
+    If not, it contains lone surrogates, and cannot be on record: neither SQLite nor Chroma accepts them.
     """
     if name.isascii():
         return True
@@ -25,7 +25,7 @@ def encodable(text: str) -> str:
 def printable(text: str) -> str:
     """The text with control characters and lone surrogates escaped.
 
-    So the content of a repository cannot control the terminal, or forge a line of a log.
+    So the content of a repository cannot control the terminal, or forge a line in a log.
     """
     if text.isprintable():
         return text

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 ABSENT = "absent"
 UNKNOWN = "unknown"
-"""The package is installed in a form without a version: a source tree, a zip file."""
+"""The package is installed without a version: from a source tree or a zip file."""
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
-    """The version of each package (by import name), or ABSENT or UNKNOWN.
+    """The version of each package (by its import name), or ABSENT, or UNKNOWN.
 
-    It reads the names of the metadata directories beside the packages, `<package>-<version>.dist-info`. Importing
-    `importlib.metadata` would take 40 ms, which matters for a sync with nothing to do.
+    Reads the names of the metadata directories beside the packages, `<package>-<version>.dist-info`. Importing
+    `importlib.metadata` would take 40 ms, which matters for a sync that has nothing to do.
     """
     listings: dict[str, dict[str, str]] = {}
     versions: dict[str, str] = {}

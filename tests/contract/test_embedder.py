@@ -140,7 +140,7 @@ def test_a_megabyte_on_one_line_is_embedded(embedder: Embedder) -> None:
 
 def test_an_unknown_embedder_is_refused_with_what_there_is() -> None:
     for ask in (create, identity_of):
-        with pytest.raises(UsageError, match='no embedder "glove"; there is: static, hashing'):
+        with pytest.raises(UsageError, match='no embedder "glove"; known: static, hashing'):
             ask(EmbedderSpec("glove"))
 
 

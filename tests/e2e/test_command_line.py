@@ -106,7 +106,7 @@ def test_a_wrong_configuration_exits_with_78(tmp_path: Path, tree: Path) -> None
         text=True,
     )
     assert out.returncode == 78
-    assert "allowed is a whole number of at least 1" in out.stderr
+    assert "it must be a whole number of at least 1" in out.stderr
 
 
 def test_a_second_writer_exits_with_75_and_names_the_first(tmp_path: Path, tree: Path) -> None:

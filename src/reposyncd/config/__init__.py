@@ -36,7 +36,7 @@ def load(environ: Mapping[str, str], *, state_dir: str | None = None) -> Config:
             content = file.read()
     except (FileNotFoundError, NotADirectoryError):
         if environ.get("REPOSYNCD_CONFIG"):
-            raise ConfigError(f"{path}: there is no such file; it is named by REPOSYNCD_CONFIG") from None
+            raise ConfigError(f"{path}: there is no such file; REPOSYNCD_CONFIG names it") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     else:
@@ -61,12 +61,12 @@ def _check_api(api: ApiConfig) -> None:
 
         if not ipaddress.ip_address(address_of(api.listen)[0]).is_loopback:
             raise ConfigError(
-                f"api.listen is {api.listen}, which other machines can reach; if that is meant, set api.remote = true"
+                f"api.listen is {api.listen}, which other machines can reach; to allow that, set api.remote = true"
             )
 
 
 def sources(environ: Mapping[str, str]) -> dict[str, str]:
-    """Where the value of each key comes from, by the path of the key: "default", a variable, or file and line.
+    """Where the value of each key comes from, by the key's path: "default", a variable, or a file with a line.
 
     The configuration must be one that `load` accepts.
     """
@@ -143,7 +143,7 @@ def _accept_text(key: Key, text: str) -> Any:
     found: object = text
     try:
         document = tomllib.loads(f"value = {text}")
-        if document.keys() == {"value"}:  # with more keys, it is a text with a line break in it
+        if document.keys() == {"value"}:  # if there are more keys, the text contains a line break
             found = document["value"]
     except (ValueError, RecursionError):
         pass
@@ -156,9 +156,9 @@ def _accept_text(key: Key, text: str) -> Any:
 
 
 def _place(path: str, text: str, section: str, name: str | None = None) -> str:
-    """Path and line of a section or key that is in the text of the file.
+    """The path of the file, and the line of a section or key in its text.
 
-    tomllib does not tell lines. But wherever a statement ends, the lines up to there are a document too. So the
+    tomllib does not report lines. But wherever a statement ends, the lines up to there are a valid document too. So the
     statement begins after the longest of these documents that does not contain it.
     """
     import tomllib
@@ -184,14 +184,14 @@ def _refused(place: str, key: Key, value: object) -> str:
             value, ensure_ascii=False, default=str
         )  # the same form as in TOML, except for dates and tables
     except ValueError:
-        shown = "a number of thousands of digits"
+        shown = "a number with thousands of digits"
     if len(shown) > _SHOWN:
         shown = shown[:_SHOWN] + "..."
-    return f"{place}: {key.path} is {shown}; allowed is {key.allowed}"
+    return f"{place}: {key.path} is {shown}; it must be {key.allowed}"
 
 
 _SHOWN = 80
-"""Characters of a refused value that a message shows."""
+"""How many characters of a refused value a message shows."""
 
 
 def _no_section(section: str) -> str:
@@ -209,4 +209,4 @@ def _choices(given: str, known: list[str]) -> str:
 
     near = get_close_matches(given, known, n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
-    return f"{meant} (there is: {', '.join(known)})"
+    return f"{meant} (known: {', '.join(known)})"

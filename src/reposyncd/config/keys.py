@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from reposyncd.config.values import SECTIONS, Config
 
 _DAY_S = 86_400
-"""The longest time that can be configured. A longer one is probably a mistake in the unit."""
+"""The longest time that can be configured. A longer one probably has the wrong unit."""
 
 
 class Key(NamedTuple):
@@ -23,13 +23,13 @@ class Key(NamedTuple):
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     is_place: bool = False
-    """whether its strings are paths: absolute ones, or such that begin with ~/"""
+    """whether its strings are paths: absolute ones, or paths that begin with ~/"""
     is_address: bool = False
-    """whether it is empty, or an address as `address_of` parses it"""
+    """whether it is an address as `address_of` parses it, or empty"""
 
     @property
     def path(self) -> str:
-        """The name with its section, as in messages."""
+        """The name with its section, as messages show it."""
         return f"{self.section}.{self.name}"
 
     def of(self, config: Config) -> Any:
@@ -94,34 +94,34 @@ KEYS: tuple[Key, ...] = (
         "index",
         "max_file_size",
         int,
-        "Largest size in bytes of a file that is indexed; larger files are skipped.",
+        "The largest size in bytes of a file that is indexed. Larger files are skipped.",
         minimum=1,
     ),
     Key(
         "index",
         "exclude",
         tuple,
-        "Further patterns to ignore, in addition to git's rules: as in .gitignore, relative to the root.",
+        "Patterns of files to ignore, in addition to git's rules: as in .gitignore, relative to the root.",
     ),
     Key(
         "index",
         "allow_secrets",
         tuple,
-        "Files that are indexed even if they look like secrets, by name or content: patterns as in .gitignore, "
+        "Files that are indexed even if they look like secrets, by name or by content: patterns as in .gitignore, "
         'relative to the root, such as "/tests/fixtures/*.pem".',
     ),
     Key(
         "index",
         "worktrees",
         bool,
-        "Whether a worktree (created by git worktree) inside its own repository is indexed as part of that repository.",
+        "Whether a worktree (made by git worktree) inside its own repository is indexed as part of that repository.",
     ),
     Key(
         "embedding",
         "model",
         str,
-        '"static" is the bundled model, which knows what words mean; "hashing" only compares words and needs no memory '
-        "for a model. A change rebuilds every index.",
+        '"static" is the bundled model, which knows what words mean. "hashing" only compares words, and needs no '
+        "memory for a model. A change rebuilds every index.",
         choices=("static", "hashing"),
     ),
     Key(
@@ -136,7 +136,7 @@ KEYS: tuple[Key, ...] = (
         "store",
         "deadline",
         float,
-        "Seconds that the index process may take for one operation. Then it is restarted, and the operation repeated.",
+        "How many seconds the index process may take for an operation. Then it is restarted and retries the operation.",
         1,
         _DAY_S,
     ),
@@ -144,7 +144,7 @@ KEYS: tuple[Key, ...] = (
         "store",
         "patience",
         float,
-        "Seconds that a sync keeps trying while the disk is full or the store is locked. The service never gives up.",
+        "How many seconds a sync retries while the disk is full or the store is locked. The service never gives up.",
         0,
         _DAY_S,
     ),
@@ -152,7 +152,7 @@ KEYS: tuple[Key, ...] = (
         "store",
         "idle",
         float,
-        "Seconds without work after which the index process and the chunking processes exit.",
+        "After how many seconds without work the index process and the chunking processes exit.",
         1,
         _DAY_S,
     ),
@@ -168,7 +168,7 @@ KEYS: tuple[Key, ...] = (
         "watch",
         "max_wait",
         float,
-        "Longest time in seconds that a change waits while there are further events.",
+        "The longest time in seconds that a change waits while there are further events.",
         0.01,
         600,
     ),
@@ -192,7 +192,7 @@ KEYS: tuple[Key, ...] = (
         "watch",
         "forget_after",
         float,
-        "After how many days of running time the service deletes the index of a missing repository; 0 keeps it.",
+        "After how many days of running time the service deletes the index of a missing repository. 0 means never.",
         0,
         3650,
     ),
@@ -200,24 +200,24 @@ KEYS: tuple[Key, ...] = (
         "discover",
         "roots",
         tuple,
-        "Directories in which the service searches for git repositories; it indexes all that it finds.",
+        "Directories in which the service searches for git repositories. It indexes all that it finds.",
         is_place=True,
     ),
-    Key("discover", "depth", int, "How many levels below discover.roots it searches.", 0, 20),
+    Key("discover", "depth", int, "How many levels below discover.roots the service searches.", 0, 20),
     Key(
         "discover",
         "exclude",
         tuple,
-        "Directories in which it does not search: patterns as in .gitignore, relative to discover.roots.",
+        "Directories in which the service does not search: patterns as in .gitignore, relative to discover.roots.",
     ),
-    Key("discover", "limit", int, "Largest number of repositories that it finds.", 1, 10_000),
+    Key("discover", "limit", int, "The largest number of repositories that the service finds in this way.", 1, 10_000),
     Key("discover", "interval", float, "Seconds between two searches for new repositories.", 1, _DAY_S),
     Key(
         "limits",
         "nice",
         int,
-        "CPU niceness of the service and its child processes. A reload can only raise it; a lower value takes effect "
-        "at the next start, and not below the Nice= of the systemd unit.",
+        "CPU niceness of the service and its child processes. A reload can only raise it. A lower value takes effect "
+        "at the next start, but not below the Nice= of the systemd unit.",
         0,
         19,
     ),
@@ -225,7 +225,7 @@ KEYS: tuple[Key, ...] = (
         "limits",
         "rate",
         float,
-        "Most chunks per second that the service stores while it indexes a whole repository; 0 means no limit.",
+        "How many chunks per second the service stores at most while it indexes a whole repository. 0 means no limit.",
         0,
         1_000_000,
     ),
@@ -233,16 +233,16 @@ KEYS: tuple[Key, ...] = (
         "limits",
         "threads",
         int,
-        "Most threads that embedding and Chroma use, each; 0 means one for each core.",
+        "How many threads embedding and Chroma may each use. 0 means one for each core.",
         0,
         1024,
     ),
-    Key("limits", "on_battery", bool, "Whether the service makes first indexes while the machine runs on battery."),
+    Key("limits", "on_battery", bool, "Whether the service builds first indexes while the machine runs on battery."),
     Key(
         "limits",
         "memory_pressure",
         float,
-        "A first index waits if processes were short of memory for more than this percentage of the last 10 seconds; 0 "
+        "A first index waits if processes were short of memory for more than this percentage of the last 10 seconds. 0 "
         "means that it never waits.",
         0,
         100,
@@ -258,7 +258,7 @@ KEYS: tuple[Key, ...] = (
         "api",
         "listen",
         str,
-        'TCP address at which the API is served too; "" for none. Clients need the token in <state>/api-token.',
+        'TCP address at which the API is also served; "" for none. Clients need the token in <state>/api-token.',
         is_address=True,
     ),
     Key(

@@ -1,4 +1,4 @@
-"""The places of the configuration file, the state directory and the socket."""
+"""The paths of the configuration file, the state directory and the socket."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from reposyncd.errors import ConfigError
 from reposyncd.text import is_utf8
 
 SYSTEM_STATE = "/var/lib/reposyncd"
-"""Where the unit reposyncd@.service keeps the state: a directory for each user, with the user's name."""
+"""Where the unit reposyncd@.service keeps its state: a directory for each user, named after the user."""
 
 SOCKET = "reposyncd.sock"
 """Name of the service's socket."""
 
 TOKEN = "api-token"  # noqa: S105 - the name of a file
-"""Name of the file in the state directory (0600) with the token that every request over TCP needs."""
+"""Name of the file in the state directory (0600) that holds the token. Every request over TCP needs the token."""
 
 
 def config_path(environ: Mapping[str, str]) -> str:
-    """The absolute path of the configuration file, which need not exist."""
+    """The absolute path of the configuration file. The file need not exist."""
     if given := environ.get("REPOSYNCD_CONFIG"):
         return absolute(environ, given)
     return os.path.join(_xdg(environ, "XDG_CONFIG_HOME", ".config"), "reposyncd", "config.toml")
@@ -49,7 +49,7 @@ def _state_directory(environ: Mapping[str, str], given: str | None) -> str:
 
 
 def _system_state() -> str | None:
-    """The state directory that the unit reposyncd@.service has made for this user; None if there is none."""
+    """The state directory that the unit reposyncd@.service has created for this user; None if there is none."""
     import pwd
 
     try:
@@ -75,13 +75,13 @@ def socket_path(environ: Mapping[str, str], state_dir: str) -> str:
 
 
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> str:
-    """A base directory of the XDG specification, which says that relative ones have to be ignored."""
+    """A base directory of the XDG specification, which says to ignore relative paths."""
     given = environ.get(variable, "")
     return given if os.path.isabs(given) else os.path.join(_home(environ), default)
 
 
 def absolute(environ: Mapping[str, str], path: str) -> str:
-    """The absolute path. Replaces `~` too, which no shell has done in a unit file, or in quotes."""
+    """The absolute path. Also expands `~`, which no shell has expanded in a unit file or in quotes."""
     if path == "~" or path.startswith("~/"):
         path = _home(environ) + path[1:]
     return os.path.abspath(path)

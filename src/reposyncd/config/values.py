@@ -57,7 +57,7 @@ class WatchConfig(NamedTuple):
 
 
 class DiscoverConfig(NamedTuple):
-    """[discover]: where repositories are searched."""
+    """[discover]: where the service searches for repositories."""
 
     roots: tuple[str, ...] = ()
     depth: int = 3
@@ -68,7 +68,7 @@ class DiscoverConfig(NamedTuple):
 
 
 class LimitsConfig(NamedTuple):
-    """[limits]: how much the service may use of the machine."""
+    """[limits]: how much of the machine the service may use."""
 
     nice: int = 10
     rate: float = 0.0
@@ -98,7 +98,8 @@ class LogConfig(NamedTuple):
 class Config:
     """The effective configuration.
 
-    The sections are named tuples: Python defines these ten times faster than data classes, and every command does that.
+    The sections are named tuples: Python creates those classes ten times faster than data classes, and every command
+    does it.
     """
 
     state_dir: str

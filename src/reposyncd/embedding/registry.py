@@ -56,5 +56,5 @@ def spec_with(identity: str, configured: EmbedderSpec) -> EmbedderSpec | None:
 
 def _module_of(spec: EmbedderSpec) -> EmbedderModule:
     if spec.kind not in KINDS:
-        raise UsageError(f'there is no embedder "{spec.kind}"; there is: {", ".join(KINDS)}')
+        raise UsageError(f'there is no embedder "{spec.kind}"; known: {", ".join(KINDS)}')
     return cast(EmbedderModule, import_module(KINDS[spec.kind]))

@@ -294,7 +294,7 @@ def test_a_process_that_cannot_be_started_is_an_error_that_may_pass_and_no_verdi
 
 def test_processes_that_die_before_they_are_ready_are_an_error_that_may_pass(tmp_path: Path) -> None:
     asked = Asked(tmp_path, memory_bytes=1 << 20)  # too little to load anything
-    with pytest.raises(ChunkerLostError, match="could not be started: it left with exit code"):
+    with pytest.raises(ChunkerLostError, match="could not be started: it exited with code"):
         asked.cut("a.py", CODE)
     asked.pool.close()
 

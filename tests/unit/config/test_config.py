@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reposyncd.config import KEYS, Config, Key, config_path, load
 from reposyncd.errors import ConfigError
 
-SECTIONS = "(there is: index, embedding, lock, store, watch, discover, limits, log, api)"
+SECTIONS = "(known: index, embedding, lock, store, watch, discover, limits, log, api)"
 
 HOME = {"HOME": "/home/nobody-here"}
 
@@ -105,7 +105,7 @@ def test_without_home_the_user_database_is_asked() -> None:
 
 
 def test_a_file_that_is_named_must_exist() -> None:
-    with pytest.raises(ConfigError, match=r"^/no/such\.toml: there is no such file; it is named by REPOSYNCD_CONFIG$"):
+    with pytest.raises(ConfigError, match=r"^/no/such\.toml: there is no such file; REPOSYNCD_CONFIG names it$"):
         load({**HOME, "REPOSYNCD_CONFIG": "/no/such.toml"})
 
 
@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> N
         (
             "[lock]\n\n[index]\nmax_file_sise = 5\n",
             "line 4: there is no key index.max_file_sise; did you mean max_file_size? "
-            "(there is: max_file_size, exclude, allow_secrets, worktrees)",
+            "(known: max_file_size, exclude, allow_secrets, worktrees)",
         ),
         (
             "[lock]\n[indexes]\n",
@@ -135,23 +135,26 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_absent(tmp_path: Path) -> N
         ("[[index]]\n", "line 1: index is a section; write its keys below a line [index]"),
         (
             '[index]\nmax_file_size = "big"\n',
-            'line 2: index.max_file_size is "big"; allowed is a whole number of at least 1',
+            'line 2: index.max_file_size is "big"; it must be a whole number of at least 1',
         ),
-        ("[index]\nmax_file_size = 0\n", "line 2: index.max_file_size is 0; allowed is a whole number of at least 1"),
-        ("index.max_file_size = true", "line 1: index.max_file_size is true; allowed is a whole number of at least 1"),
-        ("[index]\r\n\r\nmax_file_size = 1.5\r\n", "line 3: index.max_file_size is 1.5; allowed is a whole number of"),
-        ("[index]\nexclude = 'x'\n", 'line 2: index.exclude is "x"; allowed is a list of strings, as in ["a", "b"]'),
+        ("[index]\nmax_file_size = 0\n", "line 2: index.max_file_size is 0; it must be a whole number of at least 1"),
+        ("index.max_file_size = true", "line 1: index.max_file_size is true; it must be a whole number of at least 1"),
+        ("[index]\r\n\r\nmax_file_size = 1.5\r\n", "line 3: index.max_file_size is 1.5; it must be a whole number of"),
+        ("[index]\nexclude = 'x'\n", 'line 2: index.exclude is "x"; it must be a list of strings, as in ["a", "b"]'),
         (
             '[lock]\ntimeout = 1\n[index]\n# those\nexclude = [\n  "x",\n\n  5,\n]\n[store]\n',
-            'line 5: index.exclude is ["x", 5]; allowed is a list of strings',
+            'line 5: index.exclude is ["x", 5]; it must be a list of strings',
         ),
-        ("[lock]\ntimeout = nan\n", "line 2: lock.timeout is NaN; allowed is a number of at least 0 and at most 86400"),
-        ("[lock]\ntimeout = inf\n", "line 2: lock.timeout is Infinity; allowed is a number of at least 0 and at most"),
-        ("[lock]\ntimeout = 1979-05-27\n", 'line 2: lock.timeout is "1979-05-27"; allowed is a number'),
-        (f"[lock]\ntimeout = 0x{'f' * 5000}\n", "line 2: lock.timeout is a number of thousands of digits; allowed is"),
-        ("[store]\ndeadline = 0\n", "line 2: store.deadline is 0; allowed is a number of at least 1 and at most 86400"),
-        ('[embedding]\nmodel = "glove"\n', 'line 2: embedding.model is "glove"; allowed is one of "static", "hashing"'),
-        (f'[embedding]\nmodel = "{"x" * 500}"\n', f'line 2: embedding.model is "{"x" * 79}...; allowed is one of'),
+        ("[lock]\ntimeout = nan\n", "line 2: lock.timeout is NaN; it must be a number of at least 0 and at most 86400"),
+        ("[lock]\ntimeout = inf\n", "line 2: lock.timeout is Infinity; it must be a number of at least 0 and at most"),
+        ("[lock]\ntimeout = 1979-05-27\n", 'line 2: lock.timeout is "1979-05-27"; it must be a number'),
+        (
+            f"[lock]\ntimeout = 0x{'f' * 5000}\n",
+            "line 2: lock.timeout is a number with thousands of digits; it must be",
+        ),
+        ("[store]\ndeadline = 0\n", "line 2: store.deadline is 0; it must be a number of at least 1 and at most 86400"),
+        ('[embedding]\nmodel = "glove"\n', 'line 2: embedding.model is "glove"; it must be one of "static", "hashing"'),
+        (f'[embedding]\nmodel = "{"x" * 500}"\n', f'line 2: embedding.model is "{"x" * 79}...; it must be one of'),
     ],
 )
 def test_a_wrong_key_is_named_with_its_line_and_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:
@@ -213,7 +216,7 @@ def test_any_text_in_the_environment_is_taken_or_refused_by_name(variable: str, 
     except ConfigError as error:
         [key] = [key for key in KEYS if key.variable == variable]
         assert str(error).startswith(f"{variable} in the environment: {key.path} is ")
-        assert str(error).endswith(f"; allowed is {key.allowed}")
+        assert str(error).endswith(f"; it must be {key.allowed}")
 
 
 @pytest.mark.parametrize(
@@ -222,17 +225,17 @@ def test_any_text_in_the_environment_is_taken_or_refused_by_name(variable: str, 
         (
             "REPOSYNCD_INDEX__MAX_FILE_SIZE",
             "2 MiB",
-            'index.max_file_size is "2 MiB"; allowed is a whole number of at least 1',
+            'index.max_file_size is "2 MiB"; it must be a whole number of at least 1',
         ),
-        ("REPOSYNCD_INDEX__MAX_FILE_SIZE", "", 'index.max_file_size is ""; allowed is a whole number of at least 1'),
-        ("REPOSYNCD_INDEX__MAX_FILE_SIZE", "5\nx = 6", 'index.max_file_size is "5\\nx = 6"; allowed is a whole number'),
-        ("REPOSYNCD_INDEX__EXCLUDE", "*.c", 'index.exclude is "*.c"; allowed is a list of strings, as in ["a", "b"]'),
+        ("REPOSYNCD_INDEX__MAX_FILE_SIZE", "", 'index.max_file_size is ""; it must be a whole number of at least 1'),
+        ("REPOSYNCD_INDEX__MAX_FILE_SIZE", "5\nx = 6", 'index.max_file_size is "5\\nx = 6"; it must be a whole number'),
+        ("REPOSYNCD_INDEX__EXCLUDE", "*.c", 'index.exclude is "*.c"; it must be a list of strings, as in ["a", "b"]'),
         (
             "REPOSYNCD_INDEX__NOTHING",
             "1",
-            "there is no key index.nothing (there is: max_file_size, exclude, allow_secrets, worktrees)",
+            "there is no key index.nothing (known: max_file_size, exclude, allow_secrets, worktrees)",
         ),
-        ("REPOSYNCD_LOCK__TIMEOUTS", "1", "there is no key lock.timeouts; did you mean timeout? (there is: timeout)"),
+        ("REPOSYNCD_LOCK__TIMEOUTS", "1", "there is no key lock.timeouts; did you mean timeout? (known: timeout)"),
         (
             "REPOSYNCD_INDICES__X",
             "1",
@@ -305,7 +308,7 @@ def test_the_socket_is_where_the_environment_says_and_else_with_the_state(enviro
 def test_places_to_discover_in_are_absolute_or_in_the_home(tmp_path: Path) -> None:
     found = from_file(tmp_path, '[discover]\nroots = ["~/src", "/srv/code/"]\n')
     assert found.discover.roots == ("/home/nobody-here/src", "/srv/code")
-    with pytest.raises(ConfigError, match=r'discover.roots is \["src"\]; allowed is a list of absolute paths'):
+    with pytest.raises(ConfigError, match=r'discover.roots is \["src"\]; it must be a list of absolute paths'):
         from_file(tmp_path, '[discover]\nroots = ["src"]\n')
 
 
@@ -321,5 +324,5 @@ def test_true_and_false_are_taken_from_the_environment(text: str, value: bool) -
 
 @pytest.mark.parametrize("text", ["1", "yes", "True", ""])
 def test_nothing_else_is_true_or_false(text: str) -> None:
-    with pytest.raises(ConfigError, match="allowed is true or false"):
+    with pytest.raises(ConfigError, match="it must be true or false"):
         load({**HOME, "REPOSYNCD_LIMITS__ON_BATTERY": text})

@@ -238,7 +238,7 @@ class RepoRegistry:
         found = [each for each in self._repos.values() if repo in (None, each.repo.name, each.repo.root)]
         if repo is not None and not found:
             names = ", ".join(sorted(self._repos)) or "none"
-            raise NotFoundError(f'there is no repository "{repo}"; there is: {names}')
+            raise NotFoundError(f'there is no repository "{repo}"; known: {names}')
         return found
 
     # Reporting --------------------------------------------------------------------------------------------

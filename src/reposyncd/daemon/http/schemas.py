@@ -186,7 +186,7 @@ def check_names(known: Iterable[str], given: Iterable[str]) -> None:
     known = tuple(known)
     for name in given:
         if name not in known:
-            raise UsageError(f"there is no field {name[:40]!r} (there is: {', '.join(known)})")
+            raise UsageError(f"there is no field {name[:40]!r} (known: {', '.join(known)})")
 
 
 def from_query(query: str, kind: type[Request]) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def test_repositories_are_found_by_name_and_by_root(registry: RepoRegistry) -> N
     assert [each.name for each in registry.named(None)] == ["app", "lib"]
     assert [each.name for each in registry.named("lib")] == ["lib"]
     assert [each.name for each in registry.named("/src/app")] == ["app"]
-    with pytest.raises(NotFoundError, match='there is no repository "x"; there is: app, lib'):
+    with pytest.raises(NotFoundError, match='there is no repository "x"; known: app, lib'):
         registry.named("x")
     assert registry.find("x") is None
 

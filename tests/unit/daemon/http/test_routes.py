@@ -131,7 +131,7 @@ def test_what_is_not_said_is_as_the_document_has_it(path: str, shelf: Shelf, tre
         ("GET", "/v1/runs?limit=1.5", None, 400, "the field limit must be a whole number"),
         ("GET", "/v1/runs?repo=", None, 400, "the field repo must be a string that is not empty"),
         ("GET", "/v1/runs?repo=%ff", None, 400, "the field repo must be a string"),
-        ("GET", "/v1/runs?wait_s=1", None, 400, "there is no field 'wait_s' (there is: repo, limit)"),
+        ("GET", "/v1/runs?wait_s=1", None, 400, "there is no field 'wait_s' (known: repo, limit)"),
         ("GET", "/v1/runs?repo=nobody", None, 404, 'there is no repository "nobody"'),
         ("GET", "/metrics?x=1", None, 400, "no query string"),
         ("POST", "/v1/flush?wait_s=-1", None, 400, "the field wait_s"),
