@@ -50,7 +50,7 @@ when memory is short, SIGTERM from a person."""
 _OUT_OF_MEMORY = ("memory allocation of", "MemoryError", "std::bad_alloc", "Cannot allocate memory")
 """What Rust, Python and C++ write before they abort because there is no memory. That is not a crash of the child."""
 
-_HELD = "TtD"
+_BLOCKED = "TtD"
 """States (proc(5)) in which a process cannot run: stopped (T, t), or waiting for a disk (D)."""
 
 LEAVE_S = 2.0
@@ -159,9 +159,9 @@ class ChildProcess:
         tail = self._log_tail()
         return has_crashed(self.returncode) and not any(sign in tail for sign in _OUT_OF_MEMORY)
 
-    def is_held(self) -> bool:
+    def is_blocked(self) -> bool:
         """Whether the child, or one of its own children, cannot run: it is stopped, or waits for a disk."""
-        return any(_state(pid) in _HELD for pid in (self.pid, *_children(self.pid)))
+        return any(_state(pid) in _BLOCKED for pid in (self.pid, *_children(self.pid)))
 
     def _log_tail(self) -> str:
         try:

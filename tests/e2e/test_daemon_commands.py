@@ -87,7 +87,7 @@ def test_flush_says_what_is_still_pending_and_why_when_its_time_is_over(
     shelf.gate.clear()
     out = run(tmp_path, "flush", "lab", "--timeout", "0.1")
     assert out.returncode == 1
-    assert "timed out after 0.1 s; the service goes on" in out.stderr
+    assert "timed out after 0.1 s; the service continues" in out.stderr
     assert "lab: 0.py, 1.py, 2.py, 3.py, 4.py and 3 more: the gate is closed" in out.stderr
     out = run(tmp_path, "flush", "lab", "--timeout", "0", "--json")
     assert out.returncode == 1

@@ -209,7 +209,7 @@ def test_a_save_does_not_wait_for_the_manifest_to_be_read_because_a_run_that_it_
 
 
 def test_a_long_index_waits_for_memory_and_saves_do_not(lab: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "CHECK_S", 0.05)
+    monkeypatch.setattr(resources, "RESOURCE_CHECK_S", 0.05)
     reasons: list[str | None] = [None]
     monkeypatch.setattr("reposyncd.daemon.resources.ResourceGate.reason_to_wait", lambda self: reasons[0])
     with lab.running() as daemon:

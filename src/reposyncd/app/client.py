@@ -85,15 +85,15 @@ class Client:
             if on_progress:
                 on_progress(answer["progress"])
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimedOutError(f"timed out after {timeout_s:g} s; the service goes on with it")
-            status, answer = self._ask_again(answer["ticket"], wait_s())
+                raise TimedOutError(f"timed out after {timeout_s:g} s; the service continues with it")
+            status, answer = self._poll_ticket(answer["ticket"], wait_s())
         return answer
 
     def running(self) -> bool:
         """Whether a service answers at the socket."""
         return running(self._path)
 
-    def _ask_again(self, ticket: str, wait_s: float) -> tuple[int, dict[str, Any]]:
+    def _poll_ticket(self, ticket: str, wait_s: float) -> tuple[int, dict[str, Any]]:
         try:
             return self._ask("GET", f"/v1/tickets/{ticket}?wait_s={wait_s:.3f}", None, wait_s + _SILENCE_S)
         except DaemonNotRunningError as error:

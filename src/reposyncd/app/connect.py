@@ -20,22 +20,22 @@ from reposyncd.errors import BusyError, DaemonLostError, DaemonNotRunningError
 if TYPE_CHECKING:
     from reposyncd.app import messages
     from reposyncd.app.facade import App, OnProgress, Task
-    from reposyncd.app.local import Stop, Tell
+    from reposyncd.app.local import Notify, Stop
     from reposyncd.config import Config
 
 T = TypeVar("T")
 
 
 def connect(
-    config: Config, *, stop: Stop = lambda: nullcontext(lambda: False), tell: Tell = lambda text: None
+    config: Config, *, stop: Stop = lambda: nullcontext(lambda: False), notify: Notify = lambda text: None
 ) -> ServiceOrLocal:
     """The service of this configuration, or this process. Connects to nothing yet. `stop` and `tell` are for work in
-    this process; see `local.Stop` and `local.Tell`."""
+    this process; see `local.Stop` and `local.Notify`."""
 
     def local() -> App:
         from reposyncd.app.local import LocalApp
 
-        return LocalApp(config, stop=stop, tell=tell)
+        return LocalApp(config, stop=stop, notify=notify)
 
     return ServiceOrLocal(service(config), local)
 

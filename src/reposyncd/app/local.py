@@ -24,7 +24,7 @@ T = TypeVar("T")
 Stop = Callable[[], AbstractContextManager[Callable[[], bool]]]
 """A context for long work. It yields a question that the work asks often: whether to stop, which is safe."""
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 """Takes what the person who asked has to know besides the answer: one line."""
 
 
@@ -48,12 +48,12 @@ class LocalApp:
         environ: Mapping[str, str] = os.environ,
         *,
         stop: Stop = lambda: nullcontext(lambda: False),
-        tell: Tell = lambda text: None,
+        notify: Notify = lambda text: None,
     ) -> None:
         self._config = config
         self._environ = environ
         self._stop = stop
-        self._tell = tell
+        self._notify = notify
 
     def status(self) -> messages.Status:
         """What was true at the last sync, from the manifest. Takes no lock and starts nothing."""
@@ -68,7 +68,7 @@ class LocalApp:
         def add(on_progress: OnProgress) -> messages.RepoRef:
             with self._workspace() as workspace:
                 repo = operations.add(workspace, path, name)
-            self._tell(
+            self._notify(
                 f"the service is not running, so {repo.name} is not indexed yet; start the service, or index it with: "
                 f"reposyncd sync {printable(repo.root)}"
             )
@@ -84,7 +84,7 @@ class LocalApp:
             with self._workspace() as workspace:
                 removed, trouble = operations.remove(workspace, repo)
             if trouble:
-                self._tell(
+                self._notify(
                     f"{removed.name} is removed, but its records could not be deleted yet ({printable(trouble)}). The "
                     "next sync deletes them, or the service"
                 )
@@ -111,7 +111,12 @@ class LocalApp:
         def sync(on_progress: OnProgress) -> messages.SyncResult:
             with self._stop() as should_stop, self._workspace() as workspace:
                 result = operations.sync(
-                    workspace, path, name, full=full, on_progress=_told(on_progress), should_stop=should_stop
+                    workspace,
+                    path,
+                    name,
+                    full=full,
+                    on_progress=_adapted(on_progress),
+                    should_stop=should_stop,
                 )
             return cast("messages.SyncResult", result.to_dict())
 
@@ -124,7 +129,7 @@ class LocalApp:
         def verify(on_progress: OnProgress) -> messages.Verifications:
             with self._stop() as should_stop, self._workspace() as workspace:
                 found = operations.verify(
-                    workspace, repo, repair=repair, on_progress=_told(on_progress), should_stop=should_stop
+                    workspace, repo, repair=repair, on_progress=_adapted(on_progress), should_stop=should_stop
                 )
             return {"repos": [cast("messages.Verification", each.to_dict()) for each in found]}
 
@@ -154,10 +159,10 @@ class LocalApp:
         return Workspace(self._config, self._environ)
 
 
-def _told(on_progress: OnProgress) -> Callable[[Progress], None]:
+def _adapted(on_progress: OnProgress) -> Callable[[Progress], None]:
     """Takes progress as a sync tells it to progress as a task tells it."""
 
-    def tell(progress: Progress) -> None:
+    def pass_on(progress: Progress) -> None:
         on_progress(
             {
                 "pending": [],
@@ -170,4 +175,4 @@ def _told(on_progress: OnProgress) -> Callable[[Progress], None]:
             }
         )
 
-    return tell
+    return pass_on

@@ -62,12 +62,12 @@ def recorded_status(state_dir: str, now_ns: int, version: str) -> messages.Statu
         location=store.location,
         trouble=store.trouble() or trouble,
         locks=Locks(writer, store.lock_holder()),
-        incidents=kept_incidents(incidents),
+        incidents=existing_incidents(incidents),
         repos=repos,
     )
 
 
-def kept_incidents(incidents: Iterable[Incident]) -> list[Incident]:
+def existing_incidents(incidents: Iterable[Incident]) -> list[Incident]:
     """Those whose damaged files still exist."""
     return [each for each in incidents if os.path.lexists(each.place)]
 

@@ -188,7 +188,7 @@ class ChunkingPool:
                 process.kill(partial(self._took_too_long, task))
             elif process.hangs:
                 # Somebody has stopped it, or it waits for a disk: then the file is not to blame.
-                blame = self._lost_its_process if process.child.is_held() else self._killed_its_process
+                blame = self._lost_its_process if process.child.is_blocked() else self._killed_its_process
                 process.kill(partial(blame, task, f"made no progress for {processes.HANG_S:.0f} s"))
             elif not task.is_slow and now - process.since > SLOW_AFTER_S and self._queue.demote(task, self._running):
                 process.kill(partial(self._queue.put, task))

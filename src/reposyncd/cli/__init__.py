@@ -96,7 +96,7 @@ def connect(ctx: click.Context) -> App:
     from reposyncd.app.connect import connect
     from reposyncd.cli.stop import Stop
 
-    return connect(load_config(ctx), stop=Stop, tell=lambda text: say(f"reposyncd: {text}", err=True))
+    return connect(load_config(ctx), stop=Stop, notify=lambda text: say(f"reposyncd: {text}", err=True))
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def _show_done(repos: list[str], errors: list[FileError]) -> None:
 
 
 def _show_unfinished(progress: TaskProgress | None, timeout_s: float) -> None:
-    say(f"reposyncd: timed out after {timeout_s:g} s; the service goes on", err=True)
+    say(f"reposyncd: timed out after {timeout_s:g} s; the service continues", err=True)
     if progress is None:
         return
     for each in progress["pending"]:

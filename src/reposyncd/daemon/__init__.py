@@ -1,1 +1,1 @@
-"""The service: keeps every repository current while it runs."""
+"""The service: keeps every repository's index current while it runs."""

@@ -1,6 +1,6 @@
-"""What the service writes to its log: every kind of event, with the message id by which one can search and alert.
+"""The log of the service: every kind of event, with the message id by which it can be found.
 
-An id never changes its meaning and is never reused (systemd.journal-fields(7), MESSAGE_ID).
+An id never changes its meaning, and is never used again (systemd.journal-fields(7), MESSAGE_ID).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LOGGER = "reposyncd"
 
 
 class LogEvent(NamedTuple):
-    """A kind of event. `text` names its fields. The log has these fields, and any others that are given."""
+    """A kind of event. `text` names its fields. The log entry has these fields, and any others that are given."""
 
     name: str
     id: str
@@ -30,7 +30,7 @@ ABANDONED = LogEvent(
     "abandoned",
     "88318a3b13da461db007624814d57285",
     logging.WARNING,
-    "the work under way takes too long and is cut off; the next start does it again, and nothing is lost",
+    "the work under way takes too long and is cancelled; the next start repeats it, and nothing is lost",
 )
 STOPPED = LogEvent("stopped", "20bf98c3d4a54ac8956c5d5ca1a282b3", logging.INFO, "stopped")
 RELOADED = LogEvent("reloaded", "3a518f9d33c542df9370a4a2abdd0044", logging.INFO, "configuration reloaded: {reason}")
@@ -38,7 +38,7 @@ REFUSED = LogEvent(
     "refused",
     "b9ae10e7bf5b4ae28a7515685211403d",
     logging.ERROR,
-    "the new configuration is refused, the old one stays in force: {reason}",
+    "the new configuration is refused; the old one stays in effect: {reason}",
 )
 ADDED = LogEvent("added", "e4ca2c8c4909492f8eca6bb0d4613ca7", logging.INFO, "{repo}: now keeping {path} indexed")
 REMOVED = LogEvent(
@@ -63,13 +63,13 @@ LOCKED = LogEvent(
     "locked",
     "bfaf8f03739a4b3693e39198dd277b6d",
     logging.WARNING,
-    "the state is in use: {reason}",
+    "the state directory is in use: {reason}",
 )
 FAILED = LogEvent(
     "failed",
     "de2b1a029f554c6dac749bd4fef9f646",
     logging.ERROR,
-    "{repo}: the sync failed and will be tried again: {reason}",
+    "{repo}: the sync failed and will be retried: {reason}",
 )
 MISSING = LogEvent("missing", "3929c1caf201454f88598f6ca493f3ec", logging.WARNING, "{repo}: {reason}")
 WAITING = LogEvent("waiting", "fafa1ca291b94fae99d0cd6096a78bab", logging.WARNING, "{repo}: waiting: {reason}")
@@ -78,7 +78,7 @@ UNWATCHED = LogEvent(
     "unwatched",
     "701ec569ad444d96b5f5240a79f3228c",
     logging.WARNING,
-    "{repo}: some changes are not seen at once: {reason}",
+    "{repo}: some changes are not noticed at once: {reason}",
 )
 NOT_INDEXED = LogEvent(
     "not_indexed", "7924d52469ce4f22959607fc7eccf882", logging.WARNING, "{repo}: not indexed: {path}: {reason}"
@@ -93,13 +93,13 @@ NOT_TIDIED = LogEvent(
     "not_tidied",
     "1e6eda4645cc41ed8b55ab0498cb63df",
     logging.WARNING,
-    "{reason}; it is tried again after the next change. Until then the index is correct, but opens more slowly",
+    "{reason}; it is retried after the next change. Until then the index is correct, but opens more slowly",
 )
 EVENTS_LOST = LogEvent(
     "events_lost",
     "a87730f4edae48d28de504e7a163f993",
     logging.WARNING,
-    "file events were lost ({reason}); every tree is scanned",
+    "file events were lost ({reason}); all trees are scanned",
 )
 DIED = LogEvent(
     "died", "daf092938f2549458b253d38056e231a", logging.ERROR, "{what} died and is being restarted: {reason}"
@@ -128,26 +128,27 @@ FRAMES = "frames"
 """The only field that may have several lines."""
 
 _FRAMES = 12
-"""How many frames of an unexpected error are logged: those nearest to it."""
+"""How many frames of an unexpected error are logged: the last ones."""
 
 
 def say(event: LogEvent, **fields: Any) -> None:
-    """Writes an event to the log. From any thread. The fields must not have contents of files."""
+    """Writes an event to the log. From any thread. The fields must not contain file content."""
     logging.getLogger(LOGGER).log(event.level, event.text, extra={"log_event": event, "fields": fields})
 
 
 def say_unexpected(what: str, error: BaseException) -> None:
-    """Logs an error that nobody expected in `what`: its kind and where it was raised, without values."""
+    """Logs an error in `what` that nobody expected: its kind, and where it was raised, without values."""
     say(UNEXPECTED, what=what, reason=safe_message(error), frames=frames(error))
 
 
 def internal_error(what: str) -> ReposyncError:
-    """What a client is told of an unexpected error in `what`. The log has the details; see `say_unexpected`."""
+    """The error that a client gets for an unexpected error in `what`. The log has the details; see
+    `say_unexpected`."""
     return ReposyncError(f"internal error in {what}; the service's log has the details")
 
 
 def frames(error: BaseException) -> str:
-    """Where the error was raised, a line for each frame, without source and values."""
+    """Where the error was raised: a line for each frame, without source code and values."""
     return "\n".join(
         f"  {each.filename}:{each.lineno} in {each.name}"
         for each in traceback.extract_tb(error.__traceback__, -_FRAMES)

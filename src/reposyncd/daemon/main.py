@@ -1,4 +1,4 @@
-"""The process of the service: signals, supervision, what systemd is told, and the end."""
+"""The process of the service: signals, supervision, notifications to systemd, and the end."""
 
 from __future__ import annotations
 
@@ -36,37 +36,37 @@ from reposyncd.daemon.service import Daemon
 from reposyncd.errors import ConfigError, ReposyncError, safe_message
 
 BATCH_S = 2.0
-"""How long the batch under way may take when the service is told to stop. Then the child processes are killed."""
+"""How long the batches under way may take after a signal to stop. Then the child processes are killed."""
 
 STOP_S = 4.3
-"""The process ends this long after it was told to stop, in any case: 5 s are promised, and ending takes time too."""
+"""The process ends this long after a signal to stop, in any case: 5 s are promised, and ending takes time too."""
 
 STATUS_S = 5.0
 """Time between two status lines for systemd while a sync is under way."""
 
 START_S = 30.0
-"""How much more time systemd is asked for at once while the service starts: it may have to rebuild the manifest."""
+"""How much more time systemd is asked for at once while the service starts. It may have to rebuild the manifest."""
 
 START_AT_MOST_S = 900.0
-"""A start that takes longer is taken to hang."""
+"""A start that takes longer counts as hanging."""
 
 _STALL_SHARE = 0.5
-"""A part is taken to hang after this share of the watchdog's time-out, if that is sooner than STALL_S."""
+"""A part counts as hanging after this share of the watchdog's time-out, if that is shorter than STALL_S."""
 
 _RELOAD_CHECK_S = 0.2
-"""Time between two checks whether a new configuration is in force."""
+"""Time between two checks whether a new configuration is in effect."""
 
 _GRACE_S = 0.3
-"""How long clients may take to read that the service has ended."""
+"""How long clients may take to read the error that the service has ended."""
 
 _END_S = 4.7
-"""The process ends this long after it was told to stop even if its main thread hangs, for example in the log."""
+"""The process ends this long after a signal to stop even if its main thread hangs, for example in the log."""
 
 
 def run(config: Config, environ: Mapping[str, str], load: Callable[[], Config], log_format: str) -> None:
-    """Runs the service in the foreground until SIGTERM or SIGINT. Raises ReposyncError if it cannot go on.
+    """Runs the service in the foreground until SIGTERM or SIGINT. Raises ReposyncError if it cannot continue.
 
-    `load` reads the configuration again, after SIGHUP; it raises ConfigError. `log_format` is one of `log.FORMATS`.
+    `load` reads the configuration again after SIGHUP, and may raise ConfigError. `log_format` is one of `log.FORMATS`.
     """
     faulthandler.enable()  # systemd's watchdog sends SIGABRT: the log shows what hung
     lower_priority(config.limits.nice)
@@ -80,7 +80,7 @@ def run(config: Config, environ: Mapping[str, str], load: Callable[[], Config], 
 
 
 class _Process:
-    """The main thread."""
+    """What the main thread does."""
 
     def __init__(
         self, config: Config, environ: Mapping[str, str], load: Callable[[], Config], waker: SignalWaker, log: Log
@@ -95,7 +95,7 @@ class _Process:
         self._watchdog = Watchdog(self._daemon.health_checks, self._systemd.feed, self._systemd.watchdog_s)
         self._reload: _Reload | None = None
         self._is_reload_wanted = False
-        """whether there was a SIGHUP that is not dealt with yet"""
+        """whether there was a SIGHUP that was not handled yet"""
         self._status_due = 0.0
 
     def run(self) -> None:
@@ -109,11 +109,11 @@ class _Process:
             if isinstance(error, ReposyncError):
                 raise
             say_unexpected("the service", error)
-            raise ReposyncError(f"the service cannot go on ({safe_message(error)}); the log has the details") from None
+            raise ReposyncError(f"the service cannot continue ({safe_message(error)}); see the log") from None
         self._stop(stop)
 
     def _start(self) -> signal.Signals | None:
-        """Returns when the service is ready, or the signal that stops it."""
+        """Returns None when the service is ready, or the signal that stops it."""
         self._daemon.begin()
         until = time.monotonic() + START_AT_MOST_S
         while not self._daemon.is_ready:
@@ -131,7 +131,7 @@ class _Process:
         return None
 
     def _attend(self) -> signal.Signals | None:
-        """Waits for something to do, and does it. Returns the signal that stops the service, if there was one."""
+        """Waits until there is something to do, and does it. Returns the signal that stops the service, if any."""
         now = time.monotonic()
         moments = [
             self._daemon.check_reach(now),
@@ -139,11 +139,11 @@ class _Process:
             self._watchdog.due(now),
             self._log.next_due,
         ]
-        if self._systemd.is_wanted and (due := self._tell(now)):
+        if self._systemd.is_wanted and (due := self._update_status(now)):
             moments.append(due)
         if self._reload:
             moments.append(now + _RELOAD_CHECK_S)
-        elif self._is_reload_wanted:  # there was another, or it came during the start
+        elif self._is_reload_wanted:  # a further SIGHUP, or one that came during the start
             moments.append(now)
         due = min((each for each in moments if each is not None), default=math.inf)
         if (stop := self._wait(due - now)) is not None:
@@ -157,13 +157,13 @@ class _Process:
         return None
 
     def _wait(self, timeout_s: float) -> signal.Signals | None:
-        """Waits until something happens. Returns the signal that stops the service, if there was one. Notes SIGHUP."""
+        """Waits until something happens. Returns the signal that stops the service, if any. Records a SIGHUP."""
         received = self._waker.wait(timeout_s)
         self._is_reload_wanted = self._is_reload_wanted or signal.SIGHUP in received
         return next((each for each in received if each in STOPS), None)
 
-    def _tell(self, now: float) -> float | None:
-        """Tells systemd what the service does. Returns when to do so again, if a sync is under way."""
+    def _update_status(self, now: float) -> float | None:
+        """Sends systemd the status line. Returns when to send it again, if a sync is under way."""
         if now < self._status_due:
             return self._status_due
         self._systemd.status(self._daemon.summary)
@@ -179,13 +179,13 @@ class _Process:
         self._systemd.reloading()
         try:
             config = self._load()
-        except Exception as error:  # for example a working directory that is gone; the old configuration stays in force
+        except Exception as error:  # such as a working directory that is gone; the old configuration stays in effect
             say(REFUSED, reason=str(error) if isinstance(error, ConfigError) else safe_message(error))
             self._systemd.ready()
             return
         config = replace(
             config, state_dir=self._config.state_dir, socket=self._config.socket
-        )  # these are open, and stay
+        )  # the state directory and the socket are open, and stay
         self._reload = _Reload(self._daemon.reconfigure(config), config)
 
     def _end_reload(self, work: Work, config: Config) -> None:
@@ -201,13 +201,13 @@ class _Process:
             self._config = config
         self._daemon.check_reach(
             time.monotonic(), at_once=True
-        )  # somebody who cannot reach the socket may have sent the SIGHUP
+        )  # SIGHUP may come from somebody who cannot reach the socket
         self._systemd.ready()
 
     # The end ----------------------------------------------------------------------------------------------
 
     def _stop(self, why: signal.Signals) -> None:
-        """Ends within STOP_S. A second signal ends it at once. Nothing is lost: the work under way is done again."""
+        """Ends within STOP_S; at once after a second signal. Nothing is lost: the next start repeats the work."""
         began = time.monotonic()
         self._systemd.stopping()
         say(STOPPING, reason=why.name)
@@ -228,13 +228,13 @@ class _Process:
         say(STOPPED)
 
     def _leave(self) -> NoReturn:
-        """Ends the process at once, although there are threads that the interpreter would wait for."""
+        """Ends the process at once, even if there are threads that the interpreter would wait for."""
         say(STOPPED)
         self._log.write_counts(math.inf)
         os._exit(0)
 
     def _are_threads_left(self, until: float) -> bool:
-        """Whether there are still threads that the interpreter would wait for: for example a search that hangs."""
+        """Whether the interpreter would still wait for threads at this time, for example for a search that hangs."""
         others = [each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon]
         for each in others:
             each.join(max(0.0, until - time.monotonic()))
@@ -242,13 +242,13 @@ class _Process:
 
 
 class _Reload(NamedTuple):
-    """A new configuration that is not in force yet."""
+    """A new configuration that is not in effect yet."""
 
     work: Work
     config: Config
 
 
 def _difference(before: Config, after: Config) -> str:
-    """The names of the keys whose values have changed."""
+    """The names of the keys whose values differ."""
     names = [key.path for key in KEYS if key.of(before) != key.of(after)]
     return ", ".join(names) or "nothing has changed"

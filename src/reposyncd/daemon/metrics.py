@@ -1,4 +1,4 @@
-"""The status in numbers: Prometheus' text format. Imports prometheus_client."""
+"""The status as numbers, in Prometheus' text format. Imports prometheus_client."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _OF_REPO = {
     "files": "Files that are indexed.",
     "chunks": "Chunks that are stored.",
-    "pending": "Places with changes that are not in the index yet.",
+    "pending": "Parts of the tree with changes that are not in the index yet.",
     "lag_seconds": "Age of the oldest of those changes.",
     "synced_timestamp_seconds": "When the index was last brought up to date, since the epoch.",
     "watched_directories": "Directories that are watched.",
     "unwatched_directories": "Directories that are scanned on a timer, since they could not be watched.",
-    "errors": "Files and directories that could not be read when they were last scanned.",
+    "errors": "Files and directories that could not be read at the last scan.",
     "quarantined": "Files that are left out, because they cannot be chunked or stored.",
-    "plain": "Files that are chunked as plain lines, because the parser cannot cope with their content.",
+    "plain": "Files that are cut as plain lines, because the parser cannot handle their content.",
 }
 
 StageTotals = Mapping[tuple[str, Stage], StageTotal]
 
 
 class _Status(Collector):
-    """Reads one status."""
+    """A collector for one status."""
 
     def __init__(self, status: Status, stages: StageTotals, now: float) -> None:
         self._status = status
@@ -52,16 +52,16 @@ class _Status(Collector):
         version = GaugeMetricFamily("reposyncd_info", "The version of the service.", labels=["version"])
         version.add_metric([self._status["version"]], 1)
         yield version
-        yield GaugeMetricFamily("reposyncd_uptime_seconds", "Since the service started.", service["uptime_s"])
+        yield GaugeMetricFamily("reposyncd_uptime_seconds", "Time since the service started.", service["uptime_s"])
         yield CounterMetricFamily(
             "reposyncd_events_lost",
-            "Times that every tree was scanned because events were lost.",
+            "How often all trees were scanned because events were lost.",
             service.get("events_lost", 0),
         )
         yield GaugeMetricFamily("reposyncd_store_healthy", "Whether the store can be used.", store["healthy"])
         yield GaugeMetricFamily(
             "reposyncd_store_wait_seconds",
-            "For how long work has been waiting for the store.",
+            "How long work has been waiting for the store.",
             store.get("lock", {}).get("wait_s_max", 0.0),
         )
 
@@ -93,7 +93,7 @@ class _Status(Collector):
         labels = ["repo", "stage"]
         seconds = CounterMetricFamily("reposyncd_stage_seconds", "Time that stages of syncing took.", labels=labels)
         items = CounterMetricFamily(
-            "reposyncd_stage_items", "What went through them: directories (scan), files (read), chunks.", labels=labels
+            "reposyncd_stage_items", "Items in these stages: directories (scan), files (read) or chunks.", labels=labels
         )
         names = {repo["name"] for repo in self._status["repos"]}
         for (repo, stage), total in sorted(self._stages.items()):

@@ -1,4 +1,4 @@
-"""What the HTTP API needs of the service behind it: the façade, whose tasks it waits for without a thread for each."""
+"""What the HTTP API needs from the service: the façade, with tasks that it can wait for without a thread for each."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class ServiceTask(Task[T_co], Protocol[T_co]):
-    """A task that the service has begun. Thread-safe."""
+    """A task of the service. Thread-safe."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits until it is done or has failed, for at most this time. Returns whether it is."""
+        """Waits for at most this time until the task is done or has failed. Returns whether it is."""
         ...
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Calls `callback` once when the task ends, in any thread; at once if it has ended. The callback returns at
-        once and raises nothing. Returns a function that cancels the callback."""
+        """Calls `callback` once when the task ends, in any thread; at once if it has ended. The callback must return at
+        once and raise nothing. Returns a function that cancels the callback."""
         ...
 
     def progress(self) -> messages.TaskProgress:
@@ -30,8 +30,8 @@ class ServiceTask(Task[T_co], Protocol[T_co]):
         ...
 
     def abandon(self) -> None:
-        """Nobody will ask for the result. The service may skip a task that changes nothing, such as a search. Any other
-        task goes on."""
+        """Nobody will ask for the result. The service may skip a task that changes nothing, such as a search. It
+        finishes any other task."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What others ask of the service, passed on to the engine that there is by then."""
+"""Passes requests on to the engine, which may have been replaced since."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from reposyncd.search.select import Candidate, Selection, Target, select
 from reposyncd.search.service import SearchService
 
 SETTLE_S = 10.0
-"""How long a flush waits for the events of before. Then the trees are scanned instead."""
+"""How long a flush waits until all earlier events were read. After that, the trees are scanned instead."""
 
 WORKERS = 4
-"""Searches and flushes that are begun at the same time. A search takes milliseconds, or waits for a batch."""
+"""How many searches and flushes are begun at the same time. A search takes milliseconds, or waits for a batch."""
 
 
 class Requests:
-    """A `ports.Service`, except for `status`. The subclass sets `engine`, and replaces it when it has died."""
+    """A `ports.Service` without `status`. The subclass sets `engine`, and replaces it when it has died."""
 
     engine: Engine
     _config: Config
@@ -36,7 +36,7 @@ class Requests:
         self._workers = ThreadPoolExecutor(WORKERS, "ask")
 
     def end_requests(self) -> None:
-        """No request is begun any more."""
+        """Begins no further request."""
         self._workers.shutdown(wait=False)
 
     def add(self, path: str, name: str | None) -> Work:
@@ -83,7 +83,7 @@ class Requests:
         return work
 
     def runs(self, repo: str | None, limit: int) -> Any:
-        """See `ports.Service`. Not before the engine has begun, which may be rebuilding the manifest."""
+        """See `ports.Service`. Fails before the engine has begun, because it may be rebuilding the manifest."""
         if not self.engine.lifecycle.has_begun:
             self.engine.lifecycle.check_begun()
         with Workspace(self._config, self._environ) as workspace:
@@ -134,14 +134,14 @@ class Requests:
         return work
 
     def _select_on_record(self, names: Set[str]) -> Selection:
-        """What a search of these repositories asks, as it is on record: when a rebuild has just ended, the engine does
-        not know yet. Waits for no engine."""
+        """What a search of these repositories uses, as it is on record: the engine does not know yet of a rebuild that
+        has just ended. Does not wait for the engine."""
         with Workspace(self._config, self._environ) as workspace:
             repos = [repo for repo in workspace.catalog.repos() if repo.name in names]
             return select(candidates(workspace, repos), is_updated=True)
 
     def _in_worker(self, ask: Callable[[], Work]) -> Work:
-        """The work that `ask` returns. `ask` may take seconds; it is called in a thread of its own."""
+        """The work that `ask` returns. `ask` may take seconds, so it is called in a thread of its own."""
         work = Work(self.engine.progress)
 
         def run() -> None:
@@ -158,13 +158,13 @@ class Requests:
 
         try:
             self._workers.submit(run)
-        except RuntimeError:  # it was shut down
+        except RuntimeError:  # the executor was shut down
             work.fail(ReposyncError("the service is stopping"))
         return work
 
 
 def _candidate(snapshot: RepoSnapshot) -> Candidate:
-    """What a search has to know of a repository."""
+    """What a search has to know about a repository."""
     repo, stored, progress = snapshot.repo, snapshot.stored, snapshot.progress
     is_refused = stored.chunks and not stored.collection and not stored.is_outdated
     return Candidate(

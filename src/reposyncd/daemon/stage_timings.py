@@ -11,7 +11,7 @@ from reposyncd.ports import Stage
 
 
 class StageTotal(NamedTuple):
-    """Of one stage in one repository."""
+    """The totals of one stage in one repository."""
 
     seconds: float
     items: int

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from reposyncd import __version__
 from reposyncd.app import messages
-from reposyncd.app.recorded_status import kept_incidents
+from reposyncd.app.recorded_status import existing_incidents
 from reposyncd.app.status import Live, Locks, repo_status, status
 from reposyncd.app.stores import store_status
 from reposyncd.daemon.engine.snapshots import Coverage, EngineSnapshot, RepoSnapshot, estimate
 
 _KNOWN_AT_START = frozenset({"paused", "missing", "degraded", "failed"})
-"""States that are as true as before while the engine starts."""
+"""States that remain true while the engine starts."""
 
 
 def report(engine: EngineSnapshot, started: float) -> messages.Status:
@@ -37,14 +37,14 @@ def report(engine: EngineSnapshot, started: float) -> messages.Status:
         location=store.location,
         trouble=waiting_for or store.trouble(),
         locks=Locks(writer=os.getpid(), store=store.lock_holder()),
-        incidents=kept_incidents(engine.incidents),
+        incidents=existing_incidents(engine.incidents),
         repos=repos,
     )
 
 
 def starting(recorded: messages.Status, why: str, started: float) -> messages.Status:
-    """The status while the engine starts: `recorded` is that of the manifest, `why` says what the engine does. No
-    repository is called current, nor syncing unless another process syncs it."""
+    """The status while the engine starts: `recorded` comes from the manifest, `why` says what the engine is doing. No
+    repository is shown as current, nor as syncing unless another process syncs it."""
     known = {*_KNOWN_AT_START, "syncing"} if recorded.get("writer") != os.getpid() else _KNOWN_AT_START
     nobody: messages.LockStatus = {"held": False, "holder": None, "waits": 0, "wait_s_max": 0.0}
     return {
@@ -57,7 +57,7 @@ def starting(recorded: messages.Status, why: str, started: float) -> messages.St
 
 
 def with_problems(found: messages.Status, problems: Sequence[str], state: str | None = None) -> messages.Status:
-    """That status, with these problems of the service, and with another state of it if one is given."""
+    """The same status with these problems of the service, and with another state of the service if one is given."""
     service: messages.ServiceStatus = {**found["daemon"], "problems": list(problems)}
     if state is not None:
         service["state"] = state

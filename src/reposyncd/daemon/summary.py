@@ -20,8 +20,8 @@ _WORST_FIRST: tuple[RepoStateName, ...] = (
 
 
 def summary(status: Status, now: float) -> str:
-    """Such as "2 repositories: 1 syncing, 1 current; mypy: 340 of 2,100 files (16 %)". `now` is in seconds since the
-    epoch."""
+    """For example, "2 repositories: 1 syncing, 1 current; mypy: 340 of 2,100 files (16 %)". `now` is in seconds since
+    the epoch."""
     repos = status["repos"]
     if not repos:
         return "nothing is indexed yet; add a directory with: reposyncd repo add PATH"

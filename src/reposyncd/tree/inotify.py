@@ -52,7 +52,7 @@ _BUFFER_BYTES = 256 << 10
 _LOCK_S = 0.5
 """How long `stalled_s` waits for a thread that is adding a watch, which normally takes microseconds."""
 
-_LEAVE_S = 5.0
+_CLOSE_S = 5.0
 """How long `close` waits for the thread, which ends at once unless a callback takes time."""
 
 
@@ -146,4 +146,4 @@ class Inotify(InotifyFD):
         Idempotent."""
         super().close()
         with suppress(RuntimeError):  # it is this thread, or it was never started
-            self.join(_LEAVE_S)
+            self.join(_CLOSE_S)

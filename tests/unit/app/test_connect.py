@@ -93,7 +93,7 @@ def test_nothing_is_connected_to_or_made_until_something_is_asked(tmp_path: Path
 def test_without_a_service_a_repository_is_recorded_and_the_person_is_told(tmp_path: Path) -> None:
     write(tmp_path, {"tree/a.py": "a = 1\n"})
     told: list[str] = []
-    app = connect(config_for(tmp_path / "state"), tell=told.append)
+    app = connect(config_for(tmp_path / "state"), notify=told.append)
     assert app.add(str(tmp_path / "tree"), "lab").result() == {"name": "lab", "root": str(tmp_path / "tree")}
     [line] = told
     assert "lab is not indexed yet" in line

@@ -23,7 +23,7 @@ class LabApp(LocalApp):
     def __init__(self, lab: Lab, stop: Callable[[], bool] = lambda: False) -> None:
         self.told: list[str] = []
         self.stoppable = 0
-        super().__init__(config_for(lab.state), stop=self._stoppable, tell=self.told.append)
+        super().__init__(config_for(lab.state), stop=self._stoppable, notify=self.told.append)
         self._lab = lab
         self._asked_to_stop = stop
 

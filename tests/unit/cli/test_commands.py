@@ -140,7 +140,7 @@ def test_a_flush_that_times_out_says_what_is_pending(app: RecordingApp, monkeypa
     out = run("flush", "--timeout", "2")
     assert (out.exit_code, out.stdout) == (1, "")
     assert out.stderr == (
-        "reposyncd: timed out after 2 s; the service goes on\n"
+        "reposyncd: timed out after 2 s; the service continues\n"
         "  lab: 0.py, 1.py, 2.py, 3.py, 4.py and 3 more: busy\n"
         "  another program holds the lock\n"
     )

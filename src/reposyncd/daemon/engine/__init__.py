@@ -1,1 +1,1 @@
-"""The engine: the one thread that writes. It decides what to do next, and does it."""
+"""The engine: the only thread that writes. It decides what to do next, and does it."""

@@ -1,4 +1,4 @@
-"""What the engine does, and has done, apart from single repositories."""
+"""What the engine is doing and has done, other than syncs of repositories."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from reposyncd.store.manifest.catalog import Incident
 
 
 class Activity:
-    """The engine's thread changes it; any thread reads it. `on_change` is called when a job begins or ends, by the
-    engine's thread."""
+    """The engine's thread changes this object; any thread may read it. The engine's thread calls `on_change` when a job
+    begins or ends."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
@@ -21,7 +21,7 @@ class Activity:
 
     @property
     def text(self) -> str:
-        """What is under way, unless that is the sync of a repository; or ""."""
+        """The job under way, in words; "" if there is none, or if it is the sync of a repository."""
         return self._text
 
     @property
@@ -31,37 +31,37 @@ class Activity:
 
     @property
     def checkpoint_failure(self) -> str:
-        """Why the last checkpoint failed; or ""."""
+        """Why the last checkpoint failed; "" if it did not."""
         return self._checkpoint_failure
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
-        """What was found damaged, oldest first."""
+        """The damage on record, oldest first."""
         return self._incidents
 
     def doing(self, text: str) -> None:
-        """This is under way now."""
+        """Sets the text that describes the job under way."""
         self._text = text
 
     def job_begins(self, text: str = "") -> None:
-        """A job begins; `text`: unless it is the sync of a repository."""
+        """Records that a job has begun. `text` describes it; "" for the sync of a repository."""
         self._text = text
         self._on_change()
 
     def job_ends(self, now: float) -> None:
-        """The job has ended."""
+        """Records that the job has ended."""
         self._text, self._last_job = "", now
         self._on_change()
 
     def store_changed(self) -> None:
-        """Something was written to the store: a checkpoint may be worth it."""
+        """Records that something was written to the store, so that a checkpoint may be worth its cost."""
         self._needs_checkpoint = True
 
     def checkpoint_ends(self, failure: str, *, is_done: bool, now: float) -> None:
-        """A checkpoint has ended. `is_done`: nothing else was put before it."""
+        """Records that a checkpoint has ended. `is_done`: it did not make way for other work."""
         self._text, self._last_job, self._checkpoint_failure = "", now, failure
         self._needs_checkpoint = not is_done
 
     def set_incidents(self, incidents: Sequence[Incident]) -> None:
-        """What is on record as found damaged."""
+        """Sets the damage on record."""
         self._incidents = tuple(incidents)

@@ -1,4 +1,4 @@
-"""What the engine has to do, from everywhere that work comes from. `schedule` decides what goes first."""
+"""Collects everything that the engine has to do. `schedule` decides what comes first."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from reposyncd.daemon.resources import ResourceGate
 
 
 class Agenda:
-    """The commands, the repositories, the periodic tasks and the store. For the engine's thread.
+    """Commands, syncs, periodic tasks and checkpoints. For the engine's thread.
 
-    `is_git_busy` says whether git is at work in a root; it reads the disk.
+    `is_git_busy` says whether git is changing the tree at a root. It reads the disk.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Agenda:
         self._schedule = Schedule()
 
     def next(self) -> Command | NextSync | PeriodicTask | CheckpointDue | Wait:
-        """What is next, or until when nothing is due."""
+        """What to do next, or until when nothing is due."""
         if command := self._inbox.take():
             return command
         at_work = self._roots_at_work()
@@ -56,7 +56,7 @@ class Agenda:
         )
 
     def _roots_at_work(self) -> set[str]:
-        """Where a part of a tree is due, and git is at work: that part settles for longer."""
+        """The roots of which a part is due while git is changing the tree. Such a part settles for longer."""
         now = time.monotonic()
         due = [
             each.root
@@ -65,23 +65,23 @@ class Agenda:
         ]
         return {root for root in due if self._is_git_busy(root)}
 
-    # What is under way may have to make way ---------------------------------------------------------------
+    # Whether the job under way has to make way --------------------------------------------------------------
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the engine is to stop."""
+        """Whether the engine has to stop."""
         return self._lifecycle.is_stopping
 
     @property
     def has_commands(self) -> bool:
-        """Whether somebody asked for something."""
+        """Whether there are commands to carry out."""
         return bool(self._inbox)
 
     def goes_before(self, repo: str, now: float) -> bool:
-        """Whether something is due that goes before the long sync of this repository."""
+        """Whether something is due that comes before the long sync of this repository."""
         return self.has_commands or bool(overdue(self._tasks, now)) or self._registry.is_part_due(now, repo)
 
     def is_anything_due(self) -> bool:
-        """Whether there is something to do that goes before a checkpoint."""
+        """Whether something is due that comes before a checkpoint."""
         now = time.monotonic()
         return self.is_stopping or self.has_commands or any(each.when <= now for each in self._registry.next_syncs(now))

@@ -1,4 +1,4 @@
-"""A checkpoint of the store. On the engine's thread."""
+"""Makes checkpoints of the store. On the engine's thread."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from reposyncd.errors import StoreError
 from reposyncd.model import Progress
 
 STEP_S = 3600.0
-"""How long one step of a checkpoint may take: gigabytes are copied, at the lowest priority, on a slow disk."""
+"""How long one step of a checkpoint may take: it copies gigabytes, at the lowest priority, from a slow disk."""
 
 
 class CheckpointJob:
-    """Makes a checkpoint, if the store needs one. `is_anything_due`: then it makes way, and is tried again later."""
+    """Makes a checkpoint, if the store needs one. If `is_anything_due`, it makes way, and is tried again later."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class CheckpointJob:
         self._failure = ""
 
     def run(self) -> None:
-        """Makes it. That it fails is in `activity`, and in the log if it is news."""
+        """Makes the checkpoint. A failure is recorded in `activity`, and logged unless it was logged before."""
         runner = self._workspace.runner(
             lambda: self._registry.named(None)[0].repo,
             lock=lambda: nullcontext(),
@@ -65,5 +65,5 @@ class CheckpointJob:
         self._failure = progress.trouble
 
     def _should_stop(self) -> bool:
-        self._heartbeat.beat()
+        self._heartbeat.advance()
         return self._is_anything_due()

@@ -1,4 +1,4 @@
-"""The full scans that made way for other work, and continue later as the same sync."""
+"""The full scans that have made way for other work, and continue later as the same sync."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reposyncd.sync.runner import Sync
 
 
 class FullSyncs:
-    """At most one for each repository, by root. For the engine's thread."""
+    """At most one full scan for each repository, by root. For the engine's thread."""
 
     def __init__(self) -> None:
         self._open: dict[str, Sync] = {}
@@ -20,7 +20,7 @@ class FullSyncs:
         self._requested.add(root)
 
     def begin(self, root: str, make: Callable[[bool], Sync]) -> Sync:
-        """The sync to continue, or a new one. `make` is told whether it trusts nothing."""
+        """Returns the sync to continue, or a new one. `make` gets whether the new one trusts nothing on record."""
         is_full = root in self._requested
         if is_full:
             self.end(root, InterruptedSyncError("a full sync was requested, which does the same and more"))
@@ -30,25 +30,25 @@ class FullSyncs:
         return self._open[root]
 
     def done(self, root: str) -> None:
-        """The sync has succeeded."""
+        """Records that the sync has succeeded."""
         self._open.pop(root, None)
 
     def end(self, root: str, error: ReposyncError) -> None:
-        """The sync, if there is one, does not continue; that is put on record."""
+        """Ends the sync, if there is one, and records the error in the history. It is not continued."""
         if sync := self._open.pop(root, None):
             sync.end(error)
 
     def end_all(self, error: ReposyncError) -> None:
-        """No sync continues."""
+        """Ends all syncs. They are not continued."""
         for root in list(self._open):
             self.end(root, error)
 
     def restart_all(self, error: ReposyncError) -> None:
-        """No sync continues. Where one trusted nothing, the next one does neither."""
+        """Ends all syncs. If one of them trusted nothing on record, the next one of its tree does not either."""
         self._requested |= {root for root, sync in self._open.items() if not sync.trusts}
         self.end_all(error)
 
     def forget(self, root: str, error: ReposyncError) -> None:
-        """The repository is not there any more."""
+        """Ends the sync of a repository that was removed."""
         self.end(root, error)
         self._requested.discard(root)

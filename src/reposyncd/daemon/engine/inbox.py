@@ -1,4 +1,4 @@
-"""What was asked of the engine and is not done yet."""
+"""The requests to the engine that are not done yet."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ class Command(NamedTuple):
 
 
 class Inbox:
-    """Commands in order, and work that was promised. Thread-safe. `on_put` is called by `put`, after it has added a
-    command."""
+    """Commands in order, and promised work. Thread-safe. `put` calls `on_put` after it has added a command."""
 
     def __init__(self, on_put: Callable[[], None]) -> None:
         self._on_put = on_put
@@ -33,7 +32,7 @@ class Inbox:
         return len(self._commands)
 
     def put(self, command: Command) -> None:
-        """Adds a command. Its work fails at once if the inbox is closed."""
+        """Adds a command. If the inbox is closed, its work fails at once."""
         with self._lock:
             refusal = self._refusal
             if refusal is None:
@@ -44,18 +43,18 @@ class Inbox:
             command.work.fail(refusal)
 
     def take(self) -> Command | None:
-        """The first command, if there is one."""
+        """Removes and returns the first command, if there is one."""
         with self._lock:
             return self._commands.popleft() if self._commands else None
 
     def promise(self, work: Work) -> Callable[[], None]:
-        """Makes the work fail when the inbox is closed, unless the function that this returns is called before."""
+        """Makes the work fail when the inbox is closed, unless the returned function is called before that."""
         with self._lock:
             self._promised.add(work)
         return lambda: self._promised.discard(work)
 
     def close(self, refusal: ReposyncError) -> None:
-        """Everything that is in it fails with this error, and so does what is put in later."""
+        """Fails everything in the inbox with this error, and everything that is added later."""
         with self._lock:
             self._refusal = refusal
             works = [*(command.work for command in self._commands), *self._promised]

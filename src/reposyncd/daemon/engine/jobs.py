@@ -1,4 +1,4 @@
-"""Everything that the engine does once the state is open: joined, chosen from, run. On the engine's thread."""
+"""Connects the parts of the engine, and selects and runs its jobs once the state is open. On the engine's thread."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from reposyncd.errors import InterruptedSyncError, ReposyncError, StoreError
 from reposyncd.tree.gitdir import is_busy
 
 INDEX_SECTIONS = ("index", "embedding", "lock", "store", "limits")
-"""Sections of the configuration of which something is held for as long as the state is open."""
+"""Sections of the configuration whose values are in use for as long as the state is open."""
 
 
 class Jobs:
-    """The composition of the engine. Each part gets what it needs, and none the engine."""
+    """The composition of the engine. Each part gets what it needs; no part gets the engine itself."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Jobs:
             inbox=inbox,
             activity=activity,
             is_stopping=lambda: lifecycle.is_stopping,
-            heartbeat=heartbeat.beat,
+            heartbeat=heartbeat.advance,
             invalidate_store=invalidate_store,
         )
         self.discovery = DiscoverRepos(config, records=self._records, tracking=self.tracking)
@@ -114,7 +114,7 @@ class Jobs:
             gate=gate,
             activity=activity,
             reports=reports,
-            heartbeat=heartbeat.beat,
+            heartbeat=heartbeat.advance,
             now_ns=now_ns,
         )
         self._checkpoint = CheckpointJob(
@@ -126,12 +126,12 @@ class Jobs:
         )
 
     def next(self) -> Callable[[], None] | float:
-        """The next job, or until when there is none, on the monotonic clock."""
+        """The next job, or the time until which there is none, on the monotonic clock."""
         match self._agenda.next():
             case Wait(until):
                 return until
             case Command() as command:
-                return partial(self._obey, command)
+                return partial(self._run_command, command)
             case NextSync() as next_sync:
                 return partial(self.sync.run, next_sync)
             case CheckpointDue():
@@ -139,7 +139,7 @@ class Jobs:
             case task:
                 return partial(self._run_task, task)
 
-    def _obey(self, command: Command) -> None:
+    def _run_command(self, command: Command) -> None:
         try:
             command.work.done(command.run())
         except ReposyncError as error:
@@ -156,8 +156,8 @@ class Jobs:
             task.postpone(time.monotonic() + RETRY_S)
 
     def reconfigure(self, config: Config) -> list[str]:
-        """Takes up another configuration, but for the place of the state. Returns which sections have changed that
-        matter to the index."""
+        """Uses another configuration; only the path of the state directory stays. Returns which changed sections matter
+        to the index."""
         before, self._config = self._config, config
         changed = [name for name in INDEX_SECTIONS if getattr(before, name) != getattr(config, name)]
         self._gate.reconfigure(config.limits)
@@ -178,15 +178,15 @@ class Jobs:
         return changed
 
     def _read_stored(self) -> None:
-        """What the index has of each repository: the collection of another model is no longer searched."""
+        """Reads what the index has of each repository. The collection of another model is no longer searched."""
         for repo in self._registry.named(None):
             stored = Stored()
-            with suppress(StoreError):  # the next job meets it too, and deals with it
+            with suppress(StoreError):  # the next job meets the error too, and handles it
                 stored = self._records.stored(repo.repo)
             self._registry.change(repo.name, partial(_set_stored, stored))
 
     def close(self) -> None:
-        """The engine stops. The next start continues the full scans that are not complete."""
+        """Ends all full scans. The next start continues those that are not complete."""
         self._full_syncs.end_all(InterruptedSyncError("the service was stopped; it continues from there"))
 
 

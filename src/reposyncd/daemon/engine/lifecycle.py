@@ -1,4 +1,4 @@
-"""Which part of its life the engine is in, and whether it advances."""
+"""The phase of the engine (starting, running, stopping, ended), and whether it makes progress."""
 
 from __future__ import annotations
 
@@ -10,86 +10,87 @@ from reposyncd.errors import DaemonNotRunningError, OverloadedError, ReposyncErr
 
 
 class Lifecycle:
-    """The engine opens the state, begins, is told to stop, and ends. `tell_to_stop` and all properties are for any
-    thread, everything else for the engine's."""
+    """The engine opens the state, runs, is asked to stop, and ends. Any thread may call `request_stop` and read the
+    properties. Everything else is for the engine's thread."""
 
     def __init__(self) -> None:
-        self._has_begun = self._is_told_to_stop = self._has_ended = False
+        self._has_begun = self._is_stop_requested = self._has_ended = False
         self._waits_for_lock = ""
 
     @property
     def has_begun(self) -> bool:
-        """Whether the state is open, and it is known which repositories there are."""
+        """Whether the state is open, and the repositories are known."""
         return self._has_begun
 
     @property
     def waits_for_lock(self) -> str:
-        """Who has the lock of the state that it waits for, in words; or ""."""
+        """Which process holds the state lock that the engine waits for, in words; "" if it does not wait."""
         return self._waits_for_lock
 
     @property
-    def is_told_to_stop(self) -> bool:
-        """Whether somebody wants it to stop. False if it has died."""
-        return self._is_told_to_stop
+    def is_stop_requested(self) -> bool:
+        """Whether the engine was asked to stop. False if it died."""
+        return self._is_stop_requested
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it begins nothing more: it was told to stop, or has ended."""
-        return self._is_told_to_stop or self._has_ended
+        """Whether it begins no more work: it was asked to stop, or has ended."""
+        return self._is_stop_requested or self._has_ended
 
     def wait_for_lock(self, why: str) -> None:
-        """The lock of the state is held by somebody else; "": it is ours."""
+        """Records why the engine waits for the state lock; "" when it has the lock."""
         self._waits_for_lock = why
 
     def begin(self) -> None:
-        """The state is open."""
+        """Records that the state is open."""
         self._has_begun = True
 
-    def tell_to_stop(self) -> None:
-        """It is to stop."""
-        self._is_told_to_stop = True
+    def request_stop(self) -> None:
+        """Asks the engine to stop."""
+        self._is_stop_requested = True
 
     def end(self) -> None:
-        """It has ended."""
+        """Records that the engine has ended."""
         self._has_ended = True
 
     @property
     def starting(self) -> str:
-        """What to say of an engine that has not begun."""
+        """What to say about an engine that has not begun."""
         return "the engine is starting" + (f"; {self._waits_for_lock}" if self._waits_for_lock else "")
 
     @property
     def refusal(self) -> ReposyncError:
-        """Why a request is not served, by an engine that is stopping."""
-        if self._is_told_to_stop:
+        """Why an engine that is stopping does not accept a request."""
+        if self._is_stop_requested:
             return ReposyncError("the service is stopping")
-        return OverloadedError("the engine has died and is being restarted; ask again in some seconds")
+        return OverloadedError("the engine has died and is being restarted; try again in a few seconds")
 
     def check_begun(self) -> None:
-        """Raises ReposyncError unless the repositories are known and requests are served."""
+        """Raises ReposyncError unless the repositories are known and requests are accepted."""
         if self.is_stopping:
             raise self.refusal
         if self._has_begun:
             return
         if self._waits_for_lock:
-            raise DaemonNotRunningError(self.starting)  # a command can do without the service
-        raise OverloadedError(f"{self.starting}; ask again in some seconds")
+            raise DaemonNotRunningError(self.starting)  # a command can work without the service
+        raise OverloadedError(f"{self.starting}; try again in a few seconds")
 
 
 class Heartbeat:
-    """Tells whether a thread advances: it calls `beat` at least every `stall_s`, or says beforehand when it will.
+    """Says whether a thread makes progress. The thread calls `advance` at least every `stall_s` seconds, or says in
+    advance when it will call it next.
 
-    `beat`, `sleep_until` and `allow` are for that thread, `is_responsive` for any.
+    `advance`, `sleep_until` and `allow` are for that thread, `is_responsive` for any thread.
     """
 
     def __init__(self, stall_s: float) -> None:
         self._stall_s = stall_s
         self._allowed_s = 0.0
         self._expected = time.monotonic() + stall_s
-        """the next beat comes before this, unless the thread hangs"""
+        """the next heartbeat comes before this time, unless the thread hangs"""
 
-    def beat(self) -> None:
-        """The thread advances."""
+    def advance(self) -> None:
+        """Records that the thread makes progress."""
         self._expected = time.monotonic() + self._stall_s + self._allowed_s
 
     def sleep_until(self, when: float) -> None:
@@ -98,15 +99,15 @@ class Heartbeat:
 
     @contextmanager
     def allow(self, seconds: float) -> Iterator[None]:
-        """In this block a step may take longer, by this much."""
+        """Inside this block, a step may take this many seconds longer."""
         self._allowed_s = seconds
         try:
             yield
         finally:
             self._allowed_s = 0.0
-            self.beat()
+            self.advance()
 
     @property
     def is_responsive(self) -> bool:
-        """Whether the thread advances."""
+        """Whether the thread makes progress."""
         return time.monotonic() < self._expected

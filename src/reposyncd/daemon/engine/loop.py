@@ -1,4 +1,4 @@
-"""The engine: the one thread that writes. Opens the state, then does one job after another."""
+"""The engine: the only thread that writes. Opens the state, then does one job after another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reposyncd.daemon.engine.activity import Activity
 from reposyncd.daemon.engine.inbox import Command, Inbox
 from reposyncd.daemon.engine.jobs import Jobs
 from reposyncd.daemon.engine.lifecycle import Heartbeat, Lifecycle
-from reposyncd.daemon.engine.registry import LOCK_PATIENCE_S, RepoRegistry, progress_message
+from reposyncd.daemon.engine.registry import LOCK_TIMEOUT_S, RepoRegistry, progress_message
 from reposyncd.daemon.engine.repo_state import RepoState
 from reposyncd.daemon.engine.snapshots import EngineSnapshot
 from reposyncd.daemon.engine.state_lock import take_state_lock
@@ -30,20 +30,21 @@ from reposyncd.ports import Observer, RunningIndex
 from reposyncd.store.manifest.catalog import Incident
 
 STALL_S = 90.0
-"""A part that should have advanced, and has not for this time, is taken to hang. Nothing that the engine does alone
-takes a tenth of it; what the index process does is waited for in half seconds, and has deadlines of its own."""
+"""A part that should have made progress, and has made none for this time, counts as hanging. No step of the engine
+itself takes a tenth of this. It waits for the index process in steps of half a second, with separate deadlines."""
 
 
 class Engine(threading.Thread):
-    """Keeps the repositories of a state directory current, and holds the lock of the state, until it is told to stop.
+    """Keeps the repositories of a state directory current. Holds the state lock until it is asked to stop.
 
-    `ask`, `lose_events`, `invalidate_store`, `stop`, `abandon` and all that is read is for any thread; everything else
-    for the engine's.
+    `ask`, `lose_events`, `invalidate_store`, `stop`, `abandon` and all properties are for any thread; everything else
+    is for the engine's thread.
 
-    `observer` and `reports` outlive it. `on_ready` is called when the repositories are known; `on_end` once, with what
-    ended it, or None after `stop`; `on_change` when a job begins or ends; `on_death`, from any thread, with what has
-    died and why, if the engine can do without it and has it restarted. `has_own_api` says whether the API that
-    answers at the socket is ours. `recorded` names the repositories on record, until the engine knows them.
+    `observer` and `reports` outlive the engine. `on_ready` is called when the repositories are known; `on_end` once,
+    with the error that ended the engine, or None after `stop`; `on_change` when a job begins or ends; `on_death`, from
+    any thread, with what died and why, if the engine restarts that part itself. `has_own_api` says whether the API that
+    answers at the socket is our own. `recorded` returns the names of the repositories on record until the engine knows
+    them.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Engine(threading.Thread):
             on_hint=lambda root, path, recursive: self.registry.hint(root, path, recursive, time.monotonic()),
             on_lost=self.lose_events,
             on_death=lambda why: on_death("the watcher", why),
-            on_step=self._heartbeat.beat,
+            on_step=self._heartbeat.advance,
         )
         self._workspace: Workspace | None = None
         self._jobs: Jobs | None = None
@@ -96,7 +97,7 @@ class Engine(threading.Thread):
     # For any thread ---------------------------------------------------------------------------------------
 
     def ask(self, command: Callable[[], Any]) -> Work:
-        """Has the engine call this between two jobs; the work ends with what it returns, as JSON."""
+        """Calls the function on the engine's thread, between two jobs. The work ends with its result, as JSON."""
         work = Work(self.progress)
         if self.lifecycle.is_stopping:
             work.fail(self.lifecycle.refusal)
@@ -105,15 +106,15 @@ class Engine(threading.Thread):
         return work
 
     def lose_events(self, reason: str) -> None:
-        """Events were lost: every tree is scanned."""
+        """Events were lost, so every tree has to be scanned."""
         say(EVENTS_LOST, reason=reason)
         self.registry.lose_events(time.monotonic())
 
     def invalidate_store(self) -> Work:
-        """Somebody found the store damaged: it is examined, and mended."""
+        """Somebody found the store damaged: it is inspected, and repaired if need be."""
 
         def command() -> dict[str, Any]:
-            with suppress(CorruptManifestError):  # the next scan meets it too, and mends it
+            with suppress(CorruptManifestError):  # the next scan meets the error too, and repairs the manifest
                 self.workspace.catalog.forget_stamp()
             now = time.monotonic()
             self.registry.change_all(lambda state: state.invalidate(now))
@@ -122,61 +123,61 @@ class Engine(threading.Thread):
         return self.ask(command)
 
     def stop(self) -> None:
-        """Ends it after the batches that are under way. Returns within a second, even if the engine hangs."""
-        self.lifecycle.tell_to_stop()
-        self.registry.wake(LOCK_PATIENCE_S)
+        """Ends the engine after the batches under way. Returns within a second, even if the engine hangs."""
+        self.lifecycle.request_stop()
+        self.registry.wake(LOCK_TIMEOUT_S)
 
     def abandon(self) -> None:
-        """Cuts off what the child processes are doing. Nothing is lost: it is done again."""
+        """Cuts off what the child processes are doing. Nothing is lost: the next start does it again."""
         if self._workspace:  # else it is still opening the state
             self._workspace.abandon()
 
     @property
     def workspace(self) -> Workspace:
         """The open state, once the engine has begun."""
-        assert self._workspace  # noqa: S101 - nobody asks before
+        assert self._workspace  # noqa: S101 - nobody asks before that
         return self._workspace
 
     @property
     def jobs(self) -> Jobs:
-        """What it does, once the engine has begun."""
-        assert self._jobs  # noqa: S101 - nobody asks before
+        """The engine's jobs, once it has begun."""
+        assert self._jobs  # noqa: S101 - nobody asks before that
         return self._jobs
 
     @property
     def problems(self) -> list[str]:
-        """What `status` says of it, beside its repositories."""
+        """The problems that `status` shows besides those of repositories."""
         discovery = self._jobs.discovery.problems if self._jobs else ()
         return [*discovery, *filter(None, [self.activity.checkpoint_failure])]
 
     @property
     def is_responsive(self) -> bool:
-        """Whether its thread advances."""
+        """Whether the engine's thread makes progress."""
         return self._heartbeat.is_responsive
 
     @property
     def is_watcher_responsive(self) -> bool:
-        """Whether the thread that reads file events advances."""
+        """Whether the thread that reads file events makes progress."""
         return self.watching.stalled_s() < self._stall_s
 
     @property
     def is_index_responsive(self) -> bool:
-        """Whether the calls to the index process are supervised."""
+        """Whether the thread that supervises the index process makes progress."""
         return self._workspace is None or self._workspace.index_stalled_s < self._stall_s
 
     @property
     def is_chunking_responsive(self) -> bool:
-        """Whether the chunking processes are supervised."""
+        """Whether the thread that supervises the chunking processes makes progress."""
         return self._workspace is None or self._workspace.chunking_stalled_s < self._stall_s
 
     @property
     def is_busy(self) -> bool:
         """Whether a sync is under way, or the engine hangs."""
-        repos = self.registry.snapshots(LOCK_PATIENCE_S)
+        repos = self.registry.snapshots(LOCK_TIMEOUT_S)
         return repos is None or any(each.running is not None for each in repos)
 
     def progress(self) -> messages.TaskProgress:
-        """What is still to be done; what was, if the engine hangs."""
+        """What is still to be done. If the engine hangs: what was still to be done when it last said."""
         if self.lifecycle.has_begun:
             return self.registry.progress()
         why = self.lifecycle.starting
@@ -184,7 +185,7 @@ class Engine(threading.Thread):
         return progress_message(Progress("scan", trouble=self.lifecycle.waits_for_lock), pending)
 
     def snapshot(self, timeout_s: float = -1) -> EngineSnapshot | None:
-        """What is true now. None if the engine hangs, and that is not known within this time (-1: it is waited for)."""
+        """The present state. None if the engine hangs, and the state is not available within this time (-1: waits)."""
         repos = self.registry.snapshots(timeout_s)
         if repos is None:
             return None
@@ -213,7 +214,7 @@ class Engine(threading.Thread):
                     now_ns=self._now_ns,
                     scan_hook=self.watching.scan,
                     on_death=self._on_death,
-                    on_wait=self._heartbeat.beat,
+                    on_wait=self._heartbeat.advance,
                 ) as self._workspace,
                 ExitStack() as locked,
             ):
@@ -223,7 +224,7 @@ class Engine(threading.Thread):
                 self.lifecycle.begin()
                 self._on_ready()
                 while job := self._next():
-                    self._heartbeat.beat()
+                    self._heartbeat.advance()
                     job()
                 self.jobs.close()
         except BaseException as error:
@@ -240,7 +241,7 @@ class Engine(threading.Thread):
 
     def _lock(self, locked: ExitStack) -> bool:
         def on_wait() -> None:
-            self._heartbeat.beat()
+            self._heartbeat.advance()
             self._on_change()
 
         return take_state_lock(
@@ -248,7 +249,7 @@ class Engine(threading.Thread):
         )
 
     def _begin(self) -> None:
-        """Opens the state, and learns which repositories there are."""
+        """Opens the state, and reads which repositories there are."""
         self.watching.ensure()
         self._jobs = Jobs(
             self._config,
@@ -272,14 +273,14 @@ class Engine(threading.Thread):
             incidents[:] = catalog.incidents()
             states[:] = [self.jobs.tracking.state_of(repo) for repo in catalog.repos()]
 
-        self.workspace.open(read, self._heartbeat.beat)
+        self.workspace.open(read, self._heartbeat.advance)
         self.activity.set_incidents(incidents)
         self._reports.incidents(incidents)
         for state in states:
             self.registry.track(state)
 
     def reconfigure(self, config: Config) -> Work:
-        """Takes up another configuration, but for the place of the state. For any thread."""
+        """Uses another configuration; only the path of the state directory stays. For any thread."""
 
         def command() -> dict[str, Any]:
             self._config = config
@@ -288,7 +289,7 @@ class Engine(threading.Thread):
         return self.ask(command)
 
     def _next(self) -> Callable[[], None] | None:
-        """Waits for the next job; None: it is to stop."""
+        """Waits for the next job. None: the engine has to stop."""
         while not self.lifecycle.is_stopping:
             wakes = self.registry.wakes
             if self._suspend.was_suspended():

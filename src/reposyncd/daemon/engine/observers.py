@@ -9,7 +9,7 @@ from reposyncd.ports import Observer, Stage
 
 
 class Observers:
-    """A `ports.Observer` that passes everything on to each of them, in order."""
+    """A `ports.Observer` that passes everything on to several observers, in order."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)

@@ -1,4 +1,4 @@
-"""What is on record of the repositories, as the engine wants it."""
+"""Reads and writes what is on record about the repositories, in the form that the engine needs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from reposyncd.sync.repos import find
 
 
 class Records:
-    """Reads the manifest, and writes what it has to. For the engine's thread."""
+    """Access to the manifest. For the engine's thread."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
     @property
     def catalog(self) -> Catalog:
-        """The repositories on record. Do not hold on to it: the manifest may be rebuilt."""
+        """The repositories on record. Do not keep the object: the manifest may be rebuilt."""
         return self._workspace.catalog
 
     def find(self, repo: Repo) -> Repo:
-        """The repository as it is on record now. It is put on record again if the manifest was rebuilt. Raises a
+        """The repository as it is on record now. If the manifest was rebuilt, it is recorded again. Raises
         StoreError."""
         found = find(self.catalog, repo.root, None)
         if found is None:
@@ -31,7 +31,7 @@ class Records:
         return found
 
     def stored(self, repo: Repo) -> Stored:
-        """What the index has of a repository. Raises a StoreError."""
+        """What the index has of a repository. Raises StoreError."""
         generation = self.catalog.serving(repo)
         if generation is None:
             return Stored()
@@ -41,7 +41,7 @@ class Records:
         return Stored(collection, generation.files, generation.chunks, verdicts, embedder, is_outdated)
 
     def synced_at(self, repo: Repo) -> float | None:
-        """When its last sync ended well, seconds since the epoch; None if none has. Raises a StoreError."""
+        """When its last successful sync ended, seconds since the epoch; None if there was none. Raises StoreError."""
         for run in self._workspace.runs(repo):
             if run.outcome == "done" and run.finished_ns:
                 return run.finished_ns / 1e9

@@ -1,4 +1,4 @@
-"""The states of all repositories, and the one lock around them."""
+"""The states of all repositories, and the one lock that guards them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from reposyncd.ports import Observer
 
 T = TypeVar("T")
 
-LOCK_PATIENCE_S = 1.0
-"""How long others wait for the lock before they do without it. It is held for microseconds, unless a thread hangs."""
+LOCK_TIMEOUT_S = 1.0
+"""How long other threads wait for the lock before they continue without it. It is held for microseconds, unless a
+thread hangs."""
 
 
 class RepoRegistry:
-    """Owns the state of every repository, and is the only one who changes it. Thread-safe.
+    """Owns the state of every repository, and is the only one that changes it. Thread-safe.
 
-    Everybody else gets frozen snapshots. A change is a transition of `RepoState`, made by `change`, `change_all` or one
-    of the methods below. Each change of a repository's condition is reported to the observer, once and in order,
-    after the lock was released; by another thread if that one is just reporting.
+    Everybody else gets frozen snapshots. A change is a transition of `RepoState`, made through `change`, `change_all`
+    or one of the methods below. Each change of a repository's condition is reported to the observer, once and in order,
+    after the lock is released. If another thread is already reporting, that thread reports it.
 
-    A repository is named by its name, which no other has.
+    Repositories are identified by their names, which are unique.
     """
 
     def __init__(self, observer: Observer) -> None:
@@ -43,7 +44,7 @@ class RepoRegistry:
         self._by_root: dict[str, RepoState] = {}
         self._numbers: dict[str, int] = {}
         self._tracked = 0
-        """how many repositories there ever were"""
+        """how many repositories were ever tracked"""
         self._reported: dict[str, RepoCondition] = {}
         self._outbox: deque[Transition] = deque()
         self._is_reporting = False
@@ -54,7 +55,7 @@ class RepoRegistry:
     # Which repositories there are -------------------------------------------------------------------------
 
     def track(self, state: RepoState) -> RepoSnapshot:
-        """Adds a repository. From now on the registry alone changes the state."""
+        """Adds a repository. After that, only the registry changes its state."""
         with self._changing() as changed:
             name = state.repo.name
             self._tracked += 1
@@ -65,8 +66,8 @@ class RepoRegistry:
             return self._snapshot(state)
 
     def untrack(self, name: str) -> list[Work]:
-        """Removes a repository. Its flushes end well, since there is no index to be behind; returns the syncs that
-        somebody waits for."""
+        """Removes a repository. Its flushes succeed, since no index is left that could be out of date. Returns the
+        syncs that callers wait for."""
         with self._lock:
             state = self._repos.pop(name)
             del self._by_root[state.repo.root], self._numbers[name]
@@ -77,23 +78,23 @@ class RepoRegistry:
         return syncs
 
     def find(self, name: str) -> RepoSnapshot | None:
-        """The repository, if there is one of this name."""
+        """The repository with this name, if there is one."""
         with self._lock:
             state = self._repos.get(name)
             return None if state is None else self._snapshot(state)
 
     def named(self, repo: str | None) -> list[RepoSnapshot]:
-        """The repositories meant by a name or a root; None: all. Raises NotFoundError if there is none of it."""
+        """The repositories with this name or root; None: all of them. Raises NotFoundError if there is no such one."""
         with self._lock:
             return [self._snapshot(each) for each in self._named(repo)]
 
     def snapshots(self, timeout_s: float = -1) -> list[RepoSnapshot] | None:
-        """Every repository, by name. None if the lock cannot be had within that time (-1: it is waited for)."""
+        """Every repository, by name. None if the lock is not available within this time (-1: waits for it)."""
         with self._lock_within(timeout_s) as is_locked:
             return [self._snapshot(state) for _, state in sorted(self._repos.items())] if is_locked else None
 
-    def progress(self, timeout_s: float = LOCK_PATIENCE_S) -> messages.TaskProgress:
-        """What is still to be done; what was, if the lock cannot be had within that time."""
+    def progress(self, timeout_s: float = LOCK_TIMEOUT_S) -> messages.TaskProgress:
+        """What is still to be done. If the lock is not available within this time: what was to be done before."""
         with self._lock_within(timeout_s) as is_locked:
             if is_locked:
                 self._progress = task_progress(self._repos.values())
@@ -107,8 +108,8 @@ class RepoRegistry:
     # Changes ----------------------------------------------------------------------------------------------
 
     def change(self, name: str, transition: Callable[[RepoState], T]) -> T:
-        """Makes a transition, which must not block, and returns what it returns. Raises KeyError if there is no such
-        repository: one that the engine's thread has seen is there until that thread removes it."""
+        """Makes a transition, which must not block, and returns its result. Raises KeyError if there is no such
+        repository. One that the engine's thread has seen exists until that thread removes it."""
         with self._changing() as changed:
             state = self._repos[name]
             changed.append(state)
@@ -123,7 +124,7 @@ class RepoRegistry:
             self._wake()
 
     def hint(self, root: str, path: str, recursive: bool, now: float) -> None:
-        """Something may have changed there. What is no root is ignored."""
+        """Something may have changed at this path. Ignored if `root` is not the root of a repository."""
         with self._changing() as changed:
             state = self._by_root.get(root)
             if state is not None and state.hint(path, recursive, now):
@@ -135,7 +136,7 @@ class RepoRegistry:
         self.change_all(lambda state: state.hint("", True, now))
 
     def lose_events(self, now: float) -> None:
-        """Events were lost: anything may have changed."""
+        """Events were lost, so anything may have changed."""
         with self._lock:
             self._events_lost += 1
         self.rescan_all(now)
@@ -143,8 +144,9 @@ class RepoRegistry:
     def request_flush(
         self, repo: str | None, *, has_seen_events: bool, now: float, progress: Callable[[], messages.TaskProgress]
     ) -> Flush:
-        """Done when every change of before is indexed in this repository (None: in all that are neither paused nor
-        missing). See `RepoState.request_flush`. Raises NotFoundError, UsageError, and the error given to `close`."""
+        """Returns work that is done when every earlier change is indexed in this repository (None: in all that are
+        neither paused nor missing). See `RepoState.request_flush`. Raises NotFoundError, UsageError, and the error that
+        was passed to `close`."""
         with self._changing() as changed:
             if self._refusal:
                 raise self._refusal
@@ -161,7 +163,7 @@ class RepoRegistry:
             return flush
 
     def close(self, error: ReposyncError) -> None:
-        """Nothing will be done any more: all requests fail with this error, now and later."""
+        """Fails all requests with this error, now and later."""
         works: list[Work] = []
         with self._lock:
             self._refusal = error
@@ -172,8 +174,8 @@ class RepoRegistry:
             work.fail(error)
 
     def engine_died(self, why: str, now: float) -> None:
-        """Shows every repository as failed, since nothing keeps it current. The observer is not told: the service logs
-        the death of the engine once, and not for each repository."""
+        """Shows every repository as failed, since nothing keeps it current. The observer is not notified: the service
+        logs the death of the engine once, and not for each repository."""
         with self._lock:
             for state in self._repos.values():
                 state.end()
@@ -182,7 +184,7 @@ class RepoRegistry:
     # The engine -------------------------------------------------------------------------------------------
 
     def next_syncs(self, now: float, at_work: Set[str] = frozenset()) -> list[NextSync]:
-        """The next sync of each repository. `at_work`: roots where git is at work."""
+        """The next sync of each repository. `at_work`: roots where git is changing the tree."""
         with self._lock:
             return [
                 state.next_sync(now, GIT_STRETCH if state.repo.root in at_work else 1.0)
@@ -190,7 +192,7 @@ class RepoRegistry:
             ]
 
     def is_part_due(self, now: float, running: str) -> bool:
-        """Whether a part of a tree is due that goes before the sync of `running`, which is under way."""
+        """Whether a part of a tree is due that comes before the sync of `running`, which is under way."""
         with self._lock:
             for state in self._repos.values():
                 if state.repo.name != running or state.has_only_parts:
@@ -201,7 +203,7 @@ class RepoRegistry:
 
     @property
     def wakes(self) -> int:
-        """To be given to `wait`."""
+        """A counter to pass to `wait`."""
         return self._wakes
 
     def wait(self, wakes: int, timeout_s: float) -> None:
@@ -211,12 +213,12 @@ class RepoRegistry:
                 self._woken.wait(max(0.0, timeout_s))
 
     def wake(self, timeout_s: float = -1) -> None:
-        """Wakes the engine, unless the lock cannot be had within that time (-1: it is waited for)."""
+        """Wakes the engine, unless the lock is not available within this time (-1: waits for it)."""
         with self._lock_within(timeout_s) as is_locked:
             if is_locked:
                 self._wake()
 
-    # With the lock ----------------------------------------------------------------------------------------
+    # Under the lock ---------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
         self._wakes += 1
@@ -245,7 +247,7 @@ class RepoRegistry:
 
     @contextmanager
     def _changing(self) -> Iterator[list[RepoState]]:
-        """Holds the lock. Then reports the changes of the states that were put into the list."""
+        """Holds the lock. Then reports the changes of those states that were put into the list."""
         changed: list[RepoState] = []
         try:
             with self._lock:
@@ -268,7 +270,8 @@ class RepoRegistry:
         )
 
     def _report(self) -> None:
-        """Empties the outbox, unless another thread is doing that: it takes along what has come meanwhile."""
+        """Reports everything in the outbox. If another thread is doing that already, it also reports what was added
+        since."""
         while True:
             with self._lock:
                 if self._is_reporting or not self._outbox:

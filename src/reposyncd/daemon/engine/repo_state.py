@@ -15,22 +15,22 @@ from reposyncd.store.manifest.catalog import Repo
 from reposyncd.sync.debounce import Debounce
 
 RECHECK_S = 4.0
-"""After a change its directories are listed once more, when their times are old enough to be trusted."""
+"""After a change, its directories are listed once more after this time. By then their time stamps can be trusted."""
 
 RECHECK_AT_MOST_S = 60.0
-"""They are listed again after this time at the latest, even if changes continue."""
+"""They are listed again after this time at the latest, even if there are further changes."""
 
 RETRY_S = 60.0
-"""A sync that failed for good is tried again after this time: the cause may be gone."""
+"""A sync that failed is tried again after this time: the cause may be gone."""
 
 MISSING_S = 5.0
 """Time between two checks whether a missing root is back."""
 
 
 class RepoState:
-    """What is known of one repository, who waits for it, and what has to be done next.
+    """What is known about one repository, who waits for it, and what has to be done next.
 
-    It is changed by its methods only, each of which is one transition; everybody may read its fields. It is not
+    Only its methods change it, and each of them is one transition. Everybody may read its fields. It is not
     thread-safe: `RepoRegistry` owns it, and hands out snapshots.
     """
 
@@ -44,7 +44,7 @@ class RepoState:
         stored: Stored | None = None,
         synced_at: float | None = None,
     ) -> None:
-        """`synced_at`: seconds since the epoch; None if its first index was never completed."""
+        """`synced_at`: seconds since the epoch; None if no first index was ever completed."""
         self.repo = repo
         self.changes = Debounce(settle_s, max_wait_s)
         """parts of the tree with changes"""
@@ -55,7 +55,7 @@ class RepoState:
         self.can_sync_parts = False
         """whether a part of the tree can be synced without the rest"""
         self.needs_full_scan = True
-        """whether only a full scan can tell that it is current"""
+        """whether only a full scan can make it current"""
         self.is_indexed = synced_at is not None
         """whether a first index was ever completed"""
         self.running: Scope | None = None
@@ -64,7 +64,7 @@ class RepoState:
         self.waiting_for = ""
         self.waiting_since = 0.0
         self.failure = ""
-        """why the last sync failed for good, or the root is missing"""
+        """why the last sync failed, or why the root is missing"""
         self.is_missing = False
         self.missing_counted = 0.0
         """until when `repo.missing_s` has been counted"""
@@ -75,7 +75,7 @@ class RepoState:
         self.flushes: list[Flush] = []
         self.syncs: list[Work] = []
 
-    # What is true -----------------------------------------------------------------------------------------
+    # The present state ------------------------------------------------------------------------------------
 
     @property
     def _is_pending(self) -> bool:
@@ -89,7 +89,7 @@ class RepoState:
 
     @property
     def condition(self) -> RepoCondition:
-        """Of what is true, the most urgent."""
+        """The most urgent condition that applies."""
         if self.repo.paused and self.running is None:
             return RepoCondition("paused", "paused; resume with: reposyncd resume " + self.repo.name)
         if self.is_missing:
@@ -105,7 +105,7 @@ class RepoState:
         return RepoCondition("pending" if self._is_pending else "current")
 
     def snapshot(self, number: int = 0) -> RepoSnapshot:
-        """All of it, frozen."""
+        """A frozen copy of everything."""
         return RepoSnapshot(
             repo=self.repo,
             number=number,
@@ -128,11 +128,11 @@ class RepoState:
             full_scan_due=self.full_scan_due,
         )
 
-    # What is next -----------------------------------------------------------------------------------------
+    # What comes next --------------------------------------------------------------------------------------
 
     @property
     def _is_full_scan_requested(self) -> bool:
-        """Whether those who wait can only be answered after a full scan."""
+        """Whether somebody waits for a result that needs a full scan."""
         can_flush_parts = self.can_sync_parts and self.coverage.mode == "inotify"
         return bool(self.syncs) or (bool(self.flushes) and not can_flush_parts)
 
@@ -159,13 +159,13 @@ class RepoState:
             for dirty, factor in ((self.changes, stretch), (self.recheck, 1.0), (self.unreadable.retry, 1.0)):
                 if (due := dirty.due(factor)) is not None:
                     moments.append((due, WHOLE if dirty.is_whole else Scope()))
-        # Of what is due, the smaller part goes first.
+        # If several are due, the smallest part goes first.
         return min(moments, key=lambda each: (max(each[0], now), each[1].is_whole))
 
     # Events and requests ----------------------------------------------------------------------------------
 
     def hint(self, path: str, recursive: bool, now: float) -> bool:
-        """The directory may have changed; `recursive`: or anything below it. Ignored while paused. Returns whether
+        """The directory may have changed, and with `recursive` anything below it. Ignored while paused. Returns whether
         nothing was pending before."""
         if self.repo.paused:
             return False
@@ -178,12 +178,13 @@ class RepoState:
         self.full_scan_due = min(self.full_scan_due, now)
 
     def invalidate(self, now: float) -> None:
-        """The store is damaged: nothing is certain before a full scan. `resume` does the same, if it is paused."""
+        """The store is damaged, so nothing is certain before a full scan. If the repository is paused, `resume` has the
+        same effect."""
         if not self.repo.paused:
             self.require_full_scan(now)
 
     def require_full_scan(self, now: float) -> None:
-        """Only a full scan, which is due now, can make it current."""
+        """Makes a full scan due now, without which the repository cannot become current."""
         self.full_scan_due, self.can_sync_parts, self.needs_full_scan = now, False, True
 
     def request_sync(self, work: Work) -> None:
@@ -191,14 +192,14 @@ class RepoState:
         self.syncs.append(work)
 
     def request_flush(self, flush: Flush, *, has_seen_events: bool, now: float) -> None:
-        """Somebody waits until every change of before is indexed. `has_seen_events`: all events of before are hints by
-        now; otherwise the whole tree is scanned."""
+        """Somebody waits until every earlier change is indexed. `has_seen_events`: all earlier events have become
+        hints; otherwise the whole tree is scanned."""
         if not has_seen_events:
             self.changes.add("", True, now)
         self.flushes.append(flush)
 
     def withdraw_requests(self) -> tuple[list[Flush], list[Work]]:
-        """Those who wait. They are forgotten."""
+        """Returns the requests that somebody waits for, and forgets them."""
         flushes, self.flushes = self.flushes, []
         syncs, self.syncs = self.syncs, []
         return flushes, syncs
@@ -206,12 +207,12 @@ class RepoState:
     # Configuration ----------------------------------------------------------------------------------------
 
     def pause(self, repo: Repo) -> None:
-        """It stays as it is until `resume`. `repo` is as it is on record now."""
+        """Stops updates until `resume`. `repo` is the repository as it is on record now."""
         self._set_paused(repo, math.inf)
         self.coverage = Coverage()
 
     def resume(self, repo: Repo, now: float) -> None:
-        """It is kept current again, beginning with a full scan."""
+        """Continues updates, beginning with a full scan."""
         self._set_paused(repo, now)
 
     def _set_paused(self, repo: Repo, full_scan_due: float) -> None:
@@ -221,7 +222,7 @@ class RepoState:
         self._forget_dirty()
 
     def reconfigure(self, settle_s: float, max_wait_s: float, *, is_index_changed: bool, now: float) -> None:
-        """There is another configuration. `is_index_changed`: what belongs in the index may be something else."""
+        """Uses another configuration. `is_index_changed`: other files or chunks may belong in the index."""
         self.changes.reconfigure(settle_s, max_wait_s)
         if self.repo.paused:
             return
@@ -230,19 +231,19 @@ class RepoState:
             self.require_full_scan(now)
 
     def record(self, *, repo: Repo | None = None, stored: Stored | None = None) -> None:
-        """The repository as it is on record now, or what the index has of it; None: unchanged."""
+        """Sets the repository as it is on record now, or what the index has of it. None: unchanged."""
         self.repo = repo or self.repo
         self.stored = stored or self.stored
 
     def count_missing(self, now: float) -> float:
-        """Seconds that it has been missing since they were counted last."""
+        """For how many more seconds it has been missing since the last call."""
         elapsed, self.missing_counted = now - self.missing_counted, now
         return elapsed
 
     # A sync -----------------------------------------------------------------------------------------------
 
     def begin(self, next_sync: NextSync, now: float) -> StartedSync:
-        """A sync begins; those who wait for its end are handed over."""
+        """Begins a sync, and passes it the requests that wait for its end."""
         is_change = len(self.changes) > 0 or next_sync.scope.is_whole
         scope = self._take(next_sync.scope, now, next_sync.stretch)
         flushes, self.flushes = self.flushes, []
@@ -260,13 +261,13 @@ class RepoState:
         return (changed | self.recheck.take(now) | self.unreadable.retry.take(now)).without_overlaps()
 
     def advance(self, progress: Progress, now: float, stored: Stored | None = None) -> None:
-        """The sync has advanced. `stored`: what the index has now; None if that is unchanged."""
+        """The sync has made progress. `stored`: what the index has now; None if that is unchanged."""
         if progress.phase != "index":
             self.pace = None
         else:
             if self.pace is None:
                 self.pace = Pace(now, progress.files_done, progress.chunks_done)
-            self.can_sync_parts = True  # what changes from now on can be put before the rest
+            self.can_sync_parts = True  # later changes can be indexed before the rest
         self.record(stored=stored)
         self.progress = progress
         if progress.trouble and not self.waiting_for:
@@ -274,7 +275,7 @@ class RepoState:
         self.waiting_for = progress.trouble
 
     def cover(self, coverage: Coverage, now: float, poll_s: float) -> None:
-        """How much of the tree is watched. A tree that is not watched completely is scanned every `poll_s`."""
+        """Sets how much of the tree is watched. A tree that is not watched completely is scanned every `poll_s`."""
         if coverage.mode == "poll" != self.coverage.mode:
             self.full_scan_due = min(self.full_scan_due, now + poll_s)
         self.coverage = coverage
@@ -289,8 +290,9 @@ class RepoState:
         next_full_scan: float,
         retry_at_most_s: float,
     ) -> None:
-        """The sync succeeded. `result`: None if there was nothing to do; `at`: seconds since the epoch;
-        `next_full_scan`: when, if this was one; `retry_at_most_s`: how long what could not be read waits."""
+        """The sync has succeeded. `result`: None if there was nothing to do; `at`: seconds since the epoch;
+        `next_full_scan`: when it is due, if this sync was one; `retry_at_most_s`: the longest time until what could not
+        be read is tried again."""
         scope = started.scope
         self.failure, self.is_missing, self.waiting_for = "", False, ""
         if scope:
@@ -304,14 +306,14 @@ class RepoState:
                 self.recheck.add_all(scope, now)
 
     def interrupted(self, scope: Scope, now: float) -> None:
-        """The sync made way for something else, or was stopped: what it was to do is due again."""
+        """The sync has made way for other work, or was stopped. What is left of it is due again."""
         if scope.is_whole:
             self.full_scan_due, self.needs_full_scan = now, True
         else:
             self.changes.add_all(scope, now)
 
     def missing(self, why: str, now: float) -> None:
-        """The root is not there."""
+        """The root does not exist."""
         if not self.is_missing:
             self.missing_counted = now
         self.is_missing, self.failure = True, why
@@ -320,17 +322,17 @@ class RepoState:
         self.coverage = Coverage()
 
     def failed(self, why: str, now: float) -> None:
-        """The sync failed for good."""
+        """The sync has failed for good."""
         self.failure = why
         self.require_full_scan(now + RETRY_S)
 
     def end(self, unanswered: StartedSync | None = None) -> None:
-        """No sync is under way any more. `unanswered`: the callers that waited for this one wait for the next."""
+        """No sync is under way any more. `unanswered`: the callers that waited for this sync now wait for the next."""
         if unanswered is not None:
             self.flushes[:0], self.syncs[:0] = unanswered.flushes, unanswered.syncs
         self.running, self.progress, self.waiting_for = None, None, ""
 
     def _forget_dirty(self) -> None:
-        """No part has to be synced on its own: the whole tree will be, or nothing."""
+        """No single part has to be synced any more: either the whole tree has to be, or nothing."""
         for each in (self.changes, self.recheck, self.unreadable.retry):
             each.take_all()

@@ -1,4 +1,4 @@
-"""What the engine does next. Pure: the clock, and what is known of the disk, are arguments."""
+"""Decides what the engine does next. Pure: the clock, and what is known about the disk, are arguments."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from reposyncd.config import Config
 from reposyncd.daemon.engine.snapshots import NextSync
 
 TICK_S = 60.0
-"""The engine wakes up at least this often, to see whether the machine was suspended."""
+"""The engine wakes up at least this often, to check whether the machine was suspended."""
 
 GIT_STRETCH = 4.0
-"""Factor of the settle time while git is at work in a tree: it has more to write."""
+"""Factor for the settle time while git is changing a tree: it will probably write more."""
 
 STARVED_S = 10.0
-"""A long sync that is due has its turn after other work went first for this time."""
+"""A long sync that is due gets its turn after other work went first for this time."""
 
 QUIET_S = 10.0
 """A checkpoint is considered after this time without work."""
 
 OVERDUE_SHARE = 0.1
-"""A periodic task gives way to parts of trees for this share of its period. Then it goes first."""
+"""A periodic task makes way for parts of trees for this share of its period. Then it goes first."""
 
 
-def patience_of(period_s: float) -> float:
-    """How long a periodic task gives way to other work: no longer than a long sync does."""
+def max_delay_of(period_s: float) -> float:
+    """How long a periodic task makes way for other work: at most as long as a long sync does."""
     return min(OVERDUE_SHARE * period_s, STARVED_S)
 
 
 class PeriodicTask(Protocol):
-    """Something that the engine does from time to time, between jobs. All of it runs on the engine's thread."""
+    """Something that the engine does periodically, between jobs. All of it runs on the engine's thread."""
 
     @property
     def due(self) -> float:
         """When it is due, on the monotonic clock."""
 
     @property
-    def patience_s(self) -> float:
-        """How long after that it gives way to parts of trees and to long syncs."""
+    def max_delay_s(self) -> float:
+        """For how long after that it makes way for parts of trees and for long syncs."""
 
     def run(self) -> None:
-        """Does it, or a slice of it, and sets `due`. Parts of trees wait while it runs."""
+        """Does the task, or a slice of it, and sets `due`. Parts of trees wait in the meantime."""
 
     def postpone(self, until: float) -> None:
-        """It failed unexpectedly: not due before then."""
+        """Called after an unexpected failure: the task is not due before this time."""
 
     def reconfigure(self, config: Config) -> None:
-        """There is another configuration: sets `due`."""
+        """Uses another configuration, and sets `due`."""
 
 
 class CheckpointDue(NamedTuple):
-    """Make a checkpoint of the store, if it needs one."""
+    """A checkpoint of the store is due, if the store needs one."""
 
 
 class Wait(NamedTuple):
@@ -70,22 +70,22 @@ _PART, _SCAN, _FIRST_INDEX = 0, 1, 2
 
 
 def overdue(periodic_tasks: Iterable[PeriodicTask], now: float) -> list[PeriodicTask]:
-    """The tasks that have given way for long enough."""
-    return [each for each in periodic_tasks if each.due + each.patience_s <= now]
+    """The tasks that have made way for long enough."""
+    return [each for each in periodic_tasks if each.due + each.max_delay_s <= now]
 
 
 class Schedule:
     """The order: parts of trees; periodic tasks; full scans of indexed trees; first indexes; a checkpoint.
 
-    A full scan or first index that is due gives way for at most STARVED_S, and then has one turn. A task that is
-    overdue goes before parts of trees, but no part gives way to two tasks in a row.
+    A full scan or first index that is due makes way for at most STARVED_S, and then gets one turn. A task that is
+    overdue goes before parts of trees, but no part makes way for two tasks in a row.
     """
 
     def __init__(self) -> None:
         self._passed_over_since: float | None = None
-        """since when a long sync that is due has given way"""
+        """since when a long sync that is due has made way"""
         self._owed: set[str] = set()
-        """roots of the trees whose parts gave way to a task, and have not had their turn since"""
+        """roots of the trees whose parts made way for a task, and have not had their turn since"""
 
     def choose(
         self,
@@ -96,10 +96,10 @@ class Schedule:
         may_index_from: Callable[[], float],
         quiet_since: float | None,
     ) -> NextSync | PeriodicTask | CheckpointDue | Wait:
-        """What is due, or until when nothing is.
+        """What is due now, or until when nothing is due.
 
-        `syncs` has the next sync of each repository. `may_index_from`: from when a first index may run.
-        `quiet_since`: since when there has been no work; None if the store needs no checkpoint.
+        `syncs` has the next sync of each repository. `may_index_from` returns from when a first index may run.
+        `quiet_since` is since when there has been no work; None if the store needs no checkpoint.
         """
         wake = now + TICK_S
         due: list[_Due] = []
@@ -136,11 +136,11 @@ class Schedule:
         return Wait(wake)
 
     def _overdue_task(self, tasks: Sequence[PeriodicTask], now: float, *, are_parts_due: bool) -> PeriodicTask | None:
-        """The task that goes first, unless a long sync is starved."""
+        """The task that goes first, unless a long sync has waited for too long."""
         due = [each for each in tasks if each.due <= now]
         if are_parts_due:
             due = [] if self._owed else overdue(due, now)
-        return min(due, key=lambda each: each.due + each.patience_s, default=None)
+        return min(due, key=lambda each: each.due + each.max_delay_s, default=None)
 
 
 def _rank(sync: NextSync) -> int:

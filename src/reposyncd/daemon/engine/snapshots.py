@@ -1,4 +1,4 @@
-"""What is known of the repositories and the engine, as frozen values: they cross threads. Pure.
+"""Snapshots of the repositories and of the engine: frozen values that can be passed between threads. Pure.
 
 Times are seconds on the monotonic clock unless stated otherwise.
 """
@@ -14,19 +14,19 @@ from reposyncd.model import FileError, Progress, Scope, SyncResult, Verdict
 from reposyncd.store.manifest.catalog import Incident, Repo
 
 PACED_S = 1.0
-"""A job has to index for this long before its rate says anything."""
+"""A job has to index for this long before its rate is meaningful."""
 
 
 class Coverage(NamedTuple):
     """How much of a tree is watched."""
 
     mode: str = "none"
-    """"inotify"; "poll": it is also scanned on a timer, since some changes give no event; "none": paused, missing or
-    not scanned yet"""
+    """"inotify"; "poll": also scanned periodically, since some changes cause no event; "none": paused, missing or not
+    scanned yet"""
     unwatched: int = 0
     """directories that are not watched"""
     reason: str = ""
-    """why not everything is watched, and what to do about it"""
+    """why the tree is not watched completely, and what to do about it"""
 
 
 class Stored(NamedTuple):
@@ -38,13 +38,13 @@ class Stored(NamedTuple):
     chunks: int = 0
     verdicts: tuple[Verdict, ...] = ()
     embedder: str = ""
-    """that made the collection's vectors"""
+    """identity of the embedder that made the collection's vectors"""
     is_outdated: bool = False
-    """whether it will be replaced, because it is of another version or another embedding model"""
+    """whether the collection will be replaced, because another version or another embedding model made it"""
 
 
 class Pace(NamedTuple):
-    """Where a job stood when it began to index. What came before says nothing about how long the rest takes."""
+    """The progress of a job when it began to index. What came before says nothing about how long the rest takes."""
 
     since: float
     files: int
@@ -52,7 +52,7 @@ class Pace(NamedTuple):
 
 
 def estimate(pace: Pace, progress: Progress, now: float) -> tuple[float | None, float | None]:
-    """(chunks per second, seconds left); None where it is too early to say."""
+    """(chunks per second, seconds left); None for what cannot be estimated yet."""
     elapsed, files = now - pace.since, progress.files_done - pace.files
     if elapsed < PACED_S or files <= 0:
         return None, None
@@ -61,13 +61,13 @@ def estimate(pace: Pace, progress: Progress, now: float) -> tuple[float | None, 
 
 
 class RepoCondition(NamedTuple):
-    """What `status` says of a repository, in short."""
+    """The short form of a repository's state, for `status`."""
 
     state: str
     """one of `messages.RepoStateName`"""
     reason: str = ""
     is_waiting: bool = False
-    """whether it is degraded because a sync waits for something, such as a lock or room on the disk"""
+    """whether the state is degraded because a sync waits for something, such as a lock or free space on the disk"""
 
 
 class NextSync(NamedTuple):
@@ -77,30 +77,30 @@ class NextSync(NamedTuple):
     root: str
     when: float
     scope: Scope
-    """the whole tree; or empty, for the parts that are dirty when the sync begins, if there are any"""
+    """the whole tree; or empty, for the parts that are dirty when the sync begins"""
     stretch: float = 1.0
     """factor by which the settle time was multiplied"""
     is_first_index: bool = False
-    """whether it makes the first index, and nobody waits for it"""
+    """whether it builds the first index, and nobody waits for it"""
 
 
 class StartedSync(NamedTuple):
-    """A sync that has begun, with those who wait for it."""
+    """A sync that has begun, with the requests that wait for it."""
 
     scope: Scope
     is_change: bool
-    """whether it was caused by changes, or is a full scan"""
+    """whether changes caused it; otherwise it is a full scan"""
     flushes: Sequence[Flush] = ()
     syncs: Sequence[Work] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RepoSnapshot:
-    """What was true of a repository at one moment."""
+    """The state of a repository at one moment."""
 
     repo: Repo
     number: int
-    """another one if the repository was removed and added again"""
+    """changes if the repository is removed and added again"""
     condition: RepoCondition
     stored: Stored
     coverage: Coverage
@@ -109,7 +109,7 @@ class RepoSnapshot:
     progress: Progress | None
     pace: Pace | None
     waiting_for: str
-    """what the sync waits for, or "" """
+    """what the sync waits for; "" if nothing"""
     waiting_since: float
     failure: str
     is_missing: bool
@@ -130,20 +130,20 @@ class RepoSnapshot:
 
 
 class EngineSnapshot(NamedTuple):
-    """What was true of the engine at one moment."""
+    """The state of the engine at one moment."""
 
     state_dir: str
     repos: Sequence[RepoSnapshot]
     """by name"""
     watched: Mapping[str, int]
-    """by root: directories that are watched"""
+    """watched directories, by root"""
     watches: int
-    """directories that are watched, in all"""
+    """watched directories in total"""
     activity: str
-    """what is under way, unless that is the sync of a repository; or "" """
+    """the job under way, in words; "" if there is none, or if it is the sync of a repository"""
     gate_reason: str | None
     """why first indexes wait for resources, if they do"""
     events_lost: int
-    """how often"""
+    """how often events were lost"""
     incidents: Sequence[Incident]
-    """what was found damaged, oldest first"""
+    """the damage on record, oldest first"""

@@ -1,4 +1,4 @@
-"""Takes the lock of the state directory, and says who has it meanwhile."""
+"""Takes the state lock, and says which process holds it in the meantime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reposyncd.errors import BusyError
 from reposyncd.store.locks import STATE_LOCK, holder
 
 TRY_S = 1.0
-"""How long one try waits. Between two tries it is checked who has the lock, and whether the engine is to stop."""
+"""How long one attempt waits. Between two attempts, it is checked who holds the lock, and whether to stop."""
 
 
 def take_state_lock(
@@ -28,11 +28,11 @@ def take_state_lock(
     has_own_api: Callable[[], bool],
     on_wait: Callable[[], None],
 ) -> bool:
-    """Waits for a `sync` or `verify` that has the lock, without limit, and for another service, `lock.timeout` at most:
-    raises BusyError then. Returns False if the engine is told to stop before it has the lock.
+    """Waits for the state lock: without a limit while a `sync` or `verify` holds it, and for at most `lock.timeout`
+    while another service does; then raises BusyError. Returns False if the engine has to stop before it gets the lock.
 
-    `has_own_api` says whether the API that answers is ours, and not another service's. `on_wait` is called at least
-    every two seconds.
+    `has_own_api` says whether the API that answers is our own, and not that of another service. `on_wait` is called at
+    least every two seconds.
     """
     began, timeout_s = time.monotonic(), 0.0
     while not lifecycle.is_stopping:
@@ -41,9 +41,9 @@ def take_state_lock(
             locked.enter_context(workspace.state_lock(timeout_s))
         except BusyError:
             is_service = not has_own_api() and is_answered(config.socket)
-            why = _why(config, is_service)
+            why = _wait_reason(config, is_service)
             if is_service and time.monotonic() >= began + config.lock.timeout:
-                raise BusyError(f"{_who(config, is_service)} uses {config.state_dir}; stop it first") from None
+                raise BusyError(f"{_holder_name(config, is_service)} uses {config.state_dir}; stop it first") from None
             if why != lifecycle.waits_for_lock:
                 say(LOCKED, reason=why)
             lifecycle.wait_for_lock(why)
@@ -55,13 +55,13 @@ def take_state_lock(
     return False
 
 
-def _who(config: Config, is_service: bool) -> str:
-    who = f"process {holder(os.path.join(config.state_dir, STATE_LOCK)) or 'unknown'}"
-    return f"another reposyncd service ({who})" if is_service else who
+def _holder_name(config: Config, is_service: bool) -> str:
+    process = f"process {holder(os.path.join(config.state_dir, STATE_LOCK)) or 'unknown'}"
+    return f"another reposyncd service ({process})" if is_service else process
 
 
-def _why(config: Config, is_service: bool) -> str:
-    who, place = _who(config, is_service), config.state_dir
+def _wait_reason(config: Config, is_service: bool) -> str:
+    name, place = _holder_name(config, is_service), config.state_dir
     if is_service:
-        return f"{who} uses {place}; waiting {config.lock.timeout:g} s at most"
-    return f"{who} is writing to {place}; waiting until it is done"
+        return f"{name} uses {place}; waiting for at most {config.lock.timeout:g} s"
+    return f"{name} is writing to {place}; waiting until it has finished"

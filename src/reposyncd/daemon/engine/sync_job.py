@@ -1,4 +1,4 @@
-"""A sync of one repository: a part of its tree, or a full scan. On the engine's thread."""
+"""Syncs one repository: a part of its tree, or a full scan. On the engine's thread."""
 
 from __future__ import annotations
 
@@ -37,39 +37,39 @@ from reposyncd.store.manifest.catalog import Repo
 from reposyncd.sync.runner import Sync, SyncRunner
 
 LONG_SHARE = 4
-"""A full scan continues for this many times as long as it took to resume it, before other work goes first."""
+"""A full scan runs for at least this many times as long as it took to resume it, before it makes way for other work."""
 
 LONG_AT_LEAST_S = 0.5
-"""And at least for this time."""
+"""And for at least this long."""
 
 CHECK_S = 0.05
-"""Time between two checks whether other work goes before a full scan."""
+"""Time between two checks whether a full scan has to make way for other work."""
 
 SPREAD = 0.25
-"""The time between two full scans of a tree varies by this share, so that many trees are not scanned at once."""
+"""The time between two full scans of a tree varies by this share, so that not all trees are scanned at once."""
 
 
 class Pending(Protocol):
-    """What else the engine has to do. Quick enough to be asked often."""
+    """What else the engine has to do. Its answers are quick, since it is asked often."""
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the engine is to stop."""
+        """Whether the engine has to stop."""
         ...
 
     @property
     def has_commands(self) -> bool:
-        """Whether somebody asked for something."""
+        """Whether there are commands to carry out."""
         ...
 
     def goes_before(self, repo: str, now: float) -> bool:
-        """Whether something is due that goes before the sync of this repository."""
+        """Whether something is due that comes before the sync of this repository."""
         ...
 
 
 @dataclass
 class _Run:
-    """The job that is under way."""
+    """The sync that is under way."""
 
     repo: Repo
     started: StartedSync
@@ -78,11 +78,11 @@ class _Run:
     progress: Progress = field(default_factory=lambda: Progress("scan"))
     began: float = 0.0
     ready: float = 0.0
-    """when it had found out what there is to do"""
+    """when it was known what there is to do"""
     checked: float = 0.0
-    """when it was last checked whether other work goes first"""
+    """when it was last checked whether the sync has to make way"""
     number: int | None = None
-    """in the history"""
+    """its number in the history"""
 
     @property
     def name(self) -> str:
@@ -94,15 +94,15 @@ class _Run:
 
     @property
     def only_waits(self) -> bool:
-        """Whether it waits for one file that takes long to cut. It loses nothing by making way: the chunking process
-        continues."""
+        """Whether it does nothing but wait for one file that takes long to cut. Then it loses nothing by making way:
+        the chunking process continues."""
         return bool(self.progress.cutting)
 
 
 class SyncJob:
-    """Syncs one repository after another, each until it is done, fails, or makes way for other work.
+    """Syncs one repository at a time, until the sync is done, has failed, or makes way for other work.
 
-    `heartbeat` is called often while one runs. `now_ns` is the wall clock.
+    `heartbeat` is called often during a sync. `now_ns` is the wall clock.
     """
 
     def __init__(
@@ -135,16 +135,17 @@ class SyncJob:
         self.reconfigure(config)
 
     def reconfigure(self, config: Config) -> None:
-        """There is another configuration."""
+        """Uses another configuration."""
         self._config = config
         self._rate = RateLimit(config.limits.rate)
 
     def run(self, next_sync: NextSync) -> None:
-        """Runs the sync, and answers the callers that wait for it. Errors are a state of the repository. Only what ends
-        the engine is raised; the sync is due again then, and its callers are back in the registry."""
+        """Runs the sync, and answers the callers that wait for it. An error becomes the state of the repository. Only
+        an error that ends the engine is raised; then the sync is due again, and its callers are in the registry again.
+        """
         now = time.monotonic()
         if self._watching.ensure():
-            self._registry.rescan_all(now)  # and watch
+            self._registry.rescan_all(now)  # the scans also set the watches
         name = next_sync.repo
         before = self._registry.find(name)
         assert before  # noqa: S101 - only this thread removes repositories
@@ -189,7 +190,7 @@ class SyncJob:
         self._full_syncs.done(root)
         return result
 
-    # While it runs ----------------------------------------------------------------------------------------
+    # During the sync --------------------------------------------------------------------------------------
 
     def _runner(self, run: _Run) -> SyncRunner:
         return self._workspace.runner(
@@ -215,7 +216,7 @@ class SyncJob:
             if run.ready == run.began:
                 run.ready = now
             if run.stored.collection is None or progress.chunks_done != run.progress.chunks_done:
-                run.stored = stored = self._records.stored(run.repo)  # what is there by now can be searched
+                run.stored = stored = self._records.stored(run.repo)  # what is stored already can be searched
         run.progress = progress
         self._registry.change(run.name, lambda state: state.advance(progress, now, stored))
 
@@ -226,7 +227,7 @@ class SyncJob:
         return run.only_waits and self._pending.goes_before(run.name, time.monotonic())
 
     def _should_stop_scan(self, run: _Run) -> bool:
-        """Whether a full scan makes way for other work."""
+        """Whether a full scan has to make way for other work."""
         now = time.monotonic()
         self._heartbeat()
         if self._pending.is_stopping:
@@ -241,19 +242,19 @@ class SyncJob:
         return self._pending.goes_before(run.name, now)
 
     def _throttle(self, run: _Run, chunks: int) -> None:
-        """Waits as long as `limits.rate` demands, or until the job has to make way."""
+        """Waits as long as `limits.rate` demands, or until the sync has to make way."""
         until = time.monotonic() + self._rate.delay_s(chunks, time.monotonic())
         while (left := until - time.monotonic()) > 0 and not self._should_stop_scan(run):
             time.sleep(min(left, CHECK_S))
 
-    # Afterwards -------------------------------------------------------------------------------------------
+    # After the sync ---------------------------------------------------------------------------------------
 
     def _conclude(self, run: _Run, result: SyncResult | None, error: ReposyncError | None) -> None:
-        """What is true of the repository now, and what has to be done next."""
+        """Sets the new state of the repository, and what has to be done next."""
         now, scope, watch = time.monotonic(), run.started.scope, self._config.watch
         try:
             self._read_back(run, is_current=error is None)
-        except StoreError as raised:  # the next job meets it too, and deals with it
+        except StoreError as raised:  # the next job meets the error too, and handles it
             error = error or raised
         coverage = self._watching.coverage(run.repo.root) if scope and error is None else None
         every_s = watch.reconcile if coverage and coverage.mode == "inotify" else watch.poll
@@ -289,7 +290,7 @@ class SyncJob:
             self._full_syncs.end(run.repo.root, error)
 
     def _read_back(self, run: _Run, *, is_current: bool) -> None:
-        """Takes from the record what the sync has written there. Raises a StoreError."""
+        """Reads from the record what the sync has written there. Raises StoreError."""
         catalog = self._records.catalog
         repo = self._find(run)
         if is_current and repo.missing_s:
@@ -301,7 +302,7 @@ class SyncJob:
         self._registry.change(run.name, lambda state: state.record(repo=repo, stored=stored))
 
         def check(state: RepoState) -> None:
-            """The store was rebuilt, or somebody else has written to it."""
+            """The store was rebuilt, or another program has written to it."""
             if state.can_sync_parts and state.repo.name != run.name and state.repo.root in unchecked:
                 state.require_full_scan(time.monotonic())
 
@@ -309,7 +310,7 @@ class SyncJob:
             self._registry.change_all(check)
 
     def _find_again(self, on_record: dict[str, int]) -> None:
-        """If the manifest was rebuilt, every repository has another number in it, or is not there."""
+        """If the manifest was rebuilt, every repository has a new number in it, or is not in it yet."""
         for other in self._registry.named(None):
             if on_record.get(other.repo.root) != other.repo.id:
                 found = self._records.find(other.repo)
@@ -321,7 +322,7 @@ class SyncJob:
         self._reports.synced(run.repo, run.started.scope, result, now.unindexed, run.number)
 
     def _end(self, run: _Run, result: SyncResult | None, error: ReposyncError | None) -> None:
-        """Answers those who wait, unless the sync is going to be run again."""
+        """Answers the callers that wait, unless the sync will be run again."""
         started = run.started
         is_repeated = isinstance(error, InterruptedSyncError | WholeTreeNeededError)
 

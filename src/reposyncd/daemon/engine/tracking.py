@@ -1,4 +1,4 @@
-"""Adds, removes, pauses and resumes repositories: on record, in the registry, and in the watches."""
+"""Adds, removes, pauses and resumes repositories: in the manifest, in the registry, and in the watches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reposyncd.sync.repos import add, find, named, root_of
 
 
 class RepoTracking:
-    """For the engine's thread. `on_removed` is called when there are collections to drop."""
+    """For the engine's thread. `on_removed` is called when there are collections to delete."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class RepoTracking:
         self._on_removed = on_removed
 
     def reconfigure(self, config: Config) -> None:
-        """There is another configuration."""
+        """Uses another configuration."""
         self._config = config
 
     def state_of(self, repo: Repo) -> RepoState:
-        """The repository as it is on record; it is not tracked by that. Raises a StoreError."""
+        """The state of a repository on record. Does not track it. Raises StoreError."""
         return RepoState(
             repo,
             settle_s=self._config.watch.settle,
@@ -59,7 +59,7 @@ class RepoTracking:
         )
 
     def add(self, path: str, name: str | None) -> RepoSnapshot:
-        """Keeps the tree at `path` indexed from now on, if it is not already. Raises ReposyncError."""
+        """Tracks the tree at `path`, if it is not tracked yet. Raises ReposyncError."""
         catalog = self._records.catalog
         root = root_of(path, self._config.state_dir)
         repo = find(catalog, root, name)
@@ -74,8 +74,8 @@ class RepoTracking:
         return self._registry.track(self.state_of(repo))
 
     def remove(self, name: str, *, decline: bool = True) -> messages.RepoRef:
-        """Stops indexing a repository, and has its index dropped. `decline`: it is not discovered again. Raises
-        NotFoundError."""
+        """Stops indexing a repository, and requests the deletion of its index. `decline`: discovery does not add it
+        again. Raises NotFoundError."""
         [repo] = named(self._records.catalog, name)
         self._untrack(repo.name)
         self._records.catalog.remove(repo, decline=decline)
@@ -84,26 +84,27 @@ class RepoTracking:
         return {"name": repo.name, "root": repo.root}
 
     def pause(self, name: str | None) -> messages.RepoNames:
-        """Leaves the index of a repository (None: of all) as it is. Raises NotFoundError."""
+        """Stops updating the index of a repository (None: of all). Raises NotFoundError."""
         repos = named(self._records.catalog, name)
         for each in repos:
             self._pause(each)
         return {"repos": [each.name for each in repos]}
 
     def resume(self, name: str | None) -> messages.RepoNames:
-        """Takes a repository (None: all) up again. Raises NotFoundError."""
+        """Continues updating the index of a repository (None: of all). Raises NotFoundError."""
         repos = named(self._records.catalog, name)
         for each in repos:
             self._resume(each)
         return {"repos": [each.name for each in repos]}
 
     def sync(self, path: str, name: str | None, work: Work, *, full: bool) -> None:
-        """Adds the tree at `path`, if need be, and requests a full scan, whose end `work` is. Raises ReposyncError."""
+        """Adds the tree at `path` if need be, and requests a full scan. `work` ends with the scan. Raises
+        ReposyncError."""
         repo = self.add(path, name).repo
         self.request_sync(repo, work, full=full)
 
     def request_sync(self, repo: Repo, work: Work, *, full: bool) -> None:
-        """Requests a full scan, whose end `work` is. `full`: it trusts nothing that is on record."""
+        """Requests a full scan, with which `work` ends. `full`: the scan trusts nothing that is on record."""
         if full:
             self._full_syncs.request_full(repo.root)
         self._registry.change(repo.name, lambda state: state.request_sync(work))

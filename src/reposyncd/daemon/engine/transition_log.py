@@ -1,4 +1,4 @@
-"""Logs what happens to the repositories: what has changed since the last line about it, and nothing twice."""
+"""Logs what happens to the repositories: only what has changed since the last entry about it, and nothing twice."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from reposyncd.ports import Stage
 from reposyncd.store.manifest.catalog import Incident, Repo
 
 PATHS_AT_MOST = 20
-"""Files of one sync that are named if they could not be indexed. `status --json` has all."""
+"""How many files that could not be indexed are logged for one sync. `status --json` has all of them."""
 
 
 class SyncReports(Protocol):
-    """What the engine reports beside transitions. Called by the engine's thread, outside every lock."""
+    """What the engine reports besides transitions. Called by the engine's thread, outside every lock."""
 
     def synced(
         self, repo: Repo, scope: Scope, result: SyncResult, unindexed: Mapping[str, FileError], run: int | None
     ) -> None:
-        """A sync succeeded. `unindexed`: every file of the repository that could not be read, by path; `run`: the
+        """A sync has succeeded. `unindexed`: every file of the repository that could not be read, by path; `run`: the
         sync's number in the history, if it has one."""
         ...
 
     def incidents(self, incidents: Iterable[Incident]) -> None:
-        """What is on record as found damaged, oldest first."""
+        """The damage on record, oldest first."""
         ...
 
     def untracked(self, repo: Repo) -> None:
-        """The repository was removed, or is at another place now."""
+        """The repository was removed, or has moved to another path."""
         ...
 
 
 class TransitionLog:
-    """A `ports.Observer` and `SyncReports` that writes the log. Thread-safe. It outlives an engine, so that the next
-    one repeats nothing.
+    """A `ports.Observer` and `SyncReports` that writes the log. Thread-safe. It outlives the engine, so that the next
+    engine repeats nothing.
 
-    `since_ns`: older incidents were logged by another service.
+    `since_ns`: older incidents were logged by an earlier service.
     """
 
     def __init__(self, since_ns: int) -> None:
@@ -61,17 +61,17 @@ class TransitionLog:
         self._synced: set[str] = set()
         """roots that were scanned"""
         self._unindexed: dict[str, dict[str, str]] = {}
-        """by root: path to why it could not be indexed"""
+        """by root: path to the reason why it could not be indexed"""
 
     def stage(self, repo: str, stage: Stage, duration_s: float, count: int) -> None:
-        """Nothing of it is in the log."""
+        """Ignored: timings are not logged."""
 
     def transition(self, transition: Transition) -> None:
         """See `ports.Observer`."""
         root, state, reason = transition.root, transition.state, transition.reason
         degraded = WAITING if transition.is_waiting else UNWATCHED
         event = {"failed": FAILED, "missing": MISSING, "degraded": degraded}.get(state)
-        # Somebody who pauses a repository has not mended it; a sync of one that is paused may have.
+        # Pausing a repository does not recover it. But a sync of a paused one may have.
         is_over = state == "current" or (state == "paused" and transition.before == "syncing")
         with self._lock:
             before = self._troubles.get(root)

@@ -1,4 +1,4 @@
-"""The watches of all repositories: set while a tree is scanned, replaced when they die, and how much they cover."""
+"""The watches of all repositories: sets them during scans, replaces them if they die, and says how much they cover."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reposyncd.tree.scan import ScanObserver, Snapshot
 from reposyncd.tree.watch import Watches
 
 _COOKIES = "cookies"
-"""A directory in the state directory. The event of a file that is made in it comes after all events of before."""
+"""A directory in the state directory. The event of a file created in it arrives after all earlier events."""
 
 _WATCH_LIMITS = (
     ("fs.inotify.max_user_watches", "/proc/sys/fs/inotify/max_user_watches"),
@@ -28,7 +28,7 @@ _INSTANCE_LIMITS = (
 )
 
 _COMPILED_AT_MOST = 50
-"""Sets of ignore rules that stay compiled while a tree is scanned: some megabytes."""
+"""How many sets of ignore rules stay compiled while a tree is scanned: some megabytes."""
 
 _ROUND = 1024
 """A recommended limit is a multiple of this."""
@@ -37,9 +37,9 @@ _ROUND = 1024
 class Watching:
     """Watches as much as the machine allows. `ensure`, `scan` and `drop` are for the engine's thread.
 
-    The reader's thread calls `on_hint(root, path, recursive)`; `on_lost(reason)` when events were lost, because the
-    queue has overflowed or the reader has died; `on_death(reason)` when the reader has died: the next `ensure` makes
-    another. The engine's thread calls `on_step` before each directory that is listed.
+    The reader thread calls `on_hint(root, path, recursive)`; `on_lost(reason)` when events were lost, because the queue
+    has overflowed or the reader has died; and `on_death(reason)` when the reader has died, so that the next `ensure`
+    starts another one. The engine's thread calls `on_step` before each directory is listed.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Watching:
         self._cookies = os.path.join(state_dir, _COOKIES)
         self._on_hint = on_hint
         self._on_lost = on_lost
-        self._tell_death = on_death
+        self._report_death = on_death
         self._on_step = on_step
         self._watches: Watches | None = None
         self._dead: str | None = None
         self._refused = ""
 
     def ensure(self) -> bool:
-        """Makes the watches if there are none, or they have died. Returns whether they are new: every tree has to be
-        scanned then, which sets its watches."""
+        """Starts the reader if there is none, or if it has died. Returns whether it is new: then every tree has to be
+        scanned, which sets its watches."""
         if self._watches and self._dead is None:
             return False
         if self._watches:
@@ -83,12 +83,12 @@ class Watching:
 
     def _on_death(self, reason: str) -> None:
         self._dead = reason
-        self._tell_death(reason)
+        self._report_death(reason)
         self._on_lost(f"the thread that reads events ended: {reason}")
 
     def scan(self, repo: Repo, scope: Scope, scan: Callable[[ScanObserver | None], Snapshot]) -> Snapshot:
-        """The `scan_hook` of a `Workspace`: makes the scan, and watches each directory before it is listed. Removes the
-        watches of directories that are no part of the tree any more."""
+        """The `scan_hook` of a `Workspace`: runs the scan, and watches each directory before it is listed. Removes the
+        watches of directories that are not part of the tree any more."""
         watches = self._watches
         if watches is None:
             return scan(ScanObserver(lambda path, fd: self._on_step(), lambda path, rules: None))
@@ -104,7 +104,7 @@ class Watching:
 
         def drop_compiled() -> None:
             for rules in compiled.values():
-                rules.drop_compiled()  # an event will need few of them
+                rules.drop_compiled()  # events will need few of them
             compiled.clear()
 
         def learn(path: str, rules: IgnoreRules) -> None:
@@ -126,7 +126,7 @@ class Watching:
             self._watches.drop(root)
 
     def settle(self, timeout_s: float) -> bool:
-        """Waits until every event of before has become a hint, and returns whether that is so. Thread-safe."""
+        """Waits until every earlier event has become a hint. Returns False if that takes too long. Thread-safe."""
         watches = self._watches
         if watches is None:
             return False
@@ -135,7 +135,7 @@ class Watching:
         return False
 
     def coverage(self, root: str) -> Coverage:
-        """How much of a tree that was scanned is watched."""
+        """How much of a scanned tree is watched."""
         if self._watches is None:
             return Coverage("poll", reason=self._refused)
         unwatched = self._watches.unwatched(root)
@@ -157,16 +157,16 @@ class Watching:
         return self._watches.count(root) if self._watches else 0
 
     def total(self) -> int:
-        """Directories that are watched, of all roots. Thread-safe."""
+        """How many directories are watched, in all roots. Thread-safe."""
         return self._watches.total() if self._watches else 0
 
     def stalled_s(self) -> float:
-        """For how many seconds the reader has not taken the events that there are, as far as earlier calls can tell. A
-        reader that has died does not count: it is replaced."""
+        """For how many seconds the reader has left events unread, as far as earlier calls can tell. A reader that has
+        died does not count, since it is replaced."""
         return self._watches.stalled_s() if self._watches else 0.0
 
     def close(self) -> None:
-        """Ends the reader."""
+        """Stops the reader."""
         if self._watches:
             self._watches.close()
 

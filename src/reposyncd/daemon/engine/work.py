@@ -1,4 +1,4 @@
-"""Work that was asked of the engine, as those see it who asked. Thread-safe."""
+"""Work that was requested from the engine, as its caller sees it. Thread-safe."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reposyncd.app.facade import OnProgress
 from reposyncd.errors import ReposyncError, TimedOutError
 
 PROGRESS_S = 0.5
-"""How often somebody who waits for a result is told the progress."""
+"""How often a caller that waits for a result gets the progress."""
 
 
 class Work:
-    """A `ports.ServiceTask`. `progress` says what is still to be done, a `messages.TaskProgress`; it is called in any
-    thread."""
+    """A `ports.ServiceTask`. `progress` returns what is still to be done, as a `messages.TaskProgress`; it is called in
+    any thread."""
 
     def __init__(self, progress: Callable[[], Mapping[str, Any]]) -> None:
         self._progress = progress
@@ -35,12 +35,12 @@ class Work:
         return self._is_wanted
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits until it has ended, for at most this time. Returns whether it has."""
+        """Waits for at most this time until the work has ended. Returns whether it has."""
         return self._ended.wait(timeout_s)
 
     def on_end(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Calls `callback` once when this ends, in the thread that ends it; at once if it has ended. The callback
-        returns at once and raises nothing. Returns a function that cancels it."""
+        """Calls `callback` once when the work ends, in the thread that ends it; at once if it has ended. The callback
+        must return at once and raise nothing. Returns a function that cancels it."""
         with self._lock:
             if not self._ended.is_set():
                 self._listeners.append(callback)
@@ -49,39 +49,39 @@ class Work:
         return lambda: None
 
     def result(self, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> Any:
-        """The result, once it has ended: JSON of the type that `ports.Service` promises. See `facade.Task`."""
+        """The result, once the work has ended: JSON of the type that `ports.Service` promises. See `facade.Task`."""
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while not self.wait(max(0.0, min(PROGRESS_S, deadline - time.monotonic()))):
             if on_progress:
                 on_progress(self.progress())
             if time.monotonic() >= deadline:
-                raise TimedOutError(f"timed out after {timeout_s:g} s; the service goes on with it")
+                raise TimedOutError(f"timed out after {timeout_s:g} s; the service continues with it")
         if self._error is not None:
             raise self._error
         return self._result
 
     def progress(self) -> Any:
-        """What is still to be done, a `messages.TaskProgress`."""
+        """What is still to be done, as a `messages.TaskProgress`."""
         return self._progress()
 
     def abandon(self) -> None:
-        """Nobody will ask for the result: work that changes nothing and has not begun can be left."""
+        """Nobody will ask for the result. Work that changes nothing, and has not begun, can be skipped."""
         self._is_wanted = False
 
     def done(self, result: Any) -> None:
-        """It has ended well. Work that has ended does not end again."""
+        """Ends the work with this result. Does nothing if it has ended already."""
         self._end(result, None)
 
     def fail(self, error: ReposyncError) -> None:
-        """It has failed."""
+        """Ends the work with this error. Does nothing if it has ended already."""
         self._end({}, error)
 
     def end_as(self, other: Work) -> None:
-        """It ends when the other one does, in the same way."""
+        """Lets this work end when the other one does, in the same way."""
         other.on_end(lambda: self._end(other._result, other._error))
 
     def fail_with(self, other: Work) -> None:
-        """It fails if the other one does, which prepares it."""
+        """Lets this work fail if the other one, which prepares it, fails."""
 
         def fail() -> None:
             if other._error is not None:
@@ -105,7 +105,7 @@ class Work:
 
 
 class Flush(Work):
-    """Done when each of several repositories has been synced. One thread says so."""
+    """Work that is done when each of several repositories has been synced. One thread reports that."""
 
     def __init__(self, repos: Iterable[str], progress: Callable[[], Mapping[str, Any]]) -> None:
         super().__init__(progress)
@@ -115,7 +115,7 @@ class Flush(Work):
         self._end_if_done()
 
     def is_current(self, repo: str, errors: Iterable[dict[str, str]] = ()) -> None:
-        """Every change that was made in the repository before the flush is in its index, but for these files."""
+        """Every change that was made to the repository before the flush is indexed, except those to these files."""
         self._errors += errors
         self._left.discard(repo)
         self._end_if_done()

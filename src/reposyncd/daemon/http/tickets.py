@@ -14,7 +14,7 @@ from reposyncd.errors import NoTicketError, OverloadedError
 TICKETS = 1000
 """The most tickets at once. Each may hold the result of a search, which can be some hundred kilobytes."""
 
-KEPT_S = 300.0
+RESULT_LIFETIME_S = 300.0
 """Seconds for which the result of a task is kept for a client that may still ask."""
 
 
@@ -65,7 +65,7 @@ class TicketStore:
             self._drop_old()
             entry = self._entries.get(number)
         if entry is None or entry.task is None:
-            raise NoTicketError(f"there is no ticket {number[:40]!r}; a result is kept for {KEPT_S:.0f} s")
+            raise NoTicketError(f"there is no ticket {number[:40]!r}; a result is kept for {RESULT_LIFETIME_S:.0f} s")
         return entry.task
 
     def forget(self, number: str) -> None:
@@ -90,5 +90,5 @@ class TicketStore:
         for number, entry in list(self._entries.items()):
             if entry.done_s is None and entry.task is not None and entry.task.wait(0):
                 entry.done_s = now
-            if entry.done_s is not None and now - entry.done_s >= KEPT_S:
+            if entry.done_s is not None and now - entry.done_s >= RESULT_LIFETIME_S:
                 del self._entries[number]

@@ -1,6 +1,6 @@
-"""The service's log: to the journal, with fields, or to stderr, as text for people or JSON for programs.
+"""The log of the service: to the journal, with fields, or to stderr, as text for people or as JSON for programs.
 
-Whatever a path or an error contains, it cannot forge a second line. A repeated warning is written once, and later how
+A path or an error cannot forge a second entry, whatever it contains. A repeated warning is written once, and later how
 often it was repeated.
 """
 
@@ -23,13 +23,13 @@ from reposyncd.errors import safe_message
 from reposyncd.text import printable
 
 FORMATS = ("auto", "text", "json", "journal")
-"""Values of --log-format. "auto" is the journal if systemd has connected stderr to it, else text."""
+"""Values of --log-format. "auto" means the journal if systemd has connected stderr to it, else text."""
 
 LEVELS = ("debug", "info", "warning", "error")
 """Values of log.level."""
 
 WINDOW_S = 60.0
-"""Seconds in which a repeated warning or error is counted instead of written."""
+"""For how many seconds a repeated warning or error is counted instead of written."""
 
 _REMEMBERED = 200
 """How many different warnings are remembered. If there are more, some may be written twice."""
@@ -39,7 +39,7 @@ _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, loggin
 
 
 class LogEntry(NamedTuple):
-    """What is written for a record: a message without control characters, and fields with the types of JSON."""
+    """What is written for a record: a message without control characters, and fields with JSON types."""
 
     at: float
     """seconds since the epoch"""
@@ -50,7 +50,7 @@ class LogEntry(NamedTuple):
 
 
 def entry_of(record: logging.LogRecord) -> LogEntry:
-    """The entry for a record of the service or of a library: without control characters and values of a traceback."""
+    """The entry for a record of the service or of a library, without control characters or values of a traceback."""
     event: LogEvent | None = getattr(record, "log_event", None)
     given: dict[str, Any] = getattr(record, "fields", {})
     if event:
@@ -86,7 +86,7 @@ class Bursts:
         self._bursts: dict[tuple[int, str], _Burst] = {}
 
     def admit(self, entry: LogEntry, now: float) -> bool:
-        """Whether to write the entry. Only warnings and errors are ever counted instead."""
+        """Whether to write the entry. Only warnings and errors are counted instead."""
         if entry.level < logging.WARNING:
             return True
         key = (entry.level, entry.message)
@@ -99,7 +99,7 @@ class Bursts:
         return False
 
     def due(self, now: float) -> list[LogEntry]:
-        """The entries that say how often others were repeated, for those whose window has ended. Forgets them."""
+        """The entries that say how often others were repeated, for those whose window has ended. Forgets these."""
         over = [key for key, burst in self._bursts.items() if now >= burst.until]
         ended = [self._bursts.pop(key) for key in over]
         return [
@@ -125,10 +125,10 @@ class Log(logging.Handler):
         self._write = write
         self._on_counted = on_counted
         self._bursts = Bursts()
-        self._guard = threading.RLock()  # re-entrant: a signal handler may log while this thread does
+        self._guard = threading.RLock()  # re-entrant: a signal handler may log while this thread is logging
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes or counts a record. An entry that cannot be written is lost: the log must not end the service."""
+        """Writes or counts a record. An entry that cannot be written is lost: the log must not stop the service."""
         try:
             entry = entry_of(record)
             self.write_counts()
@@ -142,8 +142,8 @@ class Log(logging.Handler):
             _say_lost(error)
 
     def write_counts(self, now: float | None = None) -> None:
-        """Writes how often entries were repeated whose window has ended; with an infinite `now`, all of them. An entry
-        that cannot be written is lost."""
+        """Writes how often entries were repeated whose window has ended; with an infinite `now`, for all of them. An
+        entry that cannot be written is lost."""
         try:
             with self._guard:
                 for entry in self._bursts.due(time.monotonic() if now is None else now):
@@ -159,14 +159,14 @@ class Log(logging.Handler):
 
 
 def _say_lost(error: Exception) -> None:
-    """Says on stderr, if possible, that an entry was lost, without the entry."""
+    """Reports on stderr, if possible, that an entry was lost, without its content."""
     with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"a log line was lost: {safe_message(error)}\n")
+        sys.stderr.write(f"a log entry was lost: {safe_message(error)}\n")
 
 
 @contextmanager
 def logging_to(log: Log, level: str) -> Iterator[None]:
-    """Sends everything that is logged in this process to `log` while the context lasts."""
+    """Sends everything that this process logs to `log`, for as long as the context lasts."""
     root = logging.getLogger()
     root.addHandler(log)
     root.setLevel(logging.WARNING)  # for libraries
@@ -181,12 +181,12 @@ def logging_to(log: Log, level: str) -> Iterator[None]:
 
 
 def set_level(level: str) -> None:
-    """Sets the least level that the service logs: one of LEVELS."""
+    """Sets the lowest level that the service logs: one of LEVELS."""
     logging.getLogger(LOGGER).setLevel(level.upper())
 
 
 def writer(format: str, environ: Mapping[str, str], stream: TextIO) -> Callable[[LogEntry], None]:
-    """The function that writes entries in one of FORMATS. For the journal without systemd-python that is text, with the
+    """The function that writes entries in one of FORMATS. Without systemd-python, the journal gets text with the
     priority in front."""
     to_journal = format == "journal" or (format == "auto" and is_journal(environ, stream))
     if to_journal and systemd.available():
@@ -201,7 +201,7 @@ def writer(format: str, environ: Mapping[str, str], stream: TextIO) -> Callable[
 
 
 def is_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
-    """Whether the stream is the journal's (systemd.exec(5), JOURNAL_STREAM)."""
+    """Whether the stream is connected to the journal (systemd.exec(5), JOURNAL_STREAM)."""
     try:
         found = os.fstat(stream.fileno())
         return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
@@ -216,8 +216,8 @@ def as_text(entry: LogEntry) -> str:
 
 
 def as_json(entry: LogEntry) -> str:
-    """The entry as a JSON object: time (seconds since the epoch), level, event (its name, or null), message, and its
-    fields."""
+    """The entry as a JSON object: time (seconds since the epoch), level, event (its name, or null), message, and the
+    entry's fields."""
     return json.dumps(
         {
             "time": round(entry.at, 3),
@@ -231,8 +231,8 @@ def as_json(entry: LogEntry) -> str:
 
 
 def write_journal(entry: LogEntry) -> None:
-    """Sends the entry to the journal: with REPOSYNCD_EVENT, MESSAGE_ID, and a field REPOSYNCD_<NAME> for each of its
-    own."""
+    """Sends the entry to the journal, with REPOSYNCD_EVENT, MESSAGE_ID, and REPOSYNCD_<NAME> for each of its
+    fields."""
     fields = {f"REPOSYNCD_{name.upper()}": str(value) for name, value in entry.fields.items() if value is not None}
     if entry.event:
         fields |= {"MESSAGE_ID": entry.event.id, "REPOSYNCD_EVENT": entry.event.name}

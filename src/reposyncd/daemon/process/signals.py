@@ -1,4 +1,4 @@
-"""Wakes the main thread: for signals, and for other threads."""
+"""Wakes the main thread, for signals and for other threads."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 """The signals that stop the service."""
 
 _LONGEST_S = 86_400.0
-"""poll(2) counts milliseconds in an int."""
+"""A limit for poll(2), which takes its time-out as milliseconds in an int."""
 
 
 class SignalWaker:
-    """Woken by signals, and by `wake` from any thread. Made and waited for in the main thread. A context manager: at
-    its end the handlers of before are restored. SIGHUP, which may have been blocked until now, is unblocked.
+    """Woken by signals, and by `wake` from any thread. It is created, and waited for, in the main thread. A context
+    manager: it restores the previous signal handlers at its end. SIGHUP may be blocked until then, and is unblocked.
 
-    The process ends `stop_s` seconds after the first SIGTERM or SIGINT, whatever the main thread does then, unless it
-    has ended by itself; and at once with the second one.
+    After the first SIGTERM or SIGINT, the process ends within `stop_s` seconds, whatever the main thread is doing. It
+    ends at once after the second one.
 
-    It uses a pipe, and not a threading.Event: the handler of a signal runs in the middle of what the main thread does,
-    and hangs if it sets an event that is just being waited for.
+    It uses a pipe instead of a threading.Event. The signal handler interrupts the main thread, and would hang if it set
+    an event that this thread is just waiting for.
     """
 
     def __init__(self, stop_s: float) -> None:
         self._stop_s = stop_s
-        self._is_told_to_stop = False
+        self._is_stop_requested = False
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
@@ -45,15 +45,15 @@ class SignalWaker:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for each, handler in self._before.items():
             signal.signal(each, handler)
-        # The pipe stays open: a thread may still call `wake`, and must not write to a descriptor that is reused.
+        # The pipe stays open: a thread may still call `wake`, and must not write to a reused descriptor.
 
     def wake(self) -> None:
-        """Wakes the main thread, or lets its next wait return at once. Never blocks."""
+        """Wakes the main thread, or makes its next wait return at once. Never blocks."""
         with suppress(BlockingIOError):  # the pipe is full, so the reader will wake up
             os.write(self._writer, b".")
 
     def wait(self, timeout_s: float = math.inf) -> list[signal.Signals]:
-        """Returns when it was woken, or after the time-out, with the signals that have come since the last call."""
+        """Returns when it is woken, or after the time-out, with the signals since the last call."""
         self._poll.poll(max(0.0, min(timeout_s, _LONGEST_S)) * 1000)
         with suppress(BlockingIOError):
             while os.read(self._reader, 4096):
@@ -63,13 +63,13 @@ class SignalWaker:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if number in STOPS:
-            if self._is_told_to_stop:
+            if self._is_stop_requested:
                 os._exit(128 + number)
-            self._is_told_to_stop = True
+            self._is_stop_requested = True
             signal.setitimer(signal.ITIMER_REAL, self._stop_s)
         self._received.append(signal.Signals(number))
         self.wake()
 
     def _end(self, number: int, frame: FrameType | None) -> None:
-        """It is not logged: the log may be what hangs."""
+        """Nothing is logged here, because the log may be what hangs."""
         os._exit(0)

@@ -1,4 +1,4 @@
-"""Restarts the parts of the service that have died, and feeds systemd's watchdog while all of them advance."""
+"""Restarts parts of the service that have died, and feeds systemd's watchdog while all parts make progress."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ FEEDS = 2
 """How often the watchdog is fed within its time-out, as sd_watchdog_enabled(3) recommends."""
 
 STALLED_CHECK_S = 1.0
-"""Time until a part that hangs is checked again: it may advance before the time-out."""
+"""Time until a hanging part is checked again. It may make progress before the time-out."""
 
 RESTART_S = 1.0
 """A part that has died is restarted after this time, the next time after twice that, and so on."""
 
 RESTARTS_AT_MOST = 5
-"""How often a part is restarted within RESTARTS_WITHIN_S. After that the whole service ends; systemd may restart it."""
+"""How often a part is restarted within RESTARTS_WITHIN_S. After that the whole service ends, and systemd may restart
+it."""
 
 RESTARTS_WITHIN_S = 600.0
 
@@ -30,43 +31,43 @@ class Deaths:
         self._at: deque[float] = deque(maxlen=RESTARTS_AT_MOST)
 
     def restart_at(self, now: float) -> float | None:
-        """It has died: when to restart it. None: it dies too often."""
+        """Records a death. Returns when to restart the part; None if it dies too often."""
         recent = sum(now - each < RESTARTS_WITHIN_S for each in self._at)
         self._at.append(now)
         return None if recent == RESTARTS_AT_MOST else now + RESTART_S * 2**recent
 
 
 class Restart:
-    """Restarts one part. `start` starts it; `tell` is called once for each death, with what died and why.
+    """Restarts one part. `start` starts it. `report` is called once for each death, with what died and why.
 
-    `died` and `is_pending` are for any thread, `restart_if_due` for the one that supervises.
+    `died` and `is_pending` are for any thread, `restart_if_due` for the supervising thread.
     """
 
-    def __init__(self, what: str, start: Callable[[], None], tell: Callable[[str, BaseException], None]) -> None:
+    def __init__(self, what: str, start: Callable[[], None], report: Callable[[str, BaseException], None]) -> None:
         self._what = what
         self._start = start
-        self._tell = tell
+        self._report = report
         self._deaths = Deaths()
         self._error: BaseException | None = None
         self._due: float | None = None
-        """when it is restarted, on the monotonic clock"""
+        """when to restart it, on the monotonic clock"""
 
     @property
     def is_pending(self) -> bool:
-        """Whether it has died and is not restarted yet."""
+        """Whether it has died and was not restarted yet."""
         return self._error is not None
 
     def died(self, error: BaseException) -> None:
-        """It has ended without being told to."""
+        """Records that the part has ended without being asked to."""
         self._error = error
 
     def restart_if_due(self, now: float) -> float | None:
-        """Restarts it, if it has died and the time has come. Returns when it is due to be restarted, or None. Raises
-        what it died of, or what prevented it from starting, when that has happened too often."""
+        """Restarts the part, if it has died and the time has come. Returns when it is due to be restarted, or None. If
+        this has happened too often, raises the error that it died of, or that prevented it from starting."""
         if self._error is None:
             return None
         if self._due is None:
-            self._tell(self._what, self._error)
+            self._report(self._what, self._error)
             self._due = self._deaths.restart_at(now)
             if self._due is None:
                 raise self._error
@@ -82,15 +83,15 @@ class Restart:
 
 
 class HealthCheck(NamedTuple):
-    """Whether a part advances that the service cannot do without."""
+    """Checks whether a part makes progress that the service cannot do without."""
 
     what: str
     is_responsive: Callable[[], bool]
-    """true if it advances or has nothing to do; returns within some seconds"""
+    """true if the part makes progress or has nothing to do; returns within some seconds"""
 
 
 class Watchdog:
-    """Feeds systemd's watchdog while every check succeeds. `timeout_s`: systemd's; None: it has no watchdog."""
+    """Feeds systemd's watchdog while every check succeeds. `timeout_s` is systemd's; None: there is no watchdog."""
 
     def __init__(self, checks: Sequence[HealthCheck], feed: Callable[[], None], timeout_s: float | None) -> None:
         self._checks = checks
@@ -98,7 +99,7 @@ class Watchdog:
         self._every_s = None if timeout_s is None else timeout_s / FEEDS
         self._due: float | None = None
         self.stalled: tuple[str, ...] = ()
-        """the parts that did not advance when they were checked last"""
+        """the parts that made no progress at the last check"""
 
     def due(self, now: float) -> float | None:
         """When to call `check`, on the monotonic clock; None: never."""
@@ -107,7 +108,7 @@ class Watchdog:
         return self._due
 
     def check(self, now: float) -> None:
-        """Checks every part and feeds the watchdog, if it is due. Logs the parts that do not advance."""
+        """If it is due, checks every part and feeds the watchdog. Logs the parts that make no progress."""
         if self._every_s is None or (self._due is not None and now < self._due):
             return
         stalled = tuple(each.what for each in self._checks if not each.is_responsive())

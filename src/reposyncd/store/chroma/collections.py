@@ -302,16 +302,16 @@ def _translated() -> Iterator[None]:
     except InternalError as error:
         message = str(error).lower()
         if any(sign in message for sign in _TRANSIENT_SIGNS):
-            raise TransientStoreError(f"Chroma cannot write now: {_told(error)}") from error
+            raise TransientStoreError(f"Chroma cannot write now: {_safe_text(error)}") from error
         kind = CorruptStoreError if any(sign in str(error) for sign in _DAMAGE_SIGNS) else SuspectStoreError
-        raise kind(f"Chroma contradicts itself: {_told(error)}") from error
+        raise kind(f"Chroma contradicts itself: {_safe_text(error)}") from error
     except (ChromaError, ValueError, TypeError) as error:
-        raise PermanentStoreError(f"Chroma refuses: {_told(error)}") from error
+        raise PermanentStoreError(f"Chroma refuses: {_safe_text(error)}") from error
     except OSError as error:
         raise TransientStoreError(f"Chroma's directory: {error}") from error
 
 
-def _told(error: Exception) -> str:
+def _safe_text(error: Exception) -> str:
     """What can be said of an error whose text may quote a document: its kind, and the `_PHRASES` in it, in their order.
     The log of the index process has the whole text."""
     text = str(error)

@@ -238,7 +238,7 @@ class IndexProcess(Operations):
                             busy, since = not busy, time.monotonic()
                         elapsed = time.monotonic() - since
                         if busy and elapsed > self._deadline_s + slack_s:
-                            late, is_innocent = True, held_up or child.is_held()
+                            late, is_innocent = True, held_up or child.is_blocked()
                             raise EOFError
                         if not busy and elapsed > self._idle_s:
                             self._child = None

@@ -32,10 +32,10 @@ def test_one_that_was_told_to_stop_is_told_from_one_that_has_died() -> None:
     told, dead = Lifecycle(), Lifecycle()
     for each in (told, dead):
         each.begin()
-    told.tell_to_stop()
+    told.request_stop()
     dead.end()
-    assert told.is_stopping and told.is_told_to_stop
-    assert dead.is_stopping and not dead.is_told_to_stop
+    assert told.is_stopping and told.is_stop_requested
+    assert dead.is_stopping and not dead.is_stop_requested
     with pytest.raises(ReposyncError, match="the service is stopping"):
         told.check_begun()
     with pytest.raises(OverloadedError, match="has died"):
@@ -47,9 +47,9 @@ def test_a_thread_that_does_not_come_by_hangs_unless_it_has_said_so() -> None:
     assert not heartbeat.is_responsive
     heartbeat.sleep_until(time.monotonic() + 60.0)
     assert heartbeat.is_responsive
-    heartbeat.beat()
+    heartbeat.advance()
     assert not heartbeat.is_responsive
     with heartbeat.allow(60.0):
-        heartbeat.beat()
+        heartbeat.advance()
         assert heartbeat.is_responsive
     assert not heartbeat.is_responsive

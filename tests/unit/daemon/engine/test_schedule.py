@@ -19,7 +19,7 @@ from reposyncd.daemon.engine.schedule import (
     PeriodicTask,
     Schedule,
     Wait,
-    patience_of,
+    max_delay_of,
 )
 from reposyncd.daemon.engine.snapshots import Coverage, NextSync, StartedSync
 from reposyncd.daemon.engine.work import Flush
@@ -59,9 +59,9 @@ def sync(repos: list[RepoState], chosen: NextSync, now: float) -> None:
 
 
 class Chore:
-    def __init__(self, due: float, patience_s: float = 0.0) -> None:
+    def __init__(self, due: float, max_delay_s: float = 0.0) -> None:
         self.due = due
-        self.patience_s = patience_s
+        self.max_delay_s = max_delay_s
 
     def run(self) -> None:
         self.due = math.inf
@@ -96,7 +96,7 @@ def test_parts_of_trees_go_first_then_tasks_known_trees_first_indexes_and_the_ch
     schedule, now = Schedule(), 100.0
     saved, known = repo("saved", changed=99.0), repo("known", scan_due=98.0)
     new = repo("new", indexed=False, scan_due=97.0)
-    task = Chore(99.0, patience_s=5.0)
+    task = Chore(99.0, max_delay_s=5.0)
     everything, found = [new, known, saved], []
     while not isinstance(chosen := choose(schedule, now, everything, [task], quiet_since=now - QUIET_S), CheckpointDue):
         found.append(chosen.repo if isinstance(chosen, NextSync) else "task")
@@ -155,24 +155,24 @@ STEPS = st.lists(st.floats(0.01, 2.0), min_size=40, max_size=120)
 
 @given(STEPS, st.lists(st.floats(0.1, 20.0), min_size=1, max_size=4), st.integers(1, 3))
 def test_a_periodic_task_waits_for_saves_that_never_end_no_longer_than_its_patience(
-    steps_s: list[float], patiences_s: list[float], repos: int
+    steps_s: list[float], max_delays_s: list[float], repos: int
 ) -> None:
     """And for one turn of each repository and each other task."""
     schedule, now = Schedule(), 100.0
     busy = [repo(f"busy{number}") for number in range(repos)]
-    chores = [Chore(now, patience_s) for patience_s in patiences_s]
+    chores = [Chore(now, max_delay_s) for max_delay_s in max_delays_s]
     turns = len(chores) * (repos + 1)
     for number, step_s in enumerate(steps_s):
         for each in busy:
             each.hint("src", False, now - 10.0)
         chosen = choose(schedule, now, busy, [*chores])
         longest_s = sum(sorted(steps_s[:number], reverse=True)[:turns])
-        assert all(now <= each.due + each.patience_s + longest_s for each in chores)
+        assert all(now <= each.due + each.max_delay_s + longest_s for each in chores)
         if isinstance(chosen, NextSync):
             sync(busy, chosen, now)
         else:
             assert isinstance(chosen, Chore)
-            assert now >= chosen.due + chosen.patience_s
+            assert now >= chosen.due + chosen.max_delay_s
             chosen.due = now + 1.0
         now += step_s
 
@@ -213,5 +213,5 @@ def test_a_task_that_never_ends_and_a_long_job_take_turns() -> None:
 
 
 def test_a_periodic_task_is_patient_for_a_share_of_its_period_and_no_longer_than_a_long_job() -> None:
-    assert patience_of(60.0) == OVERDUE_SHARE * 60.0
-    assert patience_of(86_400.0) == STARVED_S
+    assert max_delay_of(60.0) == OVERDUE_SHARE * 60.0
+    assert max_delay_of(86_400.0) == STARVED_S

@@ -188,7 +188,7 @@ def test_a_token_that_others_may_know_is_refused(tmp_path: Path, config: ApiConf
         ("localhost:7464", "it must be an IP address with a port"),
         ("127.0.0.1:0", "it must be an IP address with a port"),
         ("127.0.0.1:99999", "it must be an IP address with a port"),
-        ("0.0.0.0:7464", "other machines can reach; if that is meant, set api.remote = true"),
+        ("0.0.0.0:7464", "other machines can reach; to allow that, set api.remote = true"),
         ("[::]:7464", "other machines can reach"),
     ],
 )

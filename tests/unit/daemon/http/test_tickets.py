@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reposyncd.daemon.http.tickets import KEPT_S, TicketStore
+from reposyncd.daemon.http.tickets import RESULT_LIFETIME_S, TicketStore
 from reposyncd.errors import (
     NoTicketError,
     OverloadedError,
@@ -21,9 +21,9 @@ def test_tickets_that_are_done_are_forgotten_after_a_while_and_others_never(shel
     assert work.wait(LONG_S)
     shelf.gate.clear()
     waiting, _ = ledger.add(lambda: shelf.flush(None))
-    clock[0] = KEPT_S - 1
+    clock[0] = RESULT_LIFETIME_S - 1
     assert ledger.find(done) is work
-    clock[0] = 2 * KEPT_S
+    clock[0] = 2 * RESULT_LIFETIME_S
     ledger.find(waiting)
     with pytest.raises(NoTicketError):
         ledger.find(done)

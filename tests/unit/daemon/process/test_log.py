@@ -105,7 +105,7 @@ def test_what_systemd_reads_from_stderr_has_its_priority_in_front(monkeypatch: p
         say(FAILED, repo="lab", reason="no room")
         say(STOPPED)
     assert stream.getvalue().splitlines() == [
-        "<3>lab: the sync failed and will be tried again: no room",
+        "<3>lab: the sync failed and will be retried: no room",
         "<6>stopped",
     ]
 
@@ -149,7 +149,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture
 
     with logging_to(Log(fail), "info"):
         say(READY, socket="s", place="p")
-    assert "a log line was lost" in capsys.readouterr().err
+    assert "a log entry was lost" in capsys.readouterr().err
 
 
 def test_every_notice_can_be_told_from_every_other() -> None:

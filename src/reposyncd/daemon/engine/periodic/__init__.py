@@ -1,1 +1,1 @@
-"""What the engine does from time to time: each module is one `schedule.PeriodicTask`."""
+"""What the engine does periodically: each module is one `schedule.PeriodicTask`."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from reposyncd.config import Config
 from reposyncd.daemon.engine.periodic.timer import Timer
 from reposyncd.daemon.engine.records import Records
-from reposyncd.daemon.engine.schedule import patience_of
+from reposyncd.daemon.engine.schedule import max_delay_of
 from reposyncd.daemon.engine.tracking import RepoTracking
 from reposyncd.daemon.events import DISCOVERY, say
 from reposyncd.errors import OverlapError, ReposyncError
@@ -20,7 +20,7 @@ from reposyncd.tree.offlimits import OffLimits
 
 
 class DiscoverRepos(Timer):
-    """A `schedule.PeriodicTask`. `problems` is for any thread."""
+    """A `schedule.PeriodicTask`. Any thread may read `problems`."""
 
     def __init__(self, config: Config, *, records: Records, tracking: RepoTracking) -> None:
         super().__init__()
@@ -35,22 +35,22 @@ class DiscoverRepos(Timer):
         return self._problems
 
     @property
-    def patience_s(self) -> float:
+    def max_delay_s(self) -> float:
         """See `schedule.PeriodicTask`."""
-        return patience_of(self._config.discover.interval)
+        return max_delay_of(self._config.discover.interval)
 
     def reconfigure(self, config: Config) -> None:
-        """It runs at once, if `discover.roots` names a directory."""
+        """Runs at once if `discover.roots` names a directory."""
         self._config = config
         self._problems = ()
         self.due_in(0 if config.discover.roots else math.inf)
 
     def run(self) -> None:
-        """Adds what is new. What was removed by somebody is not added again."""
+        """Adds new repositories. Does not add those that somebody has removed."""
         settings = self._config.discover
         self.due_in(settings.interval)
         off_limits = OffLimits.of(self._config.state_dir)
-        # All of / may be searched, though it cannot be indexed.
+        # All of / may be searched, although it cannot be indexed.
         refusals = {root: off_limits.refusal(os.path.realpath(root)) for root in settings.roots if root != os.sep}
         refused = {root: why for root, why in refusals.items() if why}
         found = discover(
@@ -64,7 +64,7 @@ class DiscoverRepos(Timer):
         if found.truncated:
             problems.append(
                 f"there are more than {settings.limit:,} repositories, or too many directories, below discover.roots; "
-                "the rest is left out. Raise discover.limit, or exclude something with discover.exclude"
+                "the rest is left out. Raise discover.limit, or exclude some directories with discover.exclude"
             )
         declined = self._records.catalog.declined()
         known = {repo.root for repo in self._records.catalog.repos()}
@@ -84,12 +84,12 @@ class DiscoverRepos(Timer):
         if moved(catalog, root):
             self._tracking.add(root, None)
             return
-        with suppress(OverlapError):  # it is a part of a repository that is indexed
+        with suppress(OverlapError):  # it is part of an indexed repository
             self._tracking.add(root, _name_for(root, {repo.name for repo in catalog.repos()}))
 
 
 def _name_for(root: str, taken: set[str]) -> str:
-    """A name that is not taken: of two with the same name, the second one has its parent's name before it."""
+    """A name that is not taken. If two repositories have the same name, the second gets its parent's name in front."""
     name = os.path.basename(root)
     if name in taken:
         name = f"{os.path.basename(os.path.dirname(root))}-{name}"

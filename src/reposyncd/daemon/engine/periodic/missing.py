@@ -1,4 +1,4 @@
-"""Counts for how long roots have been missing, and drops the index of those that have been for too long."""
+"""Counts how long roots have been missing, and deletes the index of those that have been missing for too long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reposyncd.config import Config
 from reposyncd.daemon.engine.periodic.timer import Timer
 from reposyncd.daemon.engine.records import Records
 from reposyncd.daemon.engine.registry import RepoRegistry
-from reposyncd.daemon.engine.schedule import patience_of
+from reposyncd.daemon.engine.schedule import max_delay_of
 from reposyncd.daemon.engine.snapshots import RepoSnapshot
 from reposyncd.daemon.engine.tracking import RepoTracking
 from reposyncd.store.manifest.catalog import Repo
@@ -16,13 +16,13 @@ from reposyncd.store.manifest.catalog import Repo
 DAY_S = 86_400.0
 
 COUNT_S = 600.0
-"""Time between two counts, each of which is put on record."""
+"""Time between two counts. Each count is recorded."""
 
 
 class CountMissing(Timer):
-    """A `schedule.PeriodicTask`. Only time in which the service runs counts, on a clock that nobody sets."""
+    """A `schedule.PeriodicTask`. Counts only the time that the service runs, with a clock that nobody can set."""
 
-    patience_s = patience_of(COUNT_S)
+    max_delay_s = max_delay_of(COUNT_S)
 
     def __init__(self, config: Config, *, records: Records, registry: RepoRegistry, tracking: RepoTracking) -> None:
         super().__init__(time.monotonic() + COUNT_S)
@@ -32,7 +32,7 @@ class CountMissing(Timer):
         self._tracking = tracking
 
     def reconfigure(self, config: Config) -> None:
-        """The limit counts from the next run on."""
+        """The new limit applies from the next run."""
         self._config = config
 
     def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Drops the collections of repositories that were removed."""
+"""Deletes the collections of removed repositories."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from reposyncd.config import Config
 from reposyncd.daemon.engine.activity import Activity
 from reposyncd.daemon.engine.periodic.timer import Timer
 from reposyncd.daemon.engine.repo_state import RETRY_S
-from reposyncd.daemon.engine.schedule import patience_of
+from reposyncd.daemon.engine.schedule import max_delay_of
 from reposyncd.errors import StoreError
 
 
 class DropRemoved(Timer):
-    """A `schedule.PeriodicTask`. It runs at the start, for what was removed before a crash, and when it is asked to."""
+    """A `schedule.PeriodicTask`. Runs at the start, for what was removed before a crash, and when it is requested."""
 
-    patience_s = patience_of(RETRY_S)
+    max_delay_s = max_delay_of(RETRY_S)
 
     def __init__(self, workspace: Workspace, activity: Activity) -> None:
         super().__init__(time.monotonic())
@@ -26,14 +26,14 @@ class DropRemoved(Timer):
         self._activity = activity
 
     def request(self) -> None:
-        """There is something to drop."""
+        """There is something to delete."""
         self.due_in(0)
 
     def reconfigure(self, config: Config) -> None:
-        """The configuration says nothing about it."""
+        """Nothing in the configuration matters here."""
 
     def run(self) -> None:
-        """Drops one collection. Chroma cannot do that in parts: it takes 3 s for 20,000 chunks."""
+        """Deletes one collection. Chroma cannot do that in parts: it takes 3 s for 20,000 chunks."""
         self.due_in(math.inf)
         try:
             if drop_removed(self._workspace):

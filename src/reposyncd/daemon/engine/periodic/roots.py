@@ -1,4 +1,4 @@
-"""Notices roots that are gone, or are other directories, without an event: for example after a lazy unmount."""
+"""Notices roots that have disappeared or been replaced without an event, for example after a lazy unmount."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from reposyncd.config import Config
 from reposyncd.daemon.engine.periodic.timer import Timer
 from reposyncd.daemon.engine.registry import RepoRegistry
-from reposyncd.daemon.engine.schedule import patience_of
+from reposyncd.daemon.engine.schedule import max_delay_of
 from reposyncd.store.manifest.catalog import Repo
 from reposyncd.sync.repos import identity_of
 
@@ -18,17 +18,17 @@ ROOTS_S = 60.0
 class CheckRoots(Timer):
     """A `schedule.PeriodicTask`."""
 
-    patience_s = patience_of(ROOTS_S)
+    max_delay_s = max_delay_of(ROOTS_S)
 
     def __init__(self, registry: RepoRegistry) -> None:
         super().__init__(time.monotonic() + ROOTS_S)
         self._registry = registry
 
     def reconfigure(self, config: Config) -> None:
-        """The configuration says nothing about it."""
+        """Nothing in the configuration matters here."""
 
     def run(self) -> None:
-        """Has a repository scanned if its root is not the directory that it was."""
+        """Requests a scan of each repository whose root is not the same directory as before."""
         self.due_in(ROOTS_S)
         for each in self._registry.named(None):
             if not each.is_missing and not each.repo.paused and not _is_there(each.repo):

@@ -7,7 +7,7 @@ import time
 
 
 class Timer:
-    """The base of the periodic tasks: holds `due`, on the monotonic clock. For the engine's thread."""
+    """Base of the periodic tasks: holds `due`, on the monotonic clock. For the engine's thread."""
 
     def __init__(self, due: float = math.inf) -> None:
         self._due = due
@@ -22,5 +22,5 @@ class Timer:
         self._due = max(self._due, until)
 
     def due_in(self, seconds: float) -> None:
-        """It is due after this time; 0: now; math.inf: not until something calls this again."""
+        """Makes the task due after this time. 0: now; math.inf: not until this is called again."""
         self._due = time.monotonic() + seconds

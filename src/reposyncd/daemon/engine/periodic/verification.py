@@ -1,4 +1,4 @@
-"""Verification while the service runs: compares one repository after another, in slices between other jobs."""
+"""Verification while the service runs: compares one repository at a time, in slices between other jobs."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from reposyncd.sync.repos import named
 if TYPE_CHECKING:
     from reposyncd.sync.verify import Steps, Verification
 
-PATIENCE_S = 1.0
-"""How long a comparison gives way to parts of trees before its next slice: somebody waits for it."""
+MAX_DELAY_S = 1.0
+"""How long a comparison makes way for parts of trees before its next slice. It is short: somebody waits for it."""
 
 SLICE_S = 0.2
-"""How long a slice takes. What cannot be divided takes longer: reading the whole manifest (a second for each gigabyte),
-the ids of the collection, and listing the tree."""
+"""How long a slice takes. Some steps cannot be divided and take longer: reading the whole manifest (a second for each
+gigabyte), reading the ids of the collection, and listing the tree."""
 
 
 class VerifyRepos(Timer):
-    """A `schedule.PeriodicTask`. `progress` is for any thread, everything else for the engine's.
+    """A `schedule.PeriodicTask`. Any thread may call `progress`; everything else is for the engine's thread.
 
-    `is_stopping` and `heartbeat` are called often while a slice runs; `invalidate_store` when the store is found
-    damaged.
+    `is_stopping` and `heartbeat` are called often during a slice; `invalidate_store` is called if the store turns out
+    to be damaged.
     """
 
-    patience_s = PATIENCE_S
+    max_delay_s = MAX_DELAY_S
 
     def __init__(
         self,
@@ -70,32 +70,32 @@ class VerifyRepos(Timer):
         self._heartbeat = heartbeat
         self._invalidate_store = invalidate_store
         self._requests: deque[_Request] = deque()
-        """those of which not every repository was begun"""
+        """those of which not every comparison has begun"""
         self._progress: Progress | None = None
-        """of the comparison that is under way"""
+        """progress of the comparison that is under way"""
         self._comparison: _Comparison | None = None
 
     def request(self, repo: str | None, repair: bool, work: Work) -> None:
-        """Compares a repository (None: all). `work` ends with `{repos: [Verification as JSON]}`, after what was wrong
-        is repaired, if `repair`. Raises NotFoundError."""
+        """Requests the comparison of a repository (None: of all). `work` ends with `{repos: [Verification as JSON]}`;
+        with `repair`, after the repairs. Raises NotFoundError."""
         names = deque(each.name for each in named(self._workspace.catalog, repo))
         self._requests.append(_Request(work, names, repair, self._inbox.promise(work)))
         self.due_in(0)
 
     def progress(self) -> messages.TaskProgress:
-        """Of the comparison that is under way, or else of what the engine does first."""
+        """The progress of the comparison under way, or else of what the engine does before it."""
         found, progress = self._registry.progress(), self._progress
         return found if progress is None else progress_message(progress, found["pending"])
 
     def run(self) -> None:
-        """Compares a slice of one repository."""
+        """Runs a slice of one comparison."""
         try:
             self._slice()
         finally:
             self.due_in(0 if self._requests or self._comparison else math.inf)
 
     def reconfigure(self, config: Config) -> None:
-        """What is under way begins again: its index is closed."""
+        """Starts the comparison under way again, since its index is closed."""
         if self._comparison:
             self._comparison.close()
             self._comparison = self._compare(self._comparison.repo, self._comparison.request)
@@ -119,7 +119,7 @@ class VerifyRepos(Timer):
             self._give_up(request, internal_error(what))
 
     def _next(self) -> _Comparison | None:
-        """Begins with the next repository."""
+        """Begins to compare the next repository."""
         request = self._requests[0]
         name = request.next_name()
         if not request.has_more:
@@ -143,7 +143,7 @@ class VerifyRepos(Timer):
         return _Comparison(repo, request, steps)
 
     def _continue(self, comparison: _Comparison) -> bool:
-        """Runs a slice. Whether nothing of the comparison is left."""
+        """Runs a slice. Returns whether the comparison is finished."""
         request = comparison.request
         now = self._registry.find(comparison.repo.name)
         if now is None or now.number != comparison.repo.number:  # it was removed
@@ -192,7 +192,7 @@ class VerifyRepos(Timer):
 
 
 class _Comparison:
-    """Of one repository, in steps."""
+    """The comparison of one repository, in steps."""
 
     def __init__(self, repo: RepoSnapshot, request: _Request, steps: Steps) -> None:
         self.repo = repo
@@ -200,7 +200,7 @@ class _Comparison:
         self._steps = steps
 
     def step(self) -> Verification | None:
-        """Goes one step further. What was found, after the last one."""
+        """Takes one step. Returns the result after the last one."""
         try:
             next(self._steps)
         except StopIteration as end:
@@ -209,7 +209,7 @@ class _Comparison:
         return None
 
     def close(self) -> None:
-        """Goes no further."""
+        """Ends the comparison early."""
         self._steps.close()
 
 
@@ -219,11 +219,11 @@ class _Request:
     def __init__(self, work: Work, names: deque[str], repair: bool, forget: Callable[[], None]) -> None:
         self._work = work
         self._names = names
-        """those that are still to be compared"""
+        """repositories that are still to be compared"""
         self.repair = repair
         self._forget = forget
         self._begun = 0
-        """how many were begun and are not ended"""
+        """how many comparisons have begun and not ended"""
         self._found: list[Verification] = []
 
     @property
@@ -232,7 +232,7 @@ class _Request:
         return bool(self._names)
 
     def next_name(self) -> str:
-        """The next repository, whose comparison begins. Raises IndexError if there is none."""
+        """Removes and returns the next repository, whose comparison begins. Raises IndexError if there is none."""
         self._begun += 1
         return self._names.popleft()
 
@@ -242,12 +242,12 @@ class _Request:
         self._begun -= 1
 
     def leave_out(self) -> None:
-        """One repository is not there any more."""
+        """One repository does not exist any more."""
         self._begun -= 1
         self.end_if_done()
 
     def repaired(self, verification: Verification, repair: Work) -> None:
-        """One repository was repaired, or could not be."""
+        """One repository was repaired, or its repair failed."""
         try:
             repair.result()
         except ReposyncError as error:
@@ -258,12 +258,12 @@ class _Request:
         self.end_if_done()
 
     def fail(self, error: ReposyncError) -> None:
-        """The whole request fails."""
+        """Fails the whole request."""
         self._work.fail(error)
         self._forget()
 
     def end_if_done(self) -> None:
-        """Tells the caller, if nothing is left."""
+        """Ends the work if nothing is left to do."""
         if not self._names and not self._begun:
             found: list[dict[str, Any]] = [each.to_dict() for each in self._found]
             self._work.done({"repos": found})
