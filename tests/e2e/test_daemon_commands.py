@@ -125,7 +125,7 @@ def test_ctrl_c_leaves_the_daemon_working_and_says_so(tmp_path: Path, tree: Path
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 130
-    assert rest == "reposyncd: the service goes on with the sync; follow it with: reposyncd status --watch\n"
+    assert rest == "reposyncd: the service continues with the sync; follow it with: reposyncd status --watch\n"
     assert shelf.roots == {}
     shelf.gate.set()
     run(tmp_path, "sync", str(tree))
@@ -139,7 +139,7 @@ def test_a_verification_is_done_by_the_daemon(tmp_path: Path, tree: Path, shelf:
     assert (out.returncode, out.stdout) == (0, "tree: 1 records, 1 files, 1 vectors compared: nothing is wrong\n")
     shelf.dirty = {"tree": ["a.py"]}
     out = run(tmp_path, "verify", "tree")
-    assert (out.returncode, out.stdout.splitlines()[1:]) == (1, ["  1 records are missing in the store"])
+    assert (out.returncode, out.stdout.splitlines()[1:]) == (1, ["  1 records are missing from the store"])
     assert "repair it with: reposyncd verify --repair" in out.stdout
     out = run(tmp_path, "verify", "--repair", "--json")
     assert (out.returncode, [each["repaired"] for each in json.loads(out.stdout)]) == (1, [True])
@@ -220,7 +220,7 @@ def test_without_a_daemon_the_rest_is_done_by_the_command(tmp_path: Path, tree: 
     assert 'contains the repository "lab"' in run(tmp_path, "repo", "add", str(tmp_path)).stderr
     assert "lab: 2 files" in run(tmp_path, "sync", "tree").stdout
     out = run(tmp_path, "status")
-    assert out.stdout.startswith("service: not running; this is what was true at the last sync. Start it with: ")
+    assert out.stdout.startswith("service: not running; this was the state at the last sync. Start it with: ")
     assert "current" in out.stdout
     check = run(tmp_path, "status", "--check")
     assert (check.returncode, check.stdout.partition(";")[0]) == (3, "service: not running")
@@ -237,7 +237,7 @@ def test_a_daemon_that_keeps_another_state_directory_is_not_asked(tmp_path: Path
         assert shelf.roots == {}
         out = subprocess.run([*PROGRAM, "flush"], env=env, capture_output=True, text=True)
         assert out.returncode == 3
-        assert f"the one at this socket keeps {tmp_path / 'elsewhere'}" in out.stderr
+        assert f"the one at this socket uses {tmp_path / 'elsewhere'}" in out.stderr
 
 
 def test_a_daemon_that_is_stopped_is_said_to_be_silent_and_the_disk_answers(tmp_path: Path, tree: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_daemon_that_is_stopped_is_said_to_be_silent_and_the_disk_answers(tmp_
         out = run(tmp_path, "status")
         silent.communicate()
     assert out.returncode == 0
-    assert "has not answered for 5 s; this is what was true at the last sync" in out.stdout
+    assert "has not answered for 5 s; this was the state at the last sync" in out.stdout
 
 
 @pytest.mark.usefixtures("daemon")

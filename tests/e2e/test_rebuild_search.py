@@ -74,12 +74,12 @@ def test_without_that_model_it_is_busy_while_it_is_rebuilt_and_a_sync_is_named_w
     made_by_a_model_that_is_gone(lab)
     out = lab.run("search", "door")
     assert out.returncode == UsageError.exit_code
-    assert f"build the index anew with: reposyncd sync {lab.root}" in out.stderr
+    assert f"rebuild the index with: reposyncd sync {lab.root}" in out.stderr
     with state_lock(str(lab.state), 0), lab.workspace() as workspace:
         workspace._state.db.run("UPDATE run SET outcome = 'running', files_done = 2, files_total = 9")
         out = lab.run("search", "door")
     assert out.returncode == 75
-    assert "being rebuilt with another model, 2 of 9 files; ask again later" in out.stderr
+    assert "being rebuilt with another model, 2 of 9 files; try again later" in out.stderr
 
 
 def test_the_other_repositories_are_searched_all_the_same(lab: StoreLab, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_other_repositories_are_searched_all_the_same(lab: StoreLab, tmp_pat
     out = lab.run("search", "sail the ship", "--json")
     assert out.returncode == 0
     assert [hit["path"] for hit in json.loads(out.stdout)] == ["sea.py"]
-    assert "reposyncd: lab: not searched: its index is still to be rebuilt with another model" in out.stderr
+    assert "reposyncd: lab: not searched: its index has not been rebuilt with another model yet" in out.stderr
 
 
 def test_over_http_busy_is_503_and_says_when_to_ask_again() -> None:

@@ -117,7 +117,7 @@ def test_who_waits_is_answered_when_the_engine_dies_after_the_work(
         lab.write({"a.py": "one = 11\n"})
         work = daemon.sync(str(lab.root), None, False) if asked == "sync" else daemon.flush(None)
         assert work.wait(HANGS_S)
-        with pytest.raises(OverloadedError, match="ask again"):
+        with pytest.raises(OverloadedError, match="try again"):
             work.result()
         until(lambda: mended(lab), "there is another")
         lab.assert_current()
@@ -144,7 +144,7 @@ def test_while_a_new_engine_opens_the_state_nothing_is_called_current(
         try:
             assert lab.status()["state"] == "pending"
             assert daemon.status()["daemon"]["state"] == "the engine is starting"
-            with pytest.raises(OverloadedError, match="ask again"):
+            with pytest.raises(OverloadedError, match="try again"):
                 result_of(daemon.search("one", None, 1))
             lab.write({"a.py": "one = 11\n"})
             flush = daemon.flush("lab")

@@ -1,1 +1,1 @@
-"""Commands, as an application has them: in this process, or asked of the service."""
+"""What reposyncd can do, in this process or through the service."""

@@ -1,5 +1,5 @@
-"""Entry point of the child processes: the index process with its embedder, and the chunking processes. Joins their
-workers with what other rooms have: see `store.process.worker`, `embedding.process` and `chunking.worker`.
+"""Entry point of the child processes: the index process with its embedder, and the chunking processes. Connects their
+workers with other rooms; see `store.process.worker`, `embedding.process` and `chunking.worker`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def main(entry: str = ENTRY) -> None:
     """`python -P -m reposyncd.app.child store FD LIFELINE KIND ARGUMENT...`, or `... embed FD LIFELINE`, or
     `... chunk FD LIFELINE MEMORY_BYTES`, or `... salvage STORE MANIFEST FINGERPRINT TARGET`.
 
-    KIND is that of the store, and the ARGUMENTs are those of its address. `entry` is the module that is run, this one
-    or one that calls `main`: children of this process are started with it.
+    KIND is the kind of the store, and the ARGUMENTs are those of its address. `entry` is the module that runs: this
+    one, or one that calls `main`. The children of this process are started with the same module.
     """
-    faulthandler.enable()  # a crash in native code leaves a stack in the log
-    # An interrupt that somebody sends ends it, as any signal does; raised as an error it would be the operation's.
+    faulthandler.enable()  # a crash in native code leaves a stack trace in the log
+    # An interrupt from outside ends the process, as any signal does. As an exception, it would fail the operation.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o077)
     if sys.argv[1] == "salvage":
@@ -49,26 +49,26 @@ def main(entry: str = ENTRY) -> None:
 
 
 def _end_with(lifeline: int) -> None:
-    """Ends the whole group of processes when the one that started it is gone, even if Chroma hangs: it holds the
-    interpreter lock of its process meanwhile, so that no thread there could see it."""
+    """Ends the whole process group when the parent is gone, even if Chroma hangs: Chroma holds the interpreter lock of
+    its process in the meantime, so that no thread in that process could notice."""
     os.read(lifeline, 1)
     os.killpg(0, signal.SIGKILL)
 
 
 def _die_with(lifeline: int) -> None:
-    """The kernel kills this process when the one that started it is gone, whatever this one does: a grammar holds the
-    interpreter lock, so that no thread here could see it, and one that is stopped handles no other signal."""
+    """Has the kernel kill this process when the parent is gone, whatever this process is doing: a grammar holds the
+    interpreter lock, so that no thread here could notice, and a stopped process handles no other signal."""
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     if select.select([lifeline], [], [], 0)[0]:
-        sys.exit()  # it is gone already
+        sys.exit()  # the parent is gone already
 
 
 def _chunk(connection: Connection, memory_bytes: str) -> None:
     _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
     limit = int(memory_bytes) if allowed == resource.RLIM_INFINITY else min(int(memory_bytes), allowed)
-    with suppress(OSError, ValueError):  # a sandbox may refuse it; time is limited nevertheless
+    with suppress(OSError, ValueError):  # a sandbox may refuse this; CPU time is limited in any case
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     from reposyncd.chunking.worker import serve
     from reposyncd.tree.read import classify

@@ -1,7 +1,7 @@
-"""Asks the service: HTTP over its Unix socket.
+"""A client of the service: HTTP over its Unix socket.
 
-Standard library only, and little of it, because every command pays for what is imported here. If there is no socket
-file, not even `socket` is imported.
+It uses only the standard library, and little of that, because every command pays for these imports. If the file of the
+socket does not exist, not even `socket` is imported.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from socket import socket as Socket
 
 STATE_HEADER = "Reposyncd-State"
-"""The header that names the state directory, quoted like a path in a URL. A service that has another one refuses."""
+"""The header that names the state directory, quoted like a path in a URL. A service with another one refuses."""
 
 ADDRESS_BYTES = 107
-"""The longest path in a Unix socket's address: sun_path has 108 with the 0 at its end (unix(7))."""
+"""The longest path in the address of a Unix socket: sun_path has 108 bytes, including the final NUL (unix(7))."""
 
 _WAIT_S = 20.0
-"""How long the service holds a request while the work is not done. Then it is asked again."""
+"""How long the service may hold a request while the work is not done. Then the client asks again."""
 
 _PROGRESS_S = 0.5
-"""The same if progress is shown."""
+"""The same, if progress is shown."""
 
 _SILENCE_S = 30.0
-"""A service that answers so much later than it was asked to counts as lost. A busy machine may take seconds."""
+"""If the service answers this much later than requested, it counts as lost. On a busy machine, it may take seconds."""
 
 _CONNECT_S = 5.0
 
@@ -46,7 +46,7 @@ _PART_BYTES = 65_536
 
 
 class Client:
-    """Asks the service that listens at `path`; with `state_dir`, only one that has that state directory.
+    """Sends requests to the service that listens at `path`; with `state_dir`, only to one with that state directory.
 
     Each request has its own connection, so threads may share a client.
     """
@@ -65,8 +65,8 @@ class Client:
     ) -> dict[str, Any]:
         """The answer of the service. Waits until the work is done.
 
-        `on_progress` is called in this thread with a `messages.TaskProgress`, about every half second until then.
-        Raises DaemonNotRunningError, with nothing begun; TimedOutError after `timeout_s`, while the work goes on;
+        In the meantime, `on_progress` is called in this thread with a `messages.TaskProgress`, about every half second.
+        Raises DaemonNotRunningError if nothing was begun; TimedOutError after `timeout_s`, while the work continues;
         DaemonLostError; and the ReposyncError that the work failed with.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -97,12 +97,12 @@ class Client:
         try:
             return self._ask("GET", f"/v1/tickets/{ticket}?wait_s={wait_s:.3f}", None, wait_s + _SILENCE_S)
         except DaemonNotRunningError as error:
-            raise DaemonLostError("the service ended before it was done") from error
+            raise DaemonLostError("the service ended before the work was done") from error
         except NoTicketError as error:
-            raise DaemonLostError("the service was restarted before it was done; ask again") from error
+            raise DaemonLostError("the service was restarted before the work was done; try again") from error
 
     def _ask(self, method: str, target: str, body: dict[str, Any] | None, limit_s: float) -> tuple[int, dict[str, Any]]:
-        """HTTP status and JSON of one answer. Raises the error that it is, if it is one."""
+        """HTTP status and JSON of one answer. If the answer is an error, raises it."""
         import json
 
         status, content = self._exchange(method, target, b"" if body is None else json.dumps(body).encode(), limit_s)
@@ -126,7 +126,7 @@ class Client:
         with connect(self._path) as connection:
             try:
                 connection.settimeout(limit_s)
-                with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered without reading all
+                with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before reading everything
                     connection.sendall(head.encode("ascii") + body)
                 return _answer(connection, deadline)
             except TimeoutError as error:
@@ -136,8 +136,8 @@ class Client:
 
 
 def running(path: str) -> bool:
-    """Whether a service answers at the socket, or would if there were fewer callers. Raises ReposyncError if nobody
-    can tell."""
+    """Whether a service answers at the socket, or would if it had fewer clients. Raises ReposyncError if that cannot be
+    found out."""
     try:
         connect(path).close()
     except OverloadedError:
@@ -148,7 +148,7 @@ def running(path: str) -> bool:
 
 
 def not_running(path: str) -> DaemonNotRunningError:
-    """The error of a service that is not running; `path` is its socket."""
+    """The error for a service that is not running; `path` is its socket."""
     return DaemonNotRunningError(
         f"the service is not running (nothing answers at {path}); start it with: reposyncd service install, or: "
         "reposyncd daemon"
@@ -176,7 +176,7 @@ def connect(path: str) -> Socket:
         if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionError):
             raise not_running(path) from None
         if isinstance(error, BlockingIOError | TimeoutError):
-            raise OverloadedError(f"the service at {path} has too many callers waiting; try again") from None
+            raise OverloadedError(f"too many clients are waiting for the service at {path}; try again") from None
         if isinstance(error, OSError):
             raise ReposyncError(f"{path} cannot be connected to: {error.strerror or error}") from error
         raise
@@ -185,7 +185,7 @@ def connect(path: str) -> Socket:
 
 @contextmanager
 def addressed(path: str) -> Iterator[str]:
-    """An address of this path, valid inside the context: a path that is too long is reached through its directory.
+    """An address for this path, valid inside the context. If the path is too long, it goes through the directory.
 
     Raises OSError, and ReposyncError if the name alone is too long.
     """
@@ -203,7 +203,7 @@ def addressed(path: str) -> Iterator[str]:
 
 
 def peer_uid(connection: Socket) -> int:
-    """The user id of the process at the other end: that which connected, or that which made the socket (unix(7))."""
+    """The user id of the process at the other end: of the one that connected, or that created the socket (unix(7))."""
     import socket
     import struct
 
@@ -213,14 +213,14 @@ def peer_uid(connection: Socket) -> int:
 
 
 def quote(text: str) -> str:
-    """The text as one segment of a URL's path."""
+    """The text as one segment of the path of a URL."""
     return "".join(chr(c) if chr(c).isalnum() and c < 128 else f"%{c:02X}" for c in os.fsencode(text))
 
 
 def _answer(connection: Socket, deadline: float) -> tuple[int, bytes]:
     """HTTP status and body. Raises TimeoutError; OSError if the answer ends early; ReposyncError if it is not HTTP."""
     received = bytearray()
-    needed: int | None = None  # bytes, once the head is there
+    needed: int | None = None  # bytes, known once the head has arrived
     status = body = 0
     while needed is None or len(received) < needed:
         connection.settimeout(max(0.001, deadline - time.monotonic()))  # 0 would mean not to wait at all

@@ -1,10 +1,10 @@
-"""The one place that decides whether the service or this process does what is asked.
+"""The one place that decides whether the service or this process does the work.
 
-The rule: the service is asked first. If it says that it is not running, it has begun nothing, and this process does the
-work itself. Every other error is the answer, because the service may have done the work, or may still do it. Only what
-reads the record and changes nothing (`status`, `runs`) is also read from the disk when the service is busy or lost.
+The rule: the service is asked first. If it is not running, it has begun nothing, and this process does the work itself.
+Every other error is final, because the service may have done the work, or may still do it. Only reading the record
+(`status`, `runs`), which changes nothing, is done from the disk if the service is busy or lost.
 
-Cheap to import: what works in this process is imported when it is needed.
+Cheap to import: what does the work in this process is imported when it is needed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 def connect(
     config: Config, *, stop: Stop = lambda: nullcontext(lambda: False), notify: Notify = lambda text: None
 ) -> ServiceOrLocal:
-    """The service of this configuration, or this process. Connects to nothing yet. `stop` and `tell` are for work in
+    """The service of this configuration, or this process. Does not connect yet. `stop` and `notify` are for work in
     this process; see `local.Stop` and `local.Notify`."""
 
     def local() -> App:
@@ -41,21 +41,21 @@ def connect(
 
 
 def service(config: Config, answer_s: float = ANSWER_S) -> RemoteApp:
-    """The service of this configuration alone; one with another state directory counts as not running. Connects to
-    nothing yet."""
+    """Only the service of this configuration. One with another state directory counts as not running. Does not connect
+    yet."""
     return RemoteApp(Client(config.socket, config.state_dir), answer_s)
 
 
 class ServiceOrLocal:
-    """An `App` that asks the service, and `local` where that is not running. `local` makes an `App`."""
+    """An `App` that asks the service, or the `App` that `local` returns if the service is not running."""
 
     def __init__(self, service: App, local: Callable[[], App]) -> None:
         self._service = service
         self._local = local
 
     def status(self) -> messages.Status:
-        """See `App.status`. If the service runs and cannot tell, the answer is that of the last sync, and the state of
-        the service in it says why."""
+        """See `App.status`. If the service is running and cannot answer, returns the status of the last sync, in which
+        the state of the service says why."""
         why = ""
         try:
             return self._service.status()
@@ -111,7 +111,7 @@ class ServiceOrLocal:
 
 
 class _Either(Generic[T]):
-    """A `facade.Task`: the first one, or the second one where the service is not running."""
+    """A `facade.Task`: the first one, or the second one if the service is not running."""
 
     def __init__(self, ask: Callable[[], Task[T]], work: Callable[[], Task[T]]) -> None:
         self._ask = ask

@@ -1,7 +1,7 @@
-"""The façade: everything that can be asked of reposyncd. Commands, the HTTP API and other front ends stand on it.
+"""The façade: everything that reposyncd can be asked to do. Commands, the HTTP API and other front ends use it.
 
-Implementations: `app.local` works in this process, `app.remote` asks the service, and the service has its own, over its
-engine (`daemon.ports.Service`). `app.connect` joins the first two.
+Implementations: `app.local` works in this process, `app.remote` asks the service, and the service has its own on top of
+its engine (`daemon.ports.Service`). `app.connect` combines the first two.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-if TYPE_CHECKING:  # a command that only asks the service pays for what is imported here
+if TYPE_CHECKING:  # these imports would slow down commands that only ask the service
     from reposyncd.app import messages
 
 T_co = TypeVar("T_co", covariant=True)
@@ -18,21 +18,21 @@ OnProgress = Callable[["messages.TaskProgress"], None]
 
 
 class Task(Protocol[T_co]):
-    """Something that was asked for and may take long. It may begin only when its result is asked for."""
+    """Something that was requested and may take long. It may not begin before its result is requested."""
 
     def result(self, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> T_co:
-        """Waits until it is done. `on_progress` is called in this thread now and then, and must be quick.
+        """Waits until the task is done. Calls `on_progress`, which must be quick, in this thread now and then.
 
-        Raises the ReposyncError that it failed with. If the service does the work, also TimedOutError after
-        `timeout_s`, and DaemonLostError; the work goes on. What this process does itself is not timed.
+        Raises the ReposyncError that the task failed with. If the service does the work, also TimedOutError after
+        `timeout_s`, and DaemonLostError; the work then continues. Work in this process has no time-out.
         """
         ...
 
 
 class App(Protocol):
-    """What can be asked. A repository is named by its name or the absolute path of its root; None means all.
+    """Everything that can be requested. `repo` is the name of a repository or the absolute path of its root.
 
-    Every method may raise ReposyncError at once, or its task may later.
+    Where it may be None, None means all repositories. Every method may raise ReposyncError at once, or its task later.
     """
 
     def status(self) -> messages.Status:
@@ -40,7 +40,7 @@ class App(Protocol):
         ...
 
     def add(self, path: str, name: str | None) -> Task[messages.RepoRef]:
-        """Has the service keep the tree at this absolute path indexed. Without a service it is only recorded."""
+        """Has the service keep the tree at this absolute path indexed. Without the service, it is only recorded."""
         ...
 
     def remove(self, repo: str) -> Task[messages.RepoRef]:
@@ -48,23 +48,23 @@ class App(Protocol):
         ...
 
     def pause(self, repo: str | None) -> Task[messages.RepoNames]:
-        """Leaves the index as it is until `resume`. Needs the service."""
+        """Stops updating the index until `resume`. Needs the service."""
         ...
 
     def resume(self, repo: str | None) -> Task[messages.RepoNames]:
-        """Continues after `pause`. Needs the service."""
+        """Continues updating the index after `pause`. Needs the service."""
         ...
 
     def sync(self, path: str, name: str | None, full: bool) -> Task[messages.SyncResult]:
-        """Makes the index of the tree at this absolute path current. `full` trusts nothing that is on record."""
+        """Brings the index of the tree at this absolute path up to date. `full` trusts nothing that is on record."""
         ...
 
     def flush(self, repo: str | None) -> Task[messages.Flushed]:
-        """Done when every change that was made before the call is in the index. Needs the service."""
+        """Done when every change made before the call is in the index. Needs the service."""
         ...
 
     def verify(self, repo: str | None, repair: bool) -> Task[messages.Verifications]:
-        """Compares every record with its file and every file with the index; `repair` also corrects what is wrong."""
+        """Compares every record with its file and every file with the index. `repair` corrects what is wrong."""
         ...
 
     def runs(self, repo: str | None, limit: int) -> messages.Runs:

@@ -1,4 +1,4 @@
-"""What is wrong or unusual, as conditions that are derived from the status: the one place that decides it. Pure.
+"""Derives what is wrong or unusual from the status, as conditions. Nothing else decides that. Pure.
 
 `GET /v1/health`, `reposyncd status` and its `--check`, the metrics and systemd's status line all use it.
 """
@@ -17,15 +17,15 @@ class Severity(StrEnum):
     """How bad a condition is."""
 
     ERROR = "error"
-    """something is not done that should be"""
+    """something that should work does not"""
     WARNING = "warning"
-    """something is done worse than it could be, or somebody should look at it"""
+    """something works worse than it could, or somebody should look at it"""
     INFO = "info"
-    """the index is not current, and there is nothing to do about it"""
+    """the index may not be current, but nothing needs to be done"""
 
 
 class Kind(StrEnum):
-    """Kinds of conditions. Those that begin with `repo_` are the states of a repository, but for `current`."""
+    """Kinds of conditions. Those that begin with `repo_` are the states of a repository other than `current`."""
 
     SERVICE_NOT_RUNNING = "service_not_running"
     SERVICE_STARTING = "service_starting"
@@ -67,13 +67,13 @@ SEVERITY = {
 }
 
 FAILS_HEALTH = frozenset({Kind.SERVICE_STARTING, Kind.STORE_UNUSABLE, Kind.REPO_FAILED, Kind.REPO_DEGRADED})
-"""Kinds for which `GET /v1/health` answers 503. A missing repository is none of them: when a disk is unplugged, the
+"""Kinds for which `GET /v1/health` answers 503. A missing repository is not one of them: if a disk is unplugged, the
 service still does what it should."""
 
 REPO_STATES = frozenset(kind for kind in Kind if kind.startswith("repo_"))
 
 FAILS_CHECK = frozenset({Kind.SERVICE_NOT_RUNNING, Kind.STORE_UNUSABLE, *REPO_STATES})
-"""Kinds for which `reposyncd status --check` fails: with any of them the index may not be current."""
+"""Kinds for which `reposyncd status --check` fails: with any of them, the index may not be current."""
 
 _START = "start it with: reposyncd service install, or: reposyncd daemon"
 
@@ -85,11 +85,11 @@ class Condition(NamedTuple):
     subject: str
     """"service", "store", or the name of a repository"""
     evidence: str
-    """the reason, as the status has it; "" if none is given"""
+    """the reason, as in the status; "" if none is given"""
     remedy: str = ""
-    """a command, or what to do; "" if the evidence says it, or if there is nothing to do"""
+    """a command, or another thing to do; "" if the evidence says it, or if there is nothing to do"""
     since: float | None = None
-    """seconds since the epoch; None if it is not known"""
+    """seconds since the epoch; None if unknown"""
 
     @property
     def severity(self) -> Severity:
@@ -103,7 +103,7 @@ class Condition(NamedTuple):
 
 
 def conditions(status: messages.Status, now: float) -> list[Condition]:
-    """Everything that is wrong or unusual: of the service, the store, each repository, and damage that was repaired.
+    """Everything that is wrong or unusual with the service, the store and each repository, and repaired damage.
 
     `now` is in seconds since the epoch.
     """
@@ -145,7 +145,7 @@ def _of_store(store: messages.StoreStatus, now: float) -> Iterator[Condition]:
     if not store["healthy"]:
         yield Condition(Kind.STORE_UNUSABLE, "store", store["reason"] or "the store is not healthy", since=since)
     if lock and lock["held"] and lock.get("waits"):
-        remedy = "wait until it is done, or stop it"
+        remedy = "wait until it has finished, or stop it"
         yield Condition(Kind.STORE_LOCKED, "store", f"locked by process {lock['holder']}", remedy, since)
 
 

@@ -1,4 +1,4 @@
-"""The façade in this process, for when no service runs. Every task opens the state directory, works and closes it."""
+"""The façade in this process, used if no service is running. Each task opens the state directory and closes it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Stop = Callable[[], AbstractContextManager[Callable[[], bool]]]
-"""A context for long work. It yields a question that the work asks often: whether to stop, which is safe."""
+"""A context for long work. It yields a function that the work calls often, and that returns whether to stop."""
 
 Notify = Callable[[str], None]
-"""Takes what the person who asked has to know besides the answer: one line."""
+"""Shows the user one line of information in addition to the result."""
 
 
 class LocalTask(Generic[T]):
-    """A `facade.Task`: a function that is called when its result is asked for."""
+    """A `facade.Task` that calls a function when its result is requested."""
 
     def __init__(self, work: Callable[[OnProgress], T]) -> None:
         self._work = work
@@ -40,7 +40,7 @@ class LocalTask(Generic[T]):
 
 
 class LocalApp:
-    """An `App` that works in this process. It cannot do what needs the service: that raises DaemonNotRunningError."""
+    """An `App` that works in this process. Methods that need the service raise DaemonNotRunningError."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class LocalApp:
         return recorded_status(self._config.state_dir, time.time_ns(), __version__)
 
     def add(self, path: str, name: str | None) -> LocalTask[messages.RepoRef]:
-        """Records the repository. The next service indexes it, or the next sync of it."""
+        """Records the repository. The service indexes it when it starts, or the next sync does."""
         from reposyncd.app import operations
 
         def add(on_progress: OnProgress) -> messages.RepoRef:
@@ -85,8 +85,8 @@ class LocalApp:
                 removed, trouble = operations.remove(workspace, repo)
             if trouble:
                 self._notify(
-                    f"{removed.name} is removed, but its records could not be deleted yet ({printable(trouble)}). The "
-                    "next sync deletes them, or the service"
+                    f"{removed.name} was removed, but its records could not be deleted yet ({printable(trouble)}). The "
+                    "next sync, or the service, deletes them"
                 )
             return {"name": removed.name, "root": removed.root}
 
@@ -101,11 +101,11 @@ class LocalApp:
         raise not_running(self._config.socket)
 
     def flush(self, repo: str | None) -> NoReturn:
-        """Needs the service: nobody else knows which changes are still to be indexed."""
+        """Needs the service, because only the service knows which changes are still to be indexed."""
         raise not_running(self._config.socket)
 
     def sync(self, path: str, name: str | None, full: bool) -> LocalTask[messages.SyncResult]:
-        """See `App.sync`. Raises InterruptedSyncError if it was stopped; the next sync goes on from there."""
+        """See `App.sync`. Raises InterruptedSyncError if it was stopped; the next sync continues from there."""
         from reposyncd.app import operations
 
         def sync(on_progress: OnProgress) -> messages.SyncResult:
@@ -160,7 +160,7 @@ class LocalApp:
 
 
 def _adapted(on_progress: OnProgress) -> Callable[[Progress], None]:
-    """Takes progress as a sync tells it to progress as a task tells it."""
+    """A function that receives the progress of a sync, and passes it on as the progress of a task."""
 
     def pass_on(progress: Progress) -> None:
         on_progress(

@@ -1,9 +1,9 @@
-"""Every answer of the application, as JSON: the only description of them.
+"""Every answer of the application, as JSON. This is their only description.
 
-These types are plain dicts at run time, so that a command which only asks the service imports little for them. The
-OpenAPI document is made from them (`daemon.http.openapi`). Later versions may add fields. No `int` is negative. Names
-that end in `_s` are seconds, and those that end in `_ns` are nanoseconds since the epoch; `synced_at` and `at` are
-seconds since the epoch.
+At run time, these types are plain dicts, so that a command which only asks the service imports little for them. The
+OpenAPI document is made from them (`daemon.http.openapi`). Later versions may add fields. No `int` is negative. Fields
+whose names end in `_s` are in seconds. Those that end in `_ns` are in nanoseconds since the epoch; `synced_at` and `at`
+are in seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STATES: tuple[RepoStateName, ...] = get_args(RepoStateName)
 
 
 class FileError(TypedDict):
-    """A file, or a directory, that could not be read or stored."""
+    """A file or directory that could not be read or stored."""
 
     path: str
     error: str
@@ -36,7 +36,7 @@ class RepoNames(TypedDict):
 
 
 class Flushed(TypedDict):
-    """Repositories whose index has every change, except those to the files in `errors`, which could not be read."""
+    """Repositories whose index has every change, except changes to the files in `errors`, which could not be read."""
 
     repos: list[str]
     errors: list[FileError]
@@ -70,7 +70,7 @@ class Ticket(TypedDict):
 
 
 class FileCounts(TypedDict):
-    """Files of a sync, by what was found."""
+    """The files of a sync, by result."""
 
     total: int
     new: int
@@ -82,7 +82,7 @@ class FileCounts(TypedDict):
 
 
 class ChunkCounts(TypedDict):
-    """Chunks of a sync, by what was done."""
+    """The chunks of a sync, by what was done with them."""
 
     total: int
     added: int
@@ -104,7 +104,7 @@ class SyncResult(TypedDict):
 
 
 class Hit(TypedDict):
-    """A chunk that answers a query."""
+    """A chunk that was found."""
 
     repo: str
     path: str
@@ -118,14 +118,14 @@ class Hit(TypedDict):
 
 
 class Notice(TypedDict):
-    """A remark on a repository that was searched, or that was left out of the search."""
+    """A remark about a repository that was searched, or that was left out of the search."""
 
     repo: str
     text: str
 
 
 class Hits(TypedDict):
-    """The answer to a search, best hit first. `complete` is false if a repository was left out."""
+    """The result of a search, best hit first. `complete` is false if a repository was left out."""
 
     hits: list[Hit]
     complete: bool
@@ -144,7 +144,7 @@ class RepoProgress(TypedDict):
 
 
 class Waiting(TypedDict):
-    """What a sync waits for, and for how long."""
+    """What a sync is waiting for, and for how long."""
 
     reason: str
     for_s: float
@@ -160,7 +160,7 @@ class Watch(TypedDict):
 
 
 class FileVerdict(TypedDict):
-    """A file that is chunked as plain lines, or left out, because of its content."""
+    """A file that is cut as plain lines, or left out, because of its content."""
 
     path: str
     is_indexed: bool
@@ -210,7 +210,7 @@ class ServiceStatus(TypedDict):
 
 
 class LockStatus(TypedDict):
-    """The lock on the store, and who waits for it."""
+    """The lock on the store, and the work that waits for it."""
 
     held: bool
     holder: int | None
@@ -229,7 +229,7 @@ class StoreStatus(TypedDict):
 
 
 class Incident(TypedDict):
-    """Something that was damaged and has been rebuilt, and the place where the damaged files are kept."""
+    """Damage that was repaired, and where the damaged files are kept."""
 
     at: float
     what: str
@@ -262,7 +262,7 @@ class Error(TypedDict):
 
 
 class Health(TypedDict):
-    """Whether all is well; `reasons` says what is not."""
+    """Whether the service is healthy; `reasons` says why it is not."""
 
     healthy: bool
     reasons: list[str]
@@ -270,7 +270,7 @@ class Health(TypedDict):
 
 
 class Problem(TypedDict):
-    """A difference between the index and the files that verification found."""
+    """A difference between the index and the files, found by verification."""
 
     kind: str
     path: str
@@ -317,6 +317,6 @@ class Run(TypedDict):
 
 
 class Runs(TypedDict):
-    """The history, newest first."""
+    """The history, newest sync first."""
 
     runs: list[Run]

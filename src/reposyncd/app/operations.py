@@ -1,7 +1,7 @@
-"""What is done on an open workspace, by a command and by the service alike.
+"""The operations on an open workspace. Commands and the service use the same ones.
 
-Each function needs the one thread that the workspace belongs to, except `candidates` and `target` in a workspace that
-nobody else uses.
+Each function must be called in the thread that the workspace belongs to. Exceptions are `candidates` and `target`, if
+nobody else uses the workspace.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def sync(
     on_progress: OnProgress = _ignore,
     should_stop: ShouldStop = _never,
 ) -> SyncResult:
-    """Makes the index of the tree at `path` current; see `reposyncd.sync_repository`.
+    """Brings the index of the tree at `path` up to date; see `reposyncd.sync_repository`.
 
     `on_progress` and `should_stop` are called in this thread, often, and must be quick.
     """
     state, config = workspace.state, workspace.config
     root = root_of(path, config.state_dir)
     with suppress(BusyError, StoreError):
-        if workspace.catalog.removed():  # a process could not delete the collection, or died before it did
+        if workspace.catalog.removed():  # a process could not delete the collection, or died before it could
             with workspace.state_lock(0):
                 while drop_removed(workspace):
                     pass
-    with suppress(StoreError):  # the sync below deals with it
+    with suppress(StoreError):  # the sync below handles it
         repo = find(workspace.catalog, root, name)
         if repo and not full:
             result = result_if_unchanged(
@@ -66,7 +66,7 @@ def sync(
             )
             if result:
                 return result
-    with suppress(StoreError):  # only to save time; the sync below waits for them
+    with suppress(StoreError):  # this only saves time; the sync below waits for them
         workspace.index.start()
         workspace.chunker.start()
     return workspace.runner(
@@ -79,7 +79,7 @@ def sync(
 
 
 def add(workspace: Workspace, path: str, name: str | None = None) -> Repo:
-    """Records the tree at `path` as a repository; one that is recorded already stays as it is."""
+    """Records the tree at `path` as a repository. One that is already recorded does not change."""
     root = root_of(path, workspace.config.state_dir)
     with workspace.state_lock():
         return find(workspace.catalog, root, name) or add_repo(workspace.catalog, root, name)
@@ -87,9 +87,9 @@ def add(workspace: Workspace, path: str, name: str | None = None) -> Repo:
 
 def remove(workspace: Workspace, repo: str) -> tuple[Repo, str]:
     """Stops indexing a repository (its name or root) and deletes its index. Returns the repository, and why its
-    collection could not be deleted, "" if it was: the next sync, removal or service deletes what is left.
+    collection could not be deleted ("" if it was deleted): the next sync, removal or service deletes what is left.
 
-    Raises BusyError, NotFoundError and StoreError; nothing is removed then.
+    If it raises BusyError, NotFoundError or StoreError, nothing was removed.
     """
     with workspace.state_lock():
         workspace.state.check()
@@ -105,14 +105,14 @@ def remove(workspace: Workspace, repo: str) -> tuple[Repo, str]:
 
 def drop_removed(workspace: Workspace) -> bool:
     """Deletes one collection of a removed repository, and forgets the repository with its last one. Returns whether
-    there may be more. The caller holds the state lock. Raises a StoreError."""
+    there may be more to delete. The caller holds the state lock. Raises StoreError."""
     catalog = workspace.catalog
     removed = catalog.removed()
     if not removed:
         return False
     repo = removed[0]
     generations = catalog.generations(repo)
-    is_known = workspace.is_store_known  # what another program has written since is for the next sync to find
+    is_known = workspace.is_store_known  # if another program has written since, the next sync must find out
     if generations:
         workspace.index.drop(generations[0].collection)
     if len(generations) > 1:
@@ -132,8 +132,8 @@ def verify(
     on_progress: OnProgress = _ignore,
     should_stop: ShouldStop = _never,
 ) -> list[Verification]:
-    """Compares records, manifest and files of a repository (its name or root; None: of all); `repair` corrects what is
-    wrong. A store or a manifest too damaged to be compared is CorruptStoreError, and with `repair` built anew."""
+    """Compares records, manifest and files of a repository (its name or root; None: of all). `repair` corrects what is
+    wrong. If the store or the manifest is too damaged to be compared: CorruptStoreError, or with `repair` a rebuild."""
     from reposyncd.sync.verify import ended
 
     found: list[Verification] = []
@@ -151,8 +151,8 @@ def verify(
 def verification(
     workspace: Workspace, repo: Repo, *, repair: bool, on_progress: OnProgress, should_stop: ShouldStop
 ) -> Steps:
-    """The same for one repository, step by step, without the sync that repairs; see `sync.verification`. The caller
-    holds the state lock."""
+    """The same for one repository, in steps, without the sync that repairs; see `sync.verification`. The caller holds
+    the state lock."""
     from reposyncd.sync.verification import RepoVerification
 
     return (
@@ -177,10 +177,10 @@ def history(workspace: Workspace, repo: str | None, limit: int) -> list[tuple[Re
 
 
 def search(workspace: Workspace, query: str, repo: str | None, limit: int) -> Found:
-    """The chunks nearest to the query, best first, of one repository or of all. A repository that is being rebuilt
-    with another model is searched in its old index.
+    """The chunks nearest to the query, best first, of one repository or of all. If a repository is being rebuilt with
+    another model, its old index is searched.
 
-    Raises UsageError for a blank query or if nothing is indexed, RebuildingError if nothing can be searched until a
+    Raises UsageError if the query is blank or nothing is indexed, RebuildingError if nothing can be searched before a
     rebuild is done, and StoreError.
     """
     from reposyncd.search.service import SearchService
@@ -196,7 +196,7 @@ def search(workspace: Workspace, query: str, repo: str | None, limit: int) -> Fo
 
     def on_damage(error: StoreError) -> str:
         with suppress(BusyError, StoreError), workspace.state_lock(0):
-            workspace.catalog.forget_stamp()  # so that the next sync examines the store
+            workspace.catalog.forget_stamp()  # so that the next sync inspects the store
         return f"the index is damaged ({error}); repair it with: reposyncd sync {repos[0].root}"
 
     service = SearchService(lambda: workspace.index, workspace.embed_query, on_damage)
@@ -204,7 +204,7 @@ def search(workspace: Workspace, query: str, repo: str | None, limit: int) -> Fo
 
 
 def candidates(workspace: Workspace, repos: Sequence[Repo]) -> list[Candidate]:
-    """What a search has to know of these repositories, as it is on record. Raises a StoreError."""
+    """What a search has to know about these repositories, as it is on record. Raises StoreError."""
     off_limits = OffLimits.of(workspace.config.state_dir)
     found = []
     for repo in repos:
@@ -224,7 +224,7 @@ def candidates(workspace: Workspace, repos: Sequence[Repo]) -> list[Candidate]:
 
 
 def target(workspace: Workspace, repo: Repo, serving: Generation) -> Target | None:
-    """What a search of the repository asks; None if it cannot be searched (see `Candidate.target`)."""
+    """What a search of the repository uses; None if it cannot be searched (see `Candidate.target`)."""
     embedder = workspace.query_embedder(serving)
     if embedder is None or refusal(repo, OffLimits.of(workspace.config.state_dir)):
         return None
@@ -232,6 +232,6 @@ def target(workspace: Workspace, repo: Repo, serving: Generation) -> Target | No
 
 
 def _rebuilt(workspace: Workspace, repo: Repo) -> tuple[int, int] | None:
-    """How far the sync of the repository is, if one is under way: (files done, files in all)."""
+    """The progress of a sync of the repository, if one is under way: (files done, files in total)."""
     run = next((run for run in workspace.runs(repo, 1) if run.outcome == "running"), None)
     return (run.files_done, run.files_total) if run else None

@@ -1,4 +1,4 @@
-"""The status as the manifest has it, for when the service does not run, or has not read it yet."""
+"""The status as recorded in the manifest, used when the service is not running or has not read it yet."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def recorded_status(state_dir: str, now_ns: int, version: str) -> messages.Status:
-    """The status of the store and of every repository as the manifest has it; the service is not running.
+    """The recorded status of the store and of every repository, with a service that is not running.
 
-    `now_ns` is the wall clock. An unreadable store is part of the status and not raised. Takes no lock, starts no child
-    process and writes nothing.
+    `now_ns` is the wall clock. If the store is unreadable, the status says so; this is not raised. Takes no lock,
+    starts no child process and writes nothing.
     """
     store, manifest = store_status(state_dir), os.path.join(state_dir, MANIFEST)
     if not os.path.exists(manifest):
@@ -50,7 +50,7 @@ def recorded_status(state_dir: str, now_ns: int, version: str) -> messages.Statu
         with Database(manifest) as db:
             catalog = Catalog(db)
             incidents = catalog.incidents()
-            for repo in catalog.repos():  # one by one: those before an error are shown
+            for repo in catalog.repos():  # one by one, so that those before an error are shown
                 found = _repo(db, repo, off_limits, incidents, writer is not None, now_ns)
                 repos.append(found)
     except StoreError as error:
@@ -68,7 +68,7 @@ def recorded_status(state_dir: str, now_ns: int, version: str) -> messages.Statu
 
 
 def existing_incidents(incidents: Iterable[Incident]) -> list[Incident]:
-    """Those whose damaged files still exist."""
+    """The incidents whose damaged files still exist."""
     return [each for each in incidents if os.path.lexists(each.place)]
 
 

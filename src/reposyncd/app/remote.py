@@ -1,4 +1,4 @@
-"""The façade over the service's socket. Every request to the API is built here."""
+"""The façade over the socket of the service. Every request to the API is built here."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ANSWER_S = 5.0
-"""How long the service may take to say how it is: it takes milliseconds."""
+"""How long the service may take to return its status. It takes milliseconds."""
 
 
 class RemoteTask(Generic[T]):
-    """A `facade.Task` of the service. The request is sent when its result is asked for."""
+    """A `facade.Task` of the service. The request is sent when the result is requested."""
 
     def __init__(
         self, client: Client, method: str, path: str, body: dict[str, Any] | None = None, *, if_interrupted: str = ""
@@ -28,11 +28,11 @@ class RemoteTask(Generic[T]):
         self._path = path
         self._body = body
         self._if_interrupted = if_interrupted
-        """what the person who presses Ctrl-C has to know, if the service goes on with it"""
+        """what a user who presses Ctrl-C has to know, if the service continues with the work"""
 
     def result(self, on_progress: OnProgress | None = None, timeout_s: float | None = None) -> T:
         """See `facade.Task`. Raises DaemonNotRunningError before anything was begun, and InterruptedSyncError if
-        Ctrl-C ends the wait for work that goes on."""
+        Ctrl-C ends the wait while the work continues."""
         try:
             return cast(T, self._client.request(self._method, self._path, self._body, on_progress, timeout_s))
         except KeyboardInterrupt:
@@ -42,14 +42,14 @@ class RemoteTask(Generic[T]):
 
 
 class RemoteApp:
-    """An `App` that asks the service. For any thread: each request has a connection of its own."""
+    """An `App` that asks the service. Thread-safe: each request has a connection of its own."""
 
     def __init__(self, client: Client, answer_s: float = ANSWER_S) -> None:
         self._client = client
         self._answer_s = answer_s
 
     def is_running(self) -> bool:
-        """Whether a service answers, whatever state directory it has. Raises ReposyncError if that cannot be told."""
+        """Whether a service answers, whatever its state directory. Raises ReposyncError if that cannot be found out."""
         return self._client.running()
 
     def status(self) -> messages.Status:
@@ -79,7 +79,7 @@ class RemoteApp:
             "POST",
             "/v1/sync",
             {"path": path, "name": name, "full": full},
-            if_interrupted="the service goes on with the sync; follow it with: reposyncd status --watch",
+            if_interrupted="the service continues with the sync; follow it with: reposyncd status --watch",
         )
 
     def flush(self, repo: str | None) -> RemoteTask[messages.Flushed]:
@@ -93,7 +93,7 @@ class RemoteApp:
             "POST",
             "/v1/verify",
             {"repo": repo, "repair": repair},
-            if_interrupted="the service finishes the verification, but its result is lost; run it again to see it",
+            if_interrupted="the service finishes the verification, but its result is lost; to see it, run it again",
         )
 
     def runs(self, repo: str | None, limit: int) -> messages.Runs:

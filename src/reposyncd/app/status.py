@@ -1,4 +1,4 @@
-"""Builds the status: the one place that knows its form. Pure.
+"""Builds the status. Nothing else knows its form. Pure.
 
 It has two sources: `app.recorded_status` reads the manifest, `daemon.status` asks the engine.
 """
@@ -17,26 +17,26 @@ SECOND_NS = 1_000_000_000
 
 
 class Locks(NamedTuple):
-    """The processes that hold the locks; None: nobody."""
+    """The processes that hold the locks; None if nobody does."""
 
     writer: int | None
-    """holds the lock on the state"""
+    """holds the state lock"""
     store: int | None
-    """holds Chroma's lock"""
+    """holds the lock of the store"""
 
 
 class Live(NamedTuple):
-    """What only a running service knows of a repository."""
+    """What only a running service knows about a repository."""
 
     pending: int
-    """places with changes that are not in the index yet"""
+    """parts of the tree with changes that are not in the index yet"""
     lag_s: float
-    """age of the oldest of these changes, seconds"""
+    """age of the oldest of these changes, in seconds"""
     watch: messages.Watch
 
 
 def not_running(why: str = "not running") -> messages.ServiceStatus:
-    """The status of a service that does not run, or that does not answer."""
+    """The status of a service that is not running, or does not answer."""
     return {"running": False, "pid": None, "uptime_s": None, "state": why}
 
 
@@ -51,8 +51,8 @@ def status(
     incidents: Iterable[Incident],
     repos: Sequence[messages.RepoStatus],
 ) -> messages.Status:
-    """The whole status. `kind`, `location` and `trouble` are of the store: `trouble` is why it cannot be used, "" if it
-    can. `locks` is None where there is no manifest."""
+    """The whole status. `kind`, `location` and `trouble` describe the store: `trouble` is why it cannot be used, "" if
+    it can. `locks` is None if there is no manifest."""
     found: messages.Status = {
         "version": version,
         "daemon": service,
@@ -92,7 +92,7 @@ def repo_status(
     errors: Iterable[FileError | messages.FileError],
     live: Live | None = None,
 ) -> messages.RepoStatus:
-    """The status of one repository. `last_sync` is a SyncResult as JSON, `synced_at` is in seconds since the epoch."""
+    """The status of one repository. `last_sync` is a SyncResult as JSON; `synced_at` is in seconds since the epoch."""
     found: messages.RepoStatus = {
         "name": name,
         "root": root,

@@ -1,4 +1,4 @@
-"""The kinds of store there are. A new kind is a module of its own, and one line in `KINDS`."""
+"""The kinds of store. A new kind is a module of its own, and one line in `KINDS`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 KINDS: dict[str, StoreKind] = {
     "embedded": EMBEDDED,
 }
-"""By name. The configuration has no choice yet: `DEFAULT` is used."""
+"""Kinds by name. There is no configuration key for the choice yet: `DEFAULT` is used."""
 
 DEFAULT = KINDS["embedded"]
 
 
 def store_status(state_dir: str) -> StoreStatus:
-    """What `status` says of the store of this state directory."""
+    """What `status` shows of the store in this state directory."""
     return DEFAULT.status(state_dir)
 
 
 def backend(kind: str, arguments: Sequence[str], on_wait: Callable[[str], None]) -> Backend:
-    """The store at an address, in the index process; see `StoreKind.backend`."""
+    """The store at an address, for use in the index process; see `StoreKind.backend`."""
     return NO_STORE if kind == NO_STORE.kind else KINDS[kind].backend(arguments, on_wait)

@@ -1,4 +1,4 @@
-"""The command line: one file per command, imported when the command is called."""
+"""The command line: one module for each command, imported when the command is called."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _COMMANDS = {
     "status": "Show what is indexed, how current it is, and what is wrong.",
     "repo": "Add, remove and list the directories that are indexed.",
     "flush": "Wait until the index has every change.",
-    "pause": "Leave an index as it is for a while.",
-    "resume": "Continue after a pause.",
+    "pause": "Stop updating an index for a while.",
+    "resume": "Continue updating after a pause.",
     "history": "Show the last syncs.",
     "config": "Show the configuration, or create a configuration file.",
     "completion": "Print the completion script for a shell.",
@@ -36,7 +36,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Knows the commands by name and first line. Imports a command when it is called."""
+    """Knows the names and the first lines of the commands. Imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -73,12 +73,12 @@ def _group(ctx: click.Context, state_dir: str | None) -> None:
 
     \b
       reposyncd service install      have systemd run the service
-      reposyncd repo add ~/src/app   keep a directory indexed
+      reposyncd repo add ~/src/app   keep this directory indexed
       reposyncd search where are retries configured
       reposyncd status
 
     Exit codes: 0 done; 1 failed, or something is wrong; 2 usage; 3 the service is not running; 75 busy, try again; 78
-    the configuration is wrong; 130 stopped; 141 nobody reads the output.
+    the configuration is wrong; 130 stopped; 141 the output was closed.
     """
     ctx.obj = state_dir
 
@@ -91,8 +91,8 @@ def load_config(ctx: click.Context) -> Config:
 
 
 def connect(ctx: click.Context) -> App:
-    """What does the work of a command: the service, or this process if the service is not running. Ctrl-C stops work in
-    this process after the batch that is being stored."""
+    """What does the work of a command: the service, or this process if the service is not running. In this process,
+    Ctrl-C stops the work after the batch that is being stored."""
     from reposyncd.app.connect import connect
     from reposyncd.cli.stop import Stop
 
@@ -100,7 +100,7 @@ def connect(ctx: click.Context) -> App:
 
 
 def main() -> None:
-    """Entry point. Every error that a person can act on ends here, as one line and an exit code."""
+    """Entry point. Every error that a user can do something about ends here, as one line and an exit code."""
     try:
         with printing():  # click prints here if the arguments are wrong
             _group(prog_name="reposyncd")

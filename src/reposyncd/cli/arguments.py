@@ -1,4 +1,4 @@
-"""Arguments that several commands take."""
+"""Arguments that several commands have."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _COMPLETE_S = 1.0
-"""How long the completion of a name may take: somebody has pressed a key and waits."""
+"""How long the completion of a name may take, since the user is waiting for it."""
 
 
 class _Repo(click.ParamType[str, str]):
-    """A repository, by its name or by a path. A path is made absolute, because the service has another working
-    directory. A shell completes the names that the service knows."""
+    """A repository, given by its name or a path. A path is made absolute, because the service has another working
+    directory. Shells complete the names that the service knows."""
 
     name = "repo"
 

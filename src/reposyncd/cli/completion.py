@@ -1,4 +1,4 @@
-"""`reposyncd completion`: the script with which a shell completes commands, options, repositories and directories."""
+"""`reposyncd completion`: prints the script for completing commands, options, repositories and directories."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _VARIABLE = "_REPOSYNCD_COMPLETE"
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print the completion script of SHELL: commands, options, repositories and directories.
+    """Print the completion script for SHELL. It completes commands, options, repositories and directories.
 
-    Create the directory of the file below with `mkdir -p`, and write the script to it. For zsh the directory must be in
+    Write the script to the file below. Create its directory with `mkdir -p` first. For zsh, the directory must be in
     fpath before ~/.zshrc calls compinit.
 
     \b
@@ -25,5 +25,5 @@ def command(shell: str) -> None:
     from reposyncd.cli import _group
 
     made = get_completion_class(shell)
-    assert made is not None  # noqa: S101 - click has all three
+    assert made is not None  # noqa: S101 - click supports all three
     click.echo(made(_group, {}, "reposyncd", _VARIABLE).source())

@@ -19,7 +19,7 @@ from reposyncd.text import printable
 def command() -> None:
     """Show the configuration, or create a configuration file.
 
-    No configuration is needed. A value comes from the environment, else from the file, else it is the default.
+    No configuration is needed. The environment overrides the file, and the file overrides the defaults.
     """
 
 
@@ -60,7 +60,7 @@ def init() -> None:
         os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise ReposyncError(f"{place} exists already; it was not changed") from None
+        raise ReposyncError(f"{place} already exists; it was not changed") from None
     except OSError as error:
         raise ReposyncError(f"{place} cannot be written: {error.strerror}") from error
     with open(descriptor, "w", encoding="utf-8") as file:
@@ -106,21 +106,21 @@ def reference() -> str:
 _HEAD = """\
 # Configuration
 
-No configuration is needed. A key is taken from the environment, else from the file, else it has its default. The file
-is `$REPOSYNCD_CONFIG`, else `$XDG_CONFIG_HOME/reposyncd/config.toml` (by default `~/.config/reposyncd/config.toml`).
-`reposyncd config init` writes one with every key commented out, and `reposyncd config show` prints the values in effect
-and where each comes from.
+No configuration is needed. For each key, the environment overrides the file, and the file overrides the default. The
+file is `$REPOSYNCD_CONFIG`, else `$XDG_CONFIG_HOME/reposyncd/config.toml` (by default
+`~/.config/reposyncd/config.toml`). `reposyncd config init` creates one in which every key is commented out, and
+`reposyncd config show` prints the values in effect and where each of them comes from.
 
-Commands read the file each time. The service reads it at its start and on SIGHUP (`systemctl --user reload reposyncd`).
-At its start a mistake in the file ends it with exit code 78; on SIGHUP a file with a mistake is refused, and the values
-from before stay in effect.
+Commands read the file each time. The service reads it when it starts, and on SIGHUP (`systemctl --user reload
+reposyncd`). If the file has a mistake, the service does not start, and exits with code 78. On SIGHUP, it refuses a file
+with a mistake, and keeps the old values.
 
 This page is generated from `reposyncd.config.KEYS`:
 `python -c "import reposyncd.cli.config as c; print(c.reference(), end='')"`."""
 
 
 def toml(value: Any) -> str:
-    """A value as it is written in the file."""
+    """A value in the form in which it is written in the file."""
     if isinstance(value, tuple):
         return json.dumps(list(value), ensure_ascii=False)
     if isinstance(value, float):

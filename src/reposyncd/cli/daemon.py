@@ -1,4 +1,4 @@
-"""`reposyncd daemon`: the service, in the foreground."""
+"""`reposyncd daemon`: runs the service in the foreground."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reposyncd.cli import load_config
 
 _ALLOCATOR = {"PYTHONMALLOC": "malloc", "MALLOC_ARENA_MAX": "2"}
 """With these, 51 MB are in use after a first index of 20,000 chunks, instead of 62, and it is no slower. Python's own
-allocator gives memory back in whole megabytes only."""
+allocator returns memory only in whole megabytes."""
 
 
 @click.command("daemon")
@@ -26,15 +26,15 @@ allocator gives memory back in whole megabytes only."""
 )
 @click.pass_context
 def command(ctx: click.Context, log_format: str) -> None:
-    """Run the service in the foreground: keep every repository indexed until SIGTERM or Ctrl-C.
+    """Run the service in the foreground. It keeps every repository indexed until SIGTERM or Ctrl-C.
 
-    SIGHUP makes it read its configuration again. A second SIGTERM or Ctrl-C stops it at once, which is safe.
+    On SIGHUP, it reads its configuration again. A second SIGTERM or Ctrl-C stops it at once, which is safe.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until it is handled it would end the program
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it would end the program until there is a handler
     config = load_config(ctx)
-    if "PYTHONMALLOC" not in os.environ:  # it is read when Python starts
+    if "PYTHONMALLOC" not in os.environ:  # Python reads it when it starts
         os.execve(  # noqa: S606 - the same program
             sys.executable, [sys.executable, *sys.orig_argv[1:]], _ALLOCATOR | os.environ
         )
-    service = importlib.import_module("reposyncd.daemon.main")  # here, because no other command needs it
+    service = importlib.import_module("reposyncd.daemon.main")  # imported here, because no other command needs it
     service.run(config, os.environ, lambda: load_config(ctx), log_format)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from reposyncd.app.messages import FileError, TaskProgress
 
 _PATHS_SHOWN = 5
-"""Paths of a repository that are printed: enough to see what it is about. --json prints more."""
+"""How many paths of a repository are printed: enough to see what is pending. --json prints more."""
 
 _ERRORS_SHOWN = 10
-"""Files that could not be indexed, as many as are printed. --json prints all."""
+"""How many files that could not be indexed are printed. --json prints all of them."""
 
 
 @click.command("flush")
@@ -31,12 +31,12 @@ _ERRORS_SHOWN = 10
     default=60.0,
     show_default=True,
     metavar="S",
-    help="Seconds to wait at most.",
+    help="How many seconds to wait at most.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was done, or what is still pending, as JSON.")
 @click.pass_context
 def command(ctx: click.Context, repo: str | None, timeout: float, as_json: bool) -> None:
-    """Return when every change that was made to REPO (a name or a path; default: all) is in the index.
+    """Return when every earlier change to REPO (a name or a path; default: all) is in the index.
 
     Exit code 1: it timed out, or a file could not be indexed. 3: the service is not running.
     """

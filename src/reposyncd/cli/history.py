@@ -1,4 +1,4 @@
-"""`reposyncd history`: the last syncs."""
+"""`reposyncd history`: shows the last syncs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reposyncd.text import printable
 
 @click.command("history")
 @click.argument("repo", required=False, type=REPO)
-@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="Syncs to show.")
+@click.option("-n", "--limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print the syncs as JSON.")
 @click.pass_context
 def command(ctx: click.Context, repo: str | None, limit: int, as_json: bool) -> None:

@@ -1,7 +1,7 @@
-"""Printing, also when nobody reads the output any more, as after `| head -1`.
+"""Printing, also if the output was closed, as by `| head -1`.
 
-A command that only prints ends then, as if SIGPIPE had killed it. A command that does something prints with `say`: it
-goes on in silence, and its exit code says how the work ended.
+A command that only prints then ends as if SIGPIPE had killed it. A command that does something prints with `say`: it
+continues silently, and its exit code says how the work ended.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import click
 from reposyncd.errors import ReposyncError
 
 UNREAD = 128 + signal.SIGPIPE
-"""Exit code of a command whose output nobody reads. It is the one that a shell reports for a death by SIGPIPE."""
+"""Exit code if the output was closed. A shell reports the same code for a death by SIGPIPE."""
 
 _LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
-"""Errors of an output that is a file and cannot be written."""
+"""Errors of an output that is a file that cannot be written."""
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Prints a line. If nobody reads the output any more, nothing happens."""
+    """Prints a line. Does nothing if the output was closed."""
     try:
         click.echo(text, err=err)
     except BrokenPipeError:
@@ -34,7 +34,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def drop(stream: TextIO | None) -> None:
-    """Discards what the stream still holds and what is written to it later."""
+    """Discards what the stream still holds, and everything that is written to it later."""
     if stream is None:
         return
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -46,8 +46,8 @@ def drop(stream: TextIO | None) -> None:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """A context for everything that prints. Raises SystemExit(UNREAD) if nobody reads the output any more, and
-    ReposyncError if the output is a file that cannot be written."""
+    """A context for everything that prints. Raises SystemExit(UNREAD) if the output was closed, and ReposyncError if
+    the output is a file that cannot be written."""
     try:
         yield
     except BrokenPipeError:
@@ -57,5 +57,5 @@ def printing() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _LOST or error.filename is not None:
             raise
-        drop(sys.stdout)  # else the interpreter tries again when it ends
+        drop(sys.stdout)  # without this, the interpreter tries again when it ends
         raise ReposyncError(f"the output cannot be written: {error.strerror}") from None

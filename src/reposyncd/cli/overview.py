@@ -1,4 +1,4 @@
-"""The status as text: a line for each repository, and below it what is wrong and what to do about it. Pure."""
+"""The status as text: a line for each repository; below, what is wrong and what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ if TYPE_CHECKING:
     from reposyncd.app import messages
 
 _FILES_SHOWN = 5
-"""How many files of a repository are named for each kind of condition in _CUT_SHORT."""
+"""For each kind of condition in _CUT_SHORT, how many files of a repository are named."""
 
 _CUT_SHORT = {Kind.FILE_PLAIN: "cut as plain lines", Kind.FILE_NOT_INDEXED: "not indexed"}
 
 _IN_FIRST_LINE = frozenset({Kind.SERVICE_NOT_RUNNING, Kind.SERVICE_STARTING})
-"""Conditions that the first line of the overview tells."""
+"""Conditions that the first line of the overview already shows."""
 
 _LAG_S = 1.0
-"""A shorter lag is that of any change, and not worth a word."""
+"""A shorter lag is normal for any change, and is not shown."""
 
 _RIGHT = (2, 3)
-"""Columns of numbers, which are aligned to the right."""
+"""Columns that contain numbers. They are aligned to the right."""
 
 _GAP = "  "
 
 _ROWS_AT_LEAST = 4
-"""How many rows of the table are shown at least, with the heading and the line that counts those left out."""
+"""The least number of rows of the table that are shown, including the heading and the line that counts hidden rows."""
 
 _HANGING = 20
-"""The fewest columns of text beside an indent; with fewer, lines are not indented."""
+"""The least number of columns for text after an indent. With fewer, lines are not indented."""
 
 _COLOURS = {"current": "green", "syncing": "cyan", "pending": "yellow", "missing": "yellow", "paused": "yellow"}
-"""The colours of states. Any other state is red."""
+"""The colours of states. All other states are red."""
 
 
 class Line(NamedTuple):
-    """A line of text, of which the part from `start` to `end` may have a colour."""
+    """A line of text. The part from `start` to `end` may have a colour."""
 
     text: str
     start: int = 0
@@ -57,7 +57,7 @@ def overview(report: messages.Status, now: float) -> list[Line]:
     if not report["repos"] and report["store"]["healthy"]:
         command = "repo add" if report["daemon"]["running"] else "sync"
         lines.append(Line(f"nothing is indexed yet; index a directory with: reposyncd {command} PATH"))
-    # The table shows the states; here are those for which there is a reason.
+    # The table shows the states. Only those for which there is a reason are repeated here.
     found = [each for each in conditions(report, now) if each.evidence and each.kind not in _IN_FIRST_LINE]
     lines += [Line(f"  {text}") for text in troubles(found, now)]
     return lines
@@ -65,7 +65,7 @@ def overview(report: messages.Status, now: float) -> list[Line]:
 
 def fitted(lines: Sequence[Line], width: int, height: int) -> list[Line]:
     """The lines for a terminal of this size. Rows of the table are cut at its edge. Other lines are wrapped, since
-    their ends say what to do. If the terminal is too low, rows are left out, and a line says how many."""
+    their ends say what to do. If the terminal has too few lines, rows are left out, and a line says how many."""
     width, height = max(width, 1), max(height, 1)
     rows = [line._replace(text=line.text[:width]) for line in lines if line.is_row]
     top = _wrapped(lines[:1], width)
@@ -78,7 +78,7 @@ def fitted(lines: Sequence[Line], width: int, height: int) -> list[Line]:
 
 
 def _wrapped(lines: Iterable[Line], width: int) -> list[Line]:
-    import textwrap  # here, since only a terminal that is redrawn needs it
+    import textwrap  # imported here, since it is only needed to redraw a terminal
 
     found: list[Line] = []
     for line in lines:
@@ -90,7 +90,7 @@ def _wrapped(lines: Iterable[Line], width: int) -> list[Line]:
 
 
 def steady(report: messages.Status) -> tuple[object, object]:
-    """(what the status says, how far work is). The first does not change merely because time passes."""
+    """(what the status says, the progress of work). The first does not change merely because time passes."""
     still: messages.Status = {
         **report,
         "daemon": {**report["daemon"], "uptime_s": 0.0},
@@ -141,7 +141,7 @@ def _service(service: messages.ServiceStatus) -> str:
     state = printable(service["state"])
     if not service["running"]:
         return (
-            f"service: {state}; this is what was true at the last sync. "
+            f"service: {state}; this was the state at the last sync. "
             "Start it with: reposyncd service install, or: reposyncd daemon"
         )
     return f"service: {state or 'running'}, pid {service['pid']}, up {ago(service['uptime_s'] or 0)}"

@@ -1,4 +1,4 @@
-"""`reposyncd pause`: leave an index as it is for a while."""
+"""`reposyncd pause`: stops updating an index for a while."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reposyncd.cli.output import say
 @click.option("--json", "as_json", is_flag=True, help="Print the names of the repositories as JSON.")
 @click.pass_context
 def command(ctx: click.Context, repo: str | None, as_json: bool) -> None:
-    """Leave the index of REPO (a name or a path; default: all) as it is until `reposyncd resume`."""
+    """Stop updating the index of REPO (a name or a path; default: all) until `reposyncd resume`."""
     result = connect(ctx).pause(repo).result()
     if as_json:
         import json

@@ -1,4 +1,4 @@
-"""The progress of a task: a bar on a terminal, else a line now and then."""
+"""Shows the progress of a task: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from reposyncd.app.messages import TaskProgress
 
 _QUIET_S = 1.0
-"""A task that takes no longer prints only its result."""
+"""A task that takes no longer than this only prints its result."""
 
 _LINE_S = 5.0
-"""Between two lines, if there is no terminal."""
+"""Time between two lines, if there is no terminal."""
 
 _REDRAW_S = 0.1
 
@@ -33,13 +33,13 @@ _PHASES = {
 
 
 def _phase(progress: TaskProgress) -> str:
-    """What is going on. The service may name a phase that is not known here, or have yet to begin."""
+    """What is going on. The service may send a phase that is unknown here, or may not have begun yet."""
     return "waiting" if progress["trouble"] else _PHASES.get(progress["phase"], "waiting")
 
 
 class Reporter:
-    """Shows the progress of a task, as `facade.OnProgress`. A context manager: the bar is gone at its end. `stream` is
-    None in a process that was started without it."""
+    """Shows the progress of a task, as `facade.OnProgress`. A context manager: it removes the bar at its end. `stream`
+    is None if this process was started without that stream."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -47,7 +47,7 @@ class Reporter:
         self._started = time.monotonic()
         self._next = self._started + _QUIET_S
         self._phase, self._trouble = "scan", ""
-        """that were shown last"""
+        """messages that were shown last"""
         self._bar: tuple[Bar, TaskID] | None = None
 
     def __enter__(self) -> Reporter:
@@ -58,7 +58,7 @@ class Reporter:
             self._bar[0].stop()
 
     def __call__(self, progress: TaskProgress) -> None:
-        """Shows the progress if it is time to. Trouble is shown at once, and once."""
+        """Shows the progress if it is time to do so. Trouble is shown at once, and only once."""
         now = time.monotonic()
         if progress["trouble"] and progress["trouble"] != self._trouble:
             self._say(printable(progress["trouble"]))
@@ -79,7 +79,7 @@ class Reporter:
             try:
                 self._stream.write(line + "\n")
                 self._stream.flush()
-            except BrokenPipeError:  # nobody reads it any more; the work goes on
+            except BrokenPipeError:  # the output was closed; the work continues
                 drop(self._stream)
 
     def _line(self, progress: TaskProgress, elapsed_s: float) -> str:

@@ -1,4 +1,4 @@
-"""`reposyncd repo`: which directories are indexed."""
+"""`reposyncd repo`: adds, removes and lists the directories that are indexed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def command() -> None:
 def add(ctx: click.Context, path: str, name: str | None, as_json: bool) -> None:
     """Keep the directory PATH indexed.
 
-    If the service is not running, PATH is only recorded. The service indexes it when it starts, or `reposyncd sync
-    PATH` does.
+    If the service is not running, PATH is only recorded. The service indexes it when it starts. You can also run
+    `reposyncd sync PATH`.
     """
     result = connect(ctx).add(os.path.realpath(path), name).result()
     _print(result, f"{result['name']}: now tracking {printable(result['root'])}", as_json)
@@ -51,7 +51,7 @@ def remove(ctx: click.Context, repo: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the repositories as JSON.")
 @click.pass_context
 def list_repos(ctx: click.Context, as_json: bool) -> None:
-    """List the indexed repositories with their state and root.
+    """List the indexed repositories with their states and roots.
 
     If the service is not running, the states are those of the last sync.
     """

@@ -1,4 +1,4 @@
-"""`reposyncd resume`: continue after a pause."""
+"""`reposyncd resume`: continues updating an index after a pause."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reposyncd.cli.output import say
 @click.option("--json", "as_json", is_flag=True, help="Print the names of the repositories as JSON.")
 @click.pass_context
 def command(ctx: click.Context, repo: str | None, as_json: bool) -> None:
-    """Keep the index of REPO (a name or a path; default: all) current again after `reposyncd pause`."""
+    """Continue updating the index of REPO (a name or a path; default: all) after `reposyncd pause`."""
     result = connect(ctx).resume(repo).result()
     if as_json:
         import json

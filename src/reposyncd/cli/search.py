@@ -1,4 +1,4 @@
-"""`reposyncd search`: find code by meaning."""
+"""`reposyncd search`: finds code by meaning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reposyncd.app.messages import Hit
 
 _LINES_SHOWN = 8
-"""Lines of a chunk that are printed: enough to recognise it. --json prints all."""
+"""How many lines of a chunk are printed: enough to recognise it. --json prints all of them."""
 
 
 @click.command("search")
@@ -26,7 +26,7 @@ _LINES_SHOWN = 8
 def command(ctx: click.Context, query: tuple[str, ...], repo: str | None, limit: int, as_json: bool) -> None:
     """Print the chunks of code whose meaning is nearest to QUERY, best first."""
     if not " ".join(query).strip():
-        raise click.UsageError("QUERY is blank; say what to look for")
+        raise click.UsageError("QUERY is blank; enter what to look for")
     found = connect(ctx).search(" ".join(query), repo, limit).result()
     for notice in found["notices"]:
         click.echo(f"reposyncd: {printable(notice['repo'])}: {printable(notice['text'])}", err=True)

@@ -1,4 +1,4 @@
-"""`reposyncd service`: have systemd run the service."""
+"""`reposyncd service`: installs and removes the systemd unit of the service."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from reposyncd.text import printable
 UNIT = "reposyncd.service"
 
 _MARK = "# Written by `reposyncd service install`, "
-"""Begins the last line of such a unit. A digest of the lines above follows."""
+"""The beginning of the last line of a generated unit. After it comes a digest of the lines above."""
 
 _CARRIED = ("XDG_CONFIG_HOME", "XDG_STATE_HOME")
-"""Variables that decide which files are ours, besides those that begin with REPOSYNCD_."""
+"""Variables that decide which files we use, besides those that begin with REPOSYNCD_."""
 
 _SYSTEMCTL_S = 120.0
 """How long systemctl may take. It waits for the service to start, which may take a minute."""
@@ -49,7 +49,7 @@ _OURS = (
     "salvage.db*",
     "store-*",
 )
-"""What reposyncd creates in the state directory. Others may use that directory too."""
+"""What reposyncd creates in the state directory. Other programs may use the directory too."""
 
 
 @click.group("service")
@@ -64,7 +64,7 @@ def command() -> None:
 
 @command.command("install")
 @click.option("--no-start", is_flag=True, help="Install and enable the unit, but do not start the service.")
-@click.option("--force", is_flag=True, help="Overwrite a unit that was edited, or written by somebody else.")
+@click.option("--force", is_flag=True, help="Overwrite a unit that was edited, or that something else has written.")
 @click.option("--print", "only_print", is_flag=True, help="Print the unit and change nothing.")
 @click.pass_context
 def install(ctx: click.Context, no_start: bool, force: bool, only_print: bool) -> None:
@@ -132,7 +132,7 @@ def uninstall(ctx: click.Context, purge: bool) -> None:
 
 
 def unit_text(environ: Mapping[str, str], *, state_dir: str | None, notifies: bool | None = None) -> str:
-    """The unit for this installation. `notifies`: whether systemd-python is installed (None: find out)."""
+    """The unit for this installation. `notifies`: whether systemd-python is installed; None: find out."""
     text = _template()
     carried = {name: value for name, value in environ.items() if name.startswith("REPOSYNCD_") or name in _CARRIED}
     if state_dir:
@@ -148,7 +148,7 @@ def unit_text(environ: Mapping[str, str], *, state_dir: str | None, notifies: bo
 
 
 def is_untouched(text: str) -> bool:
-    """Whether a unit is as `unit_text` of some version made it."""
+    """Whether a unit is exactly what `unit_text` of some version has generated."""
     *_, last = text.splitlines(keepends=True) or [""]
     return last.startswith(_MARK) and last.strip().endswith(_digest(text.removesuffix(last)))
 
@@ -158,7 +158,7 @@ def _digest(text: str) -> str:
 
 
 def _template() -> str:
-    """The unit from the package or, in a checkout, from beside the sources."""
+    """The unit file from the package or, in a checkout, from the directory beside the sources."""
     import reposyncd
 
     package = Path(reposyncd.__file__).parent
@@ -175,7 +175,7 @@ def _program() -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """The text as one word of a unit file (systemd.syntax(7)); % has no special meaning in it."""
+    """The text as one word of a unit file (systemd.syntax(7)), in which % has no special meaning."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     escaped = escaped.replace("\n", "\\n").replace("\t", "\\t")
     return escaped if escaped.isascii() and not set(escaped) & set(" '\\\"") else f'"{escaped}"'
@@ -191,7 +191,7 @@ def _has_systemd_python() -> bool:
 
 
 def _unit_path(environ: Mapping[str, str]) -> Path:
-    """Where systemd looks for the user's own units."""
+    """Where systemd looks for the units of this user."""
     base = environ.get("XDG_CONFIG_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".config") / "systemd" / "user" / UNIT
 
@@ -204,9 +204,9 @@ def _check_manager() -> None:
     )
     if found.returncode:
         raise ReposyncError(
-            f"your systemd cannot be reached ({printable(found.stderr.strip())}). In a shell without a session of its "
-            "own, as after su or sudo, log in properly (machinectl shell, ssh), or, after loginctl enable-linger, set "
-            "XDG_RUNTIME_DIR=/run/user/$(id -u). Without systemd run: reposyncd daemon"
+            f"your systemd cannot be reached ({printable(found.stderr.strip())}). A shell after su or sudo has no "
+            "session of its own: log in directly instead (machinectl shell, ssh). Or, after loginctl enable-linger, "
+            "set XDG_RUNTIME_DIR=/run/user/$(id -u). Without systemd, run: reposyncd daemon"
         )
 
 
@@ -214,13 +214,13 @@ def _check_free(path: Path, force: bool) -> None:
     with suppress(FileNotFoundError):
         if not force and not is_untouched(path.read_text(errors="replace")):
             raise ReposyncError(
-                f"{path} was edited, or written by somebody else; move what you need to a drop-in (systemctl --user "
-                "edit reposyncd), then run this again with --force"
+                f"{path} was edited, or something else has written it; move what you need to a drop-in (systemctl "
+                "--user edit reposyncd), then run this again with --force"
             )
 
 
 def _check_alone(config: Config) -> None:
-    """Raises ReposyncError if a service runs that systemd did not start."""
+    """Raises ReposyncError if a service is running that systemd did not start."""
     from reposyncd.app.connect import service
 
     active = subprocess.run(["systemctl", "--user", "--quiet", "is-active", UNIT], check=False).returncode == 0
@@ -270,5 +270,5 @@ def _purge(state: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    with suppress(OSError):  # it holds files that are not ours
+    with suppress(OSError):  # it contains files that are not ours
         state.rmdir()

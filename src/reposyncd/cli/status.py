@@ -1,4 +1,4 @@
-"""`reposyncd status`: what is indexed, how current it is, and what is wrong."""
+"""`reposyncd status`: shows what is indexed, how current it is, and what is wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REDRAW_S = 0.5
 """How often --watch asks for the status."""
 
 _PROGRESS_S = 5.0
-"""How often --watch prints to a pipe while only the progress of a sync changes."""
+"""How often --watch prints to a pipe while only the progress of a sync changes, in seconds."""
 
 _CLEAR = "\x1b[H\x1b[J"
 """Moves the cursor to the top left and clears everything below it (ECMA-48)."""
@@ -32,7 +32,7 @@ _CLEAR = "\x1b[H\x1b[J"
 
 @click.command("status")
 @click.argument("repo", required=False, type=REPO)
-@click.option("--watch", is_flag=True, help="Show it until Ctrl-C; on a pipe, print it whenever it changes.")
+@click.option("--watch", is_flag=True, help="Show it live until Ctrl-C; on a pipe, print it again when it changes.")
 @click.option(
     "--check", is_flag=True, help="Print only what is wrong. Exit code 1 unless all is current, 3 without the service."
 )
@@ -41,7 +41,7 @@ _CLEAR = "\x1b[H\x1b[J"
 def command(ctx: click.Context, repo: str | None, watch: bool, check: bool, as_json: bool) -> None:
     """Show what is indexed, how current it is, and what is wrong.
 
-    If the service is not running, this is what was true at the last sync. Nothing is started.
+    If the service is not running, this shows the state at the last sync. Nothing is started.
 
     \b
       reposyncd status                      a line for each repository
@@ -78,7 +78,7 @@ def _verdict(report: messages.Status, quiet: bool) -> int:
 
 
 def _watch(app: App, repo: str | None) -> None:
-    if sys.stdout is None:  # nobody can read it
+    if sys.stdout is None:  # the process has no output
         return
     show = _redraw if sys.stdout.isatty() else _Log()
     try:
@@ -92,7 +92,7 @@ def _watch(app: App, repo: str | None) -> None:
 
 def _redraw(report: messages.Status) -> None:
     """Clears the terminal and prints the report."""
-    import shutil  # here, because it takes as long as the rest of the command
+    import shutil  # imported here, because it takes as long as the rest of the command
 
     width, height = shutil.get_terminal_size()
     click.echo(_CLEAR, nl=False)
@@ -101,7 +101,7 @@ def _redraw(report: messages.Status) -> None:
 
 class _Log:
     """Prints the whole report when something has changed, for a pipe or a file. Passing time is not a change, and the
-    progress of a sync is one only every few seconds."""
+    progress of a sync counts as one only every few seconds."""
 
     def __init__(self) -> None:
         self._state: object = None
@@ -120,17 +120,17 @@ class _Log:
 
 
 def _is_unread(timeout_s: float) -> bool:
-    """Waits so long, or until nobody reads the output any more, and returns whether that is so. Else a command whose
-    output does not change would never notice."""
+    """Waits for this time, or until the output is closed, and returns whether it was closed. Without this, a command
+    whose output does not change would never notice."""
     import select
 
     poll = select.poll()
-    poll.register(sys.stdout, 0)  # POLLERR and POLLHUP are always reported: the other end was closed
+    poll.register(sys.stdout, 0)  # POLLERR and POLLHUP are always reported: the reader has closed the pipe
     return bool(poll.poll(timeout_s * 1000))
 
 
 def _report(app: App, repo: str | None) -> messages.Status:
-    """The status of one repo, or of all."""
+    """The status of one repository, or of all."""
     report = app.status()
     if repo is not None:
         report["repos"] = [each for each in report["repos"] if repo in (each["name"], each["root"])]

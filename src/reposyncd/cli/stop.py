@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, as a question that long work asks now and then."""
+"""Ctrl-C and SIGTERM, as a function that long work calls now and then."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from reposyncd.cli.output import say
 
 
 class Stop:
-    """The first SIGINT or SIGTERM asks for an orderly stop, the second stops at once. Both are safe."""
+    """The first SIGINT or SIGTERM requests an orderly stop, the second stops at once. Both are safe."""
 
     def __init__(self) -> None:
         self._asked = False
 
     def __call__(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether a stop was requested."""
         return self._asked
 
     def __enter__(self) -> Stop:

@@ -1,4 +1,4 @@
-"""`reposyncd sync`: bring the index of a directory up to date."""
+"""`reposyncd sync`: brings the index of a directory up to date."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reposyncd.app.messages import SyncResult
 
 _ERRORS_SHOWN = 10
-"""Files that could not be indexed, as many as are printed. --json prints all."""
+"""How many files that could not be indexed are printed. --json prints all of them."""
 
 
 @click.command("sync")
@@ -27,10 +27,11 @@ _ERRORS_SHOWN = 10
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def command(ctx: click.Context, path: str, name: str | None, full: bool, as_json: bool) -> None:
-    """Bring the index of the directory PATH up to date, and return when it is.
+    """Bring the index of the directory PATH up to date, and return when that is done.
 
-    The first sync reads, chunks, embeds and stores every file. Later ones do only what changed. Ctrl-C is safe at any
-    moment: the next sync goes on from there. If the service is running, it does the work, and Ctrl-C does not stop it.
+    The first sync reads, cuts, embeds and stores every file. Later ones only do what has changed. You can press Ctrl-C
+    at any moment: the next sync continues from there. If the service is running, it does the work, and Ctrl-C does not
+    stop it.
     """
     with Reporter(sys.stderr) as report:
         result = connect(ctx).sync(os.path.realpath(path), name, full).result(report)

@@ -1,4 +1,4 @@
-"""`reposyncd verify`: compare manifest, store and files with each other."""
+"""`reposyncd verify`: compares manifest, store and files with each other."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _MEANING = {
     "damaged": "the store or the manifest is lost, or too damaged to be compared",
-    "missing": "records are missing in the store",
+    "missing": "records are missing from the store",
     "unknown": "records in the store belong to no file",
     "altered": "records differ from their file in text or metadata",
     "vector": "vectors do not belong to their text",
-    "stale": "files have other content than was indexed, but the same size and times",
+    "stale": "files have other content than was indexed, although size and times are the same",
 }
 
 
@@ -34,8 +34,8 @@ _MEANING = {
 def command(ctx: click.Context, repo: str | None, repair: bool, as_json: bool) -> None:
     """Compare every record of REPO (a name or a path; default: all) with its file, and every file with the index.
 
-    It reads everything, and computes a sample of the vectors again. If the service is running, it does this between
-    its other work. Exit code 0: nothing is wrong; 1: something was wrong, repaired or not.
+    This reads everything, and computes a sample of the vectors again. If the service is running, it does this between
+    its other work. Exit code 0: nothing is wrong; 1: something was wrong, even if it was repaired.
     """
     with Reporter(sys.stderr) as report:
         found = connect(ctx).verify(repo, repair).result(report)["repos"]

@@ -1,1 +1,1 @@
-"""A query to ranked chunks."""
+"""Turns a query into ranked chunks."""

@@ -1,4 +1,4 @@
-"""Embedders other than the configured one. They embed queries for an index that is still to be rebuilt."""
+"""Embedders other than the configured one. They embed queries for indexes that have not been rebuilt yet."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from reposyncd.errors import EmbedderUnavailableError
 
 
 class QueryEmbedder(Protocol):
-    """What is asked for the vectors of queries."""
+    """Computes the vectors of queries."""
 
     def embed(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
-        """The vectors. Raises a StoreError, and can be asked again."""
+        """The vectors. If it raises StoreError, it can be called again."""
         ...
 
     def close(self) -> None:
@@ -22,8 +22,8 @@ class QueryEmbedder(Protocol):
 
 
 class Embedders:
-    """Makes embedders as they are needed, with `make`, which takes the identity of one, and keeps them. For any
-    thread."""
+    """Creates embedders when they are needed, with `make`, which takes an embedder's identity, and keeps them.
+    Thread-safe."""
 
     def __init__(self, make: Callable[[str], QueryEmbedder]) -> None:
         self._make = make
@@ -31,7 +31,7 @@ class Embedders:
         self._made: dict[str, QueryEmbedder] | None = {}
 
     def embed(self, identity: str, query: str) -> Sequence[float]:
-        """The query's vector. Raises a StoreError; EmbedderUnavailableError after `close`."""
+        """The vector of the query. Raises StoreError; EmbedderUnavailableError after `close`."""
         with self._lock:
             if self._made is None:
                 raise EmbedderUnavailableError("the embedders were closed")
@@ -42,7 +42,7 @@ class Embedders:
         return vector
 
     def close(self) -> None:
-        """Ends them all."""
+        """Closes all embedders."""
         with self._lock:
             made, self._made = self._made or {}, None
         for embedder in made.values():

@@ -1,4 +1,4 @@
-"""The hits of several collections in one order. Pure."""
+"""Merges the hits of several collections. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from reposyncd.model import Hit
 
 
 def best(hits: Iterable[Hit], limit: int) -> tuple[Hit, ...]:
-    """The `limit` hits with the highest score, best first; of equal ones the first.
+    """The `limit` hits with the highest scores, best first. Of hits with equal scores, the first ones come first.
 
-    Scores of different embedders are not comparable. They are sorted together all the same: it lasts only while an
-    index is rebuilt with another model.
+    Scores of different embedders are not comparable. They are sorted together nevertheless, because this only happens
+    while an index is being rebuilt with another model.
     """
     return tuple(nlargest(limit, hits, key=lambda hit: hit.score))

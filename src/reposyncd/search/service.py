@@ -1,4 +1,4 @@
-"""A query to ranked chunks, over one or several repositories. Commands and the service search with this."""
+"""Searches one or several repositories. Commands and the service both use this."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from reposyncd.search.rank import best
 from reposyncd.search.select import Selection
 
 _WOULD_FAIL_AGAIN = (StoreBusyError, LethalOperationError, EmbedderUnavailableError, RefusedTextError)
-"""Errors after which a search is not repeated: it has waited already, would crash again, or never came to the store."""
+"""Errors after which a search is not retried: it has already waited, would crash again, or did not reach the store."""
 
 Select = Callable[[], Selection]
-"""Raises RebuildingError or UsageError if nothing can be searched, and a StoreError."""
+"""Raises RebuildingError or UsageError if nothing can be searched, and StoreError."""
 
 
 class Found(NamedTuple):
-    """The hits, best first, and what to tell the person who searches."""
+    """The hits, best first, and the notices for the user."""
 
     hits: tuple[Hit, ...]
     notices: tuple[Notice, ...] = ()
@@ -49,11 +49,11 @@ class Found(NamedTuple):
 
 
 class SearchService:
-    """Searches collections, once more if the store changes meanwhile. For any thread.
+    """Searches collections. If the store changes in the meantime, searches again. Thread-safe.
 
-    `index` is asked for the index each time, because it may be replaced. `embed` takes the identity of an embedder and
-    a query to its vector; None if the index itself has that embedder. `on_damage` is told how a search found the store
-    damaged; it has the store repaired, and returns what to tell the person who searches.
+    `index` returns the index; it is called each time, because the index may be replaced. `embed` takes the identity of
+    an embedder and a query, and returns the vector; None if the index itself has that embedder. `on_damage` is called
+    with the error if a search finds the store damaged. It has the store repaired, and returns a message for the user.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class SearchService:
         self._on_damage = on_damage
 
     def search(self, query: str, limit: int, select: Select, select_again: Select) -> Found:
-        """The `limit` chunks nearest to the query over everything that `select` returns.
+        """The `limit` chunks nearest to the query, among everything that `select` returns.
 
-        If that fails, it is done again with `select_again`, which reads what serves by now: a checkpoint may have
-        replaced the store, a reload the index process, a rebuild the collection. Raises what these two raise,
-        UsageError for a blank query, CorruptStoreError for a damaged store, and other StoreErrors.
+        If that fails, it is repeated with `select_again`, which reads what serves now: a checkpoint may have replaced
+        the store, a reload the index process, or a rebuild the collection. Raises what these two raise, UsageError for
+        a blank query, CorruptStoreError for a damaged store, and other StoreErrors.
         """
-        if not query.strip():  # it is as near to one chunk as to any other
-            raise UsageError("the query is blank; say what to look for")
+        if not query.strip():  # its vector has no meaning
+            raise UsageError("the query is blank; enter what to look for")
         try:
             try:
                 return self._search(query, limit, select())
@@ -82,7 +82,7 @@ class SearchService:
                 raise
             except StoreError:
                 return self._search(query, limit, select_again())
-        except LethalTextError:  # the query is at fault, not the store
+        except LethalTextError:  # the query is to blame, not the store
             raise
         except (CorruptStoreError, LethalOperationError) as error:
             raise CorruptStoreError(self._on_damage(error)) from error

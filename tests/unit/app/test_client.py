@@ -169,7 +169,7 @@ def test_an_answer_that_is_cut_off_or_none_is_an_error(path: str, answer: bytes,
 
 def test_a_daemon_that_ends_while_it_is_waited_for_is_lost(path: str, shelf: Shelf, api: Api) -> None:
     shelf.gate.clear()
-    with pytest.raises(DaemonLostError, match="the service ended before it was done"):
+    with pytest.raises(DaemonLostError, match="the service ended before the work was done"):
         Client(path).request("POST", "/v1/flush", None, lambda progress: api.close(0))
 
 

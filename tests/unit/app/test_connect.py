@@ -15,7 +15,7 @@ from tests.apps import RecordingApp
 from tests.support import config_for, write
 
 NOT_RUNNING = DaemonNotRunningError("the service is not running")
-LOST = DaemonLostError("the service ended before it was done")
+LOST = DaemonLostError("the service ended before the work was done")
 
 WORK: list[tuple[Any, ...]] = [
     ("add", "/lab", None),

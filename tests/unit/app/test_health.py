@@ -61,7 +61,7 @@ def test_every_kind_has_a_severity_and_every_state_but_current_is_a_kind() -> No
         (
             status(store={"lock": LOCKED}),
             Condition(
-                Kind.STORE_LOCKED, "store", "locked by process 42", "wait until it is done, or stop it", NOW - 12
+                Kind.STORE_LOCKED, "store", "locked by process 42", "wait until it has finished, or stop it", NOW - 12
             ),
         ),
         (

@@ -133,7 +133,7 @@ def interrupt(progress: object) -> None:
 @pytest.mark.parametrize(
     ("ask", "told"),
     [
-        (lambda app: app.sync("/a", None, False), "the service goes on with the sync"),
+        (lambda app: app.sync("/a", None, False), "the service continues with the sync"),
         (lambda app: app.verify(None, False), "the service finishes the verification"),
     ],
 )

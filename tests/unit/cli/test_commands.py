@@ -125,7 +125,7 @@ def test_what_verification_finds_makes_the_exit_code_1(app: RecordingApp, monkey
     }
     answer(app, monkeypatch, "verify", {"repos": [found]})
     out = run("verify")
-    assert (out.exit_code, "  1 records are missing in the store\n" in out.stdout) == (1, True)
+    assert (out.exit_code, "  1 records are missing from the store\n" in out.stdout) == (1, True)
 
 
 def test_a_flush_that_times_out_says_what_is_pending(app: RecordingApp, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""The service's API: HTTP over a Unix socket."""
+"""The service's API: HTTP over a Unix socket, and over TCP if that is configured."""

@@ -1,7 +1,8 @@
-"""Which requests over TCP are answered.
+"""Decides which requests over TCP are answered.
 
-A web page can make its reader's browser send requests to any address. Three things keep it out: the token, a Host
-header that must name this machine (against DNS rebinding), and the refusal of every request with an Origin header.
+A web page can make the browser of its reader send requests to any address. Three things protect against that: the
+token; the Host header, which must name this machine (against DNS rebinding); and a request with an Origin header is
+always refused.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ class Refusal(NamedTuple):
 
 
 class AccessPolicy(NamedTuple):
-    """What a request over TCP must have."""
+    """The requirements for a request over TCP."""
 
     token: str
     hosts: frozenset[str]
-    """names that the Host header may have, in lower case, beside those of the loopback device"""
+    """names that the Host header may have, in lower case, besides those of the loopback device"""
 
     def refusal(self, header: Callable[[str], str | None]) -> Refusal | None:
-        """Why a request with these headers is refused; None if it is not."""
+        """Why a request with these headers is refused; None if it is accepted."""
         if header("origin") is not None:
-            return Refusal(403, "forbidden", "requests from web pages are not answered")
+            return Refusal(403, "forbidden", "requests from web pages are refused")
         if not is_local(header("host") or "", self.hosts):
             return Refusal(403, "forbidden", "the Host header does not name the loopback device; see api.hosts")
         scheme, _, given = (header("authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self.token.encode()):
-            return Refusal(401, "unauthorized", f"Authorization: Bearer TOKEN is needed; the token is in {TOKEN}")
+            return Refusal(401, "unauthorized", f"Authorization: Bearer TOKEN is required; the token is in {TOKEN}")
         return None
 
 
@@ -64,19 +65,19 @@ def is_local(host: str, hosts: Collection[str]) -> bool:
 
 
 def access_policy(config: ApiConfig, state_dir: str) -> AccessPolicy:
-    """The policy of this configuration. Raises ReposyncError if the token cannot be read or written, or if other users
+    """The policy for this configuration. Raises ReposyncError if the token cannot be read or written, or if other users
     can read it."""
     return AccessPolicy(_token(os.path.join(state_dir, TOKEN)), frozenset(host.lower() for host in config.hosts))
 
 
 def _token(path: str) -> str:
-    """The token in this file; a new one if there is none. A new file appears whole or not at all."""
+    """The token in this file; a new one if there is none. A new file appears complete or not at all."""
     if os.path.lexists(path) and (known := _known(path)):
         return known
     token, new = secrets.token_urlsafe(_TOKEN_BYTES), f"{path}.{os.getpid()}"
     try:
         with suppress(FileNotFoundError):
-            os.unlink(new)  # left by a process that was killed
+            os.unlink(new)  # a leftover of a process that was killed
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
             file.write(token + "\n")
@@ -89,7 +90,7 @@ def _token(path: str) -> str:
 
 
 def _known(path: str) -> str:
-    """The token in this file; "" if a crash emptied the file. Raises ReposyncError if other users can read it."""
+    """The token in this file; "" if a crash has emptied the file. Raises ReposyncError if other users can read it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:

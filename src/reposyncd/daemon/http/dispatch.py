@@ -1,7 +1,7 @@
-"""One request: who may send it, what it asks for, and its answer.
+"""Answers one request: checks who sent it and what it asks for.
 
-The body of an answer is the JSON that the service gave. Work that is not done within `wait_s` is answered with 202 and
-a ticket; `GET /v1/tickets/{ticket}` answers with the result. An error is `{"error": {"code", "message"}}`.
+The body of an answer is the JSON that the service returned. If work is not done within `wait_s`, the answer is 202 with
+a ticket; `GET /v1/tickets/{ticket}` returns the result. An error is `{"error": {"code", "message"}}`.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from reposyncd.daemon.ports import Service, ServiceTask
 from reposyncd.errors import DaemonNotRunningError, ReposyncError, UsageError
 
 STARTING = 8
-"""How many threads start work at once. Each may have to wait for a lock of the service."""
+"""How many threads start work at the same time. Each may have to wait for a lock of the service."""
 
 LOOKING_UP = 4
-"""How many threads look something up at once. They are not the others, so that a look never waits for work."""
+"""How many threads look something up at the same time. They are separate, so that a lookup never waits for work."""
 
 RESOLVING = 2
-"""How many threads resolve names of state directories at once. A mount that hangs blocks such a thread, and none of the
-others."""
+"""How many threads resolve paths of state directories at the same time. A mount that hangs blocks such a thread, but
+none of the others."""
 
 
 class Dispatcher:
-    """Answers requests with what `service` says; an ASGI application.
+    """An ASGI application that answers requests through `service`.
 
-    A request that names another state directory than `state_dir` is refused. Requests over TCP are refused until
-    `set_access` allows some.
+    Refuses requests that name another state directory than `state_dir`. Refuses requests over TCP until `set_access`
+    allows some.
     """
 
     def __init__(self, service: Service, state_dir: str) -> None:
@@ -59,7 +59,7 @@ class Dispatcher:
         self._resolving = CapacityLimiter(RESOLVING)
 
     def set_access(self, policy: AccessPolicy | None) -> None:
-        """Which requests over TCP are answered from now on; None: none. From any thread."""
+        """Sets which requests over TCP are answered from now on; None: none. From any thread."""
         self._access = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,7 +122,7 @@ class Dispatcher:
         try:
             return await self._wait(request, number, task, asked.wait_s)
         except ClientDisconnect:
-            self.tickets.forget(number)  # the client never learnt it
+            self.tickets.forget(number)  # the client has not received it
             task.abandon()
             raise
 
@@ -130,8 +130,8 @@ class Dispatcher:
         return await self._wait(request, asked.ticket, self.tickets.find(asked.ticket), asked.wait_s)
 
     async def _wait(self, request: Request, number: str, task: ServiceTask[Any], wait_s: float) -> HttpAnswer:
-        """Waits for the task, without a thread. Raises ClientDisconnect."""
-        await body_of(request)  # so that what comes next is the end of the connection
+        """Waits for the task without blocking a thread. Raises ClientDisconnect."""
+        await body_of(request)  # so that what is read after this can only be the end of the connection
         await ended(request, task, wait_s)
         if not task.wait(0):
             progress = await to_thread.run_sync(task.progress, limiter=self._looking_up)
@@ -152,8 +152,8 @@ class Dispatcher:
             raise RefusedError(HTTPStatus(refusal.status), refusal.code, refusal.message, headers)
 
     async def _check_state(self, request: Request) -> None:
-        """Raises DaemonNotRunningError if the request names another state directory. Reads the disk only if the name is
-        a new one, since it may be that of a mount that hangs."""
+        """Raises DaemonNotRunningError if the request names another state directory. Reads the disk only for a new
+        name, which may be on a mount that hangs."""
         quoted = request.headers.get(STATE_HEADER)
         if quoted is None or (named := unquote_to_bytes(quoted)) in self._state_names:
             return
@@ -163,16 +163,16 @@ class Dispatcher:
         resolved = await in_turn(request, lambda: os.path.realpath(named), self._resolving)
         if resolved not in self._state_names:
             raise DaemonNotRunningError(
-                f"no service is running for {os.fsdecode(resolved)}: the one at this socket keeps {self._state_dir}; "
-                "set REPOSYNCD_SOCKET to have one for each"
+                f"no service is running for {os.fsdecode(resolved)}: the one at this socket uses {self._state_dir}; "
+                "set REPOSYNCD_SOCKET to run one for each"
             )
 
 
 def _check_http(request: Request, path: str, query: str) -> None:
-    """Raises RefusedError for what h11 lets pass."""
+    """Raises RefusedError for requests that h11 accepts, but this API does not."""
     if not path.startswith("/"):
         raise RefusedError(HTTPStatus.BAD_REQUEST, "bad_http", "the path does not begin with /")
-    if len(path) + len(query) > HEAD_BYTES:  # h11 checks only a head that arrives in parts
+    if len(path) + len(query) > HEAD_BYTES:  # h11 only checks a head that arrives in several parts
         raise RefusedError(HTTPStatus.REQUEST_URI_TOO_LONG, "bad_http", "the path is too long")
     if sum(len(name) + len(value) for name, value in request.headers.raw) > HEAD_BYTES:
         raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "bad_http", "the headers are too long")

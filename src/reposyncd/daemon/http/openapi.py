@@ -1,7 +1,7 @@
 """The API's OpenAPI document: every request and every answer. Pure.
 
 The requests come from `schemas`, the answers from `app.messages`. `docs/openapi.json` is a copy of the document, and
-`GET /openapi.json` answers it.
+`GET /openapi.json` returns it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Schema = dict[str, Any]
 """JSON Schema 2020-12."""
 
 ANY_ERROR = (400, 401, 403, 404, 405, 408, 413, 414, 421, 431, 500, 501, 503, 505)
-"""Statuses of errors that any request can have."""
+"""The HTTP statuses of errors that any request may get."""
 
 _REF = "#/components/schemas/{name}"
 
@@ -38,14 +38,14 @@ class Document(TypedDict):
 
 
 def document(routes: Mapping[str, Mapping[str, Operation[Any, Any]]]) -> dict[str, Any]:
-    """The whole document, of the operations by path and method."""
+    """The whole document, from the operations by path and method."""
     operations = [each for methods in routes.values() for each in methods.values()]
     answers = [messages.Error, messages.Ticket, *(each.answer for each in operations)]
     answers += [kind for each in operations if isinstance(each, LookupOperation) for kind in each.also.values()]
     references, components = msgspec.json.schema_components(answers, ref_template=_REF)
     for schema in components.values():
         _refuse_negative(schema)
-    # The type cannot say it: these keys are reasons to skip a file.
+    # The type cannot express this: the keys are reasons to skip a file.
     components["FileCounts"]["properties"]["skipped"]["propertyNames"] = {"enum": [each.value for each in Skip]}
     schema_of = dict(zip(answers, references, strict=True))
     return {
@@ -64,7 +64,7 @@ def document(routes: Mapping[str, Mapping[str, Operation[Any, Any]]]) -> dict[st
 
 
 def _refuse_negative(schema: Any) -> None:
-    """Every integer in an answer is a count, a number of a line, a process, a run or a time: none is below 0."""
+    """No integer in an answer is negative: each is a count, a line number, a process id, a run or a time."""
     if isinstance(schema, dict):
         if schema.get("type") == "integer":
             schema["minimum"] = 0
@@ -114,7 +114,7 @@ def _responses(operation: Operation[Any, Any], schemas: _Schemas) -> dict[str, A
 
 
 def _properties(request: type[Request]) -> tuple[dict[str, Schema], list[str]]:
-    """The schema of every field that is not null, and the names of those that are required."""
+    """The schema of each field that is not null, and the names of the required fields."""
     schema = msgspec.json.schema_components([request])[1][request.__name__]
     return {name: _not_null(each) for name, each in schema["properties"].items()}, schema["required"]
 

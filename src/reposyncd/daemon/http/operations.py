@@ -1,5 +1,5 @@
-"""The kinds of operations that the API has. Each names the types of its request and of its answer, which are checked
-and documented."""
+"""The kinds of operations of the API. Each names the types of its request and of its answer, for validation and for the
+documentation."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Operation(Generic[R, A]):
     summary: str
     request: type[R]
     answer: type[A]
-    """what is answered when all is well: one of `app.messages`"""
+    """the answer if there is no error: one of `app.messages`"""
 
 
 @dataclass(frozen=True)
 class WorkOperation(Operation[R, A]):
-    """Starts a task of the service, and answers with its result, or with a ticket while it is not done."""
+    """Starts a task of the service. Answers with its result, or with a ticket while it is not done."""
 
     start: Callable[[Service, R], ServiceTask[A]]
 
 
 @dataclass(frozen=True)
 class LookupOperation(Operation[R, A]):
-    """Answers from what the service knows."""
+    """Answers with what the service knows already."""
 
     find: Callable[[Service, R], HttpAnswer]
     media_type: str = "application/json"

@@ -1,4 +1,4 @@
-"""The answers of the API: JSON of the service, or an error with its status and its code. Pure."""
+"""The answers of the API: JSON from the service, or an error with its status and its code. Pure."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _STATUS: dict[type[ReposyncError], HTTPStatus] = {
     InterruptedSyncError: HTTPStatus.SERVICE_UNAVAILABLE,
     DaemonNotRunningError: HTTPStatus.MISDIRECTED_REQUEST,
 }
-"""The status of an error is that of its nearest base class in here."""
+"""The status of an error is that of its nearest base class in this table."""
 
 REBUILD_S = 30
-"""Seconds after which a client may ask again for an index that is being rebuilt. A rebuild takes minutes."""
+"""After how many seconds a client may ask again for an index that is being rebuilt. A rebuild takes minutes."""
 
 
 class HttpAnswer(NamedTuple):
@@ -47,11 +47,11 @@ class HttpAnswer(NamedTuple):
     headers: Mapping[str, str] = {}
     media_type: str = "application/json"
     redeems: str | None = None
-    """the ticket to forget when this was delivered"""
+    """the ticket to forget once this answer was delivered"""
 
 
 class RefusedError(Exception):
-    """Raised when a request is not one of this API; carries the answer."""
+    """Raised when a request does not belong to this API. Carries the answer."""
 
     def __init__(self, status: HTTPStatus, code: str, message: str, headers: Mapping[str, str] = {}) -> None:
         super().__init__(message)
@@ -71,7 +71,7 @@ def encoded(answer: HttpAnswer) -> bytes:
 
 
 def raw_refusal(status: int, message: str) -> bytes:
-    """A whole HTTP answer, to a client whose request never gets to the application."""
+    """A complete HTTP answer to a client whose request does not reach the application."""
     code = {408: "too_slow", 503: OverloadedError.code}.get(status, "bad_http")
     body = encoded(refused(HTTPStatus(status), code, message))
     return (
@@ -88,7 +88,7 @@ def failure(error: ReposyncError) -> HttpAnswer:
 
 
 def wrong_method(method: str, path: str, allowed: Iterable[str]) -> RefusedError:
-    """The error of a path that exists, but not with this method."""
+    """The error for a path that exists, but not with this method."""
     known = ", ".join(allowed)
-    message = f"{path} cannot be requested with {method}; use {known}"
+    message = f"{path} does not support {method}; use {known}"
     return RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "wrong_method", message, {"Allow": known})

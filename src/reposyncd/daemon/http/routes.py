@@ -1,4 +1,4 @@
-"""Every path of the API, with its methods, and how each of them is answered."""
+"""Every path of the API with its methods, and how each of them is answered."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _runs(service: Service, request: RunsRequest) -> HttpAnswer:
 
 
 def _metrics(service: Service, request: Request) -> HttpAnswer:
-    from reposyncd.daemon.metrics import MEDIA_TYPE, exposition  # imported here: metrics are seldom asked for
+    from reposyncd.daemon.metrics import MEDIA_TYPE, exposition  # imported here, because it is rarely needed
 
     content = exposition(service.status(), service.stage_totals(), time.time())
     return HttpAnswer(HTTPStatus.OK, content, media_type=MEDIA_TYPE)
@@ -60,7 +60,9 @@ def _openapi(service: Service, request: Request) -> HttpAnswer:
 ROUTES: Mapping[str, Mapping[str, Operation[Any, Any]]] = {
     "/v1/status": {"GET": LookupOperation("The state of everything", Request, messages.Status, _status)},
     "/v1/health": {
-        "GET": LookupOperation("Whether all is well", Request, messages.Health, _health, also={503: messages.Health})
+        "GET": LookupOperation(
+            "Whether the service is healthy", Request, messages.Health, _health, also={503: messages.Health}
+        )
     },
     "/v1/repos": {
         "GET": LookupOperation("The state of every repository", Request, messages.Repos, _repos),
@@ -81,7 +83,7 @@ ROUTES: Mapping[str, Mapping[str, Operation[Any, Any]]] = {
     },
     "/v1/pause": {
         "POST": WorkOperation(
-            "Leave the index of one repository, or of all, as it is",
+            "Stop updating the index of one repository, or of all",
             RepoRequest,
             messages.RepoNames,
             lambda service, request: service.pause(request.repo),
@@ -89,7 +91,7 @@ ROUTES: Mapping[str, Mapping[str, Operation[Any, Any]]] = {
     },
     "/v1/resume": {
         "POST": WorkOperation(
-            "Continue after a pause",
+            "Continue updating after a pause",
             RepoRequest,
             messages.RepoNames,
             lambda service, request: service.resume(request.repo),
@@ -97,7 +99,7 @@ ROUTES: Mapping[str, Mapping[str, Operation[Any, Any]]] = {
     },
     "/v1/flush": {
         "POST": WorkOperation(
-            "Wait until every change that was made before is in the index",
+            "Wait until every earlier change is in the index",
             RepoRequest,
             messages.Flushed,
             lambda service, request: service.flush(request.repo),
@@ -105,7 +107,7 @@ ROUTES: Mapping[str, Mapping[str, Operation[Any, Any]]] = {
     },
     "/v1/sync": {
         "POST": WorkOperation(
-            "Make the index of a tree current",
+            "Bring the index of a tree up to date",
             SyncRequest,
             messages.SyncResult,
             lambda service, request: service.sync(request.path, request.name, request.full),
@@ -129,7 +131,7 @@ ROUTES: Mapping[str, Mapping[str, Operation[Any, Any]]] = {
     },
     "/v1/runs": {"GET": LookupOperation("The last syncs that had something to do", RunsRequest, messages.Runs, _runs)},
     "/v1/tickets/{ticket}": {"GET": TicketOperation("The answer to an earlier request", TicketRequest, dict[str, Any])},
-    "/metrics": {"GET": LookupOperation("The state in numbers, for Prometheus", Request, str, _metrics, "text/plain")},
+    "/metrics": {"GET": LookupOperation("The state as numbers, for Prometheus", Request, str, _metrics, "text/plain")},
     "/openapi.json": {"GET": LookupOperation("This document", Request, openapi.Document, _openapi)},
 }
 
@@ -140,7 +142,7 @@ def document() -> dict[str, Any]:
 
 
 def find(path: str) -> tuple[Mapping[str, Operation[Any, Any]], dict[str, str]]:
-    """The methods of a path, and the fields that stand in it. Raises NotFoundError."""
+    """The methods of a path, and the fields in it. Raises NotFoundError."""
     if path in ROUTES and "{" not in path:
         return ROUTES[path], {}
     for template, methods in ROUTES.items():

@@ -1,6 +1,6 @@
-"""What a request may hold: one type per request, from which come validation and the OpenAPI document. Pure.
+"""The requests: one type for each, from which validation and the OpenAPI document are derived. Pure.
 
-A field of a request is checked against its type. The description of the type says what is allowed: it is part of the
+A field of a request is checked against its type. The description of the type says what is allowed. It is part of the
 error message and of the document.
 """
 
@@ -19,26 +19,26 @@ from msgspec import Meta
 from reposyncd.errors import UsageError
 
 WAIT_S = 20.0
-"""How long a request waits for its work by default, seconds. Many clients give up after 30."""
+"""How many seconds a request waits for its work by default. Many clients give up after 30."""
 
 WAIT_MAX_S = 25.0
-"""The longest time that a request may ask to wait."""
+"""The longest time in seconds that a request may ask to wait."""
 
 HITS_MAX = 1000
-"""The most results of one search, and the most syncs of one look into the history."""
+"""The largest number of results of one search, and of syncs in one answer from the history."""
 
 QUERY_CHARS = 10_000
-"""The longest query. That is several pages of text; no embedder reads more."""
+"""Characters of the longest query: several pages of text. No embedder reads more."""
 
 NAME_CHARS = 4096
-"""The longest name and the longest path: PATH_MAX of the kernel."""
+"""Characters of the longest name and the longest path: the kernel's PATH_MAX."""
 
 _QUERY_STRING_FIELDS = 10
-"""The most fields in a query string."""
+"""The largest number of fields in a query string."""
 
 
 def _string(pattern: str, longest: int, what: str, encode: Callable[[str], bytes]) -> Meta:
-    """The constraints of a string. `pattern` is valid in Python and in JSON Schema. `encode` raises UnicodeEncodeError
+    """The constraints for a string. `pattern` is valid in Python and in JSON Schema. `encode` raises UnicodeEncodeError
     for characters that are not allowed."""
     return Meta(
         pattern=pattern,
@@ -54,11 +54,11 @@ Name = Annotated[
     _string("^[^\\u0000]+$", NAME_CHARS, "a string that is not empty, in valid Unicode and without NUL", str.encode),
 ]
 AbsolutePath = Annotated[str, _string("^/[^\\u0000]*$", NAME_CHARS, "an absolute path", os.fsencode)]
-"""Bytes that are not UTF-8 stand in it as lone surrogates (os.fsdecode)."""
+"""Bytes that are not UTF-8 appear in it as lone surrogates (os.fsdecode)."""
 Query = Annotated[
     str,
     _string(
-        "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$",  # the vector of white space alone means nothing
+        "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$",  # the vector of white space has no meaning
         QUERY_CHARS,
         "a string that is not blank, in valid Unicode and without NUL",
         str.encode,
@@ -75,58 +75,58 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class WorkRequest(Request, frozen=True, kw_only=True):
-    """A request for work. It is answered with a ticket if the work is not done within `wait_s`."""
+    """A request for work. The answer is a ticket if the work is not done within `wait_s`."""
 
     wait_s: Wait = WAIT_S
 
 
 class AddRequest(WorkRequest, frozen=True, kw_only=True):
-    """Keep a tree indexed."""
+    """Starts to keep a tree indexed."""
 
     path: AbsolutePath
     name: Name | None = None
 
 
 class RemoveRequest(WorkRequest, frozen=True, kw_only=True):
-    """Stop indexing a repository; `name` is part of the URL's path."""
+    """Stops indexing a repository. `name` is part of the path of the URL."""
 
     name: Name
 
 
 class RepoRequest(WorkRequest, frozen=True, kw_only=True):
-    """Something for one repository, or for all if none is given."""
+    """A request about one repository, or about all if none is given."""
 
     repo: Name | None = None
 
 
 class SyncRequest(AddRequest, frozen=True, kw_only=True):
-    """Compare a whole tree with its index."""
+    """Compares a whole tree with its index."""
 
     full: Flag = False
 
 
 class SearchRequest(RepoRequest, frozen=True, kw_only=True):
-    """Search one repository, or all."""
+    """Searches one repository, or all."""
 
     query: Query
     limit: Limit = 5
 
 
 class VerifyRequest(RepoRequest, frozen=True, kw_only=True):
-    """Verify one repository, or all."""
+    """Verifies one repository, or all."""
 
     repair: Flag = False
 
 
 class RunsRequest(Request, frozen=True, kw_only=True):
-    """Read the history."""
+    """Reads the history."""
 
     repo: Name | None = None
     limit: Limit = 10
 
 
 class TicketRequest(WorkRequest, frozen=True, kw_only=True):
-    """Wait for work that was asked for earlier; `ticket` is part of the URL's path."""
+    """Waits for work that was requested earlier. `ticket` is part of the path of the URL."""
 
     ticket: TicketId
 
@@ -157,8 +157,8 @@ def _fields(kind: type[Request]) -> Mapping[str, _Field]:
 
 
 def parse(kind: type[R], given: Mapping[str, Any], in_path: Mapping[str, str] = {}) -> R:
-    """The request of this type with these fields, which have types of JSON; null counts as not given. `in_path` holds
-    the fields that stand in the URL's path. Raises UsageError, which names the field and says what is allowed."""
+    """The request of this type with these fields, whose values have JSON types; null counts as not given. `in_path` has
+    the fields from the path of the URL. Raises UsageError, which names the field and says what is allowed."""
     fields = _fields(kind)
     check_names([name for name in fields if name not in in_path], given)
     given = {**given, **in_path}
@@ -182,7 +182,7 @@ def _checked(name: str, field: _Field, value: Any) -> Any:
 
 
 def check_names(known: Iterable[str], given: Iterable[str]) -> None:
-    """Raises UsageError if a field is given that is not known."""
+    """Raises UsageError if a field is given that is unknown."""
     known = tuple(known)
     for name in given:
         if name not in known:
@@ -190,7 +190,7 @@ def check_names(known: Iterable[str], given: Iterable[str]) -> None:
 
 
 def from_query(query: str, kind: type[Request]) -> dict[str, Any]:
-    """The fields of a query string, with the types of JSON that these fields have in requests of `kind`. Raises
+    """The fields of a query string, converted to the JSON types that these fields have in requests of `kind`. Raises
     UsageError."""
     fields = _fields(kind)
     try:

@@ -1,7 +1,7 @@
-"""Serves an ASGI application at sockets that already listen: uvicorn's protocol on an event loop in its own thread.
+"""Serves an ASGI application at listening sockets: uvicorn's protocol on an event loop in its own thread.
 
-uvicorn's Server is not used: its main loop wakes up ten times a second, and it handles the process's signals. The parts
-of uvicorn that are used here are private, so its minor version is pinned.
+uvicorn's Server is not used: its main loop wakes up ten times a second, and it handles the signals of the process. The
+parts of uvicorn that are used here are private, so its minor version is pinned.
 """
 
 from __future__ import annotations
@@ -26,36 +26,37 @@ from reposyncd.daemon.events import say_unexpected
 from reposyncd.errors import ReposyncError
 
 CONNECTIONS = 64
-"""The most connections of one listening socket. The limits are separate: clients of one socket
-cannot keep out those of the other. A person with some editors and shells needs a handful."""
+"""The largest number of connections to one listening socket. The limits are separate, so that the clients of one socket
+cannot block those of the other. A person with some editors and shells needs a handful."""
 
 HEAD_BYTES = 65_536
-"""The most bytes of the request line and the headers together, as for one header in http.client."""
+"""The largest size of the request line and the headers together, in bytes: what http.client allows for one header."""
 
 GRACE_S = 1.0
-"""Seconds that requests which are being answered have after a close."""
+"""After a close, how many seconds the requests that are being answered may take to finish."""
 
 PEER_CHECKED = "peer_checked"
 """A key in the state of a request's scope: true if the request came over the first socket, whose peers are checked."""
 
 _ALSO_S = 5.0
-"""Seconds that the thread may take to listen at another socket. It needs a millisecond."""
+"""How many seconds the thread may take to listen at another socket. It needs a millisecond."""
 
 _END_S = 0.5
-"""Seconds that the thread may take to end after every connection was cut. A thread that takes longer ends with the
-process."""
+"""How many seconds the thread may take to end after all connections were closed. A thread that takes longer ends with
+the process."""
 
 Refusal = Callable[[int, str], bytes]
-"""Makes the whole HTTP answer to a request that never gets to the application, from a status and a message."""
+"""Makes a complete HTTP answer, from a status and a message, to a request that does not reach the application."""
 
 
 class Server:
     """Calls the ASGI application `app` in the thread "api" for each request at `listening`, until it is closed.
 
     A connection carries one request. Connections of other users are closed without an answer. Connections over the
-    limit are answered with 503, and requests that have not arrived after `request_s` seconds with 408. An answer that
-    is not read in that time is cut off. The first socket and the second (`listen_also`) have a limit each. Nothing
-    wakes up while there are no requests. `on_death` is called in the thread when it ends without a call of `close`.
+    limit get 503, and requests that have not arrived after `request_s` seconds get 408. If the client does not read the
+    answer in that time, the connection is closed. Each of the two sockets, the first one and the one passed to
+    `listen_also`, has its own limit. While there are no requests, nothing wakes up. `on_death` is called in the thread
+    if it ends without a call of `close`.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Server:
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level=logging.CRITICAL,  # errors of clients are not logged; the application logs its own
+            log_level=logging.CRITICAL,  # errors of clients are not logged; the application logs its own errors
             access_log=False,
             proxy_headers=False,
             h11_max_incomplete_event_size=HEAD_BYTES,
@@ -104,8 +105,8 @@ class Server:
         return [each for state in self._states for each in state.connections]
 
     def listen_also(self, listening: socket.socket | None) -> None:
-        """Listens at this socket too, instead of the last one given here; None: at none. From another thread. Raises
-        ReposyncError if the thread does not answer."""
+        """Also listens at this socket, instead of the previous one passed here; None: at none. For any other thread.
+        Raises ReposyncError if the thread does not answer."""
         coroutine = self._listen_also(listening)
         try:
             asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -132,7 +133,7 @@ class Server:
             )
 
     def ping(self, timeout_s: float) -> bool:
-        """Whether the event loop answers within that time. For any other thread."""
+        """Whether the event loop answers within this time. For any other thread."""
         answered = threading.Event()
         try:
             self._loop.call_soon_threadsafe(answered.set)
@@ -141,9 +142,9 @@ class Server:
         return answered.wait(timeout_s)
 
     def close(self, grace_s: float = GRACE_S) -> None:
-        """Accepts no more requests. Those that are being answered have `grace_s` seconds, and are then cut off.
+        """Accepts no more requests. Those that are being answered have `grace_s` seconds, and are then cancelled.
 
-        May be called again, and from any other thread.
+        May be called again. For any other thread.
         """
         self._is_closing = True
         with suppress(RuntimeError):
@@ -166,7 +167,7 @@ class Server:
                 finally:
                     self._loop.close()
                     self._has_begun.set()
-        except BaseException as error:  # whatever it is, the supervisor must know
+        except BaseException as error:  # whatever it is, the supervisor must know about it
             if not self._is_closing:
                 self._on_death(error)
 
@@ -186,7 +187,7 @@ class Server:
                     await state.all_disconnected()
 
     def _cut_all(self) -> None:
-        """Ends every connection and every task that answers one."""
+        """Closes every connection, and cancels every task that is answering one."""
         for each in self._connected:
             each.transport.abort()
         tasks = asyncio.all_tasks(self._loop)
@@ -198,7 +199,7 @@ class Server:
 
 
 class _State(ServerState):
-    """What the connections of one listening socket share. Only the event loop's thread uses it."""
+    """What the connections to one listening socket share. Only the thread of the event loop uses it."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -213,17 +214,17 @@ class _State(ServerState):
         await self._all_disconnected
 
     def note_disconnect(self) -> None:
-        """A client may have disconnected."""
+        """Called when a client may have disconnected."""
         if self._all_disconnected and not self._all_disconnected.done() and not self.connections:
             self._all_disconnected.set_result(None)
 
 
 class _Connection(H11Protocol):
-    """A connection, with limits that uvicorn does not have: on users, on their number, and on time."""
+    """A connection with limits that uvicorn does not have: on users, on the number of connections, and on time."""
 
     server_state: _State
     _timer: asyncio.TimerHandle | None = None
-    """ends a connection that takes too long"""
+    """closes a connection that takes too long"""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         server = self.server_state.server
@@ -234,7 +235,7 @@ class _Connection(H11Protocol):
             return
         if len(self.connections) >= CONNECTIONS:
             self._is_refused = True
-            self._refuse(503, f"{CONNECTIONS} clients are connected; try again when some are done")
+            self._refuse(503, f"{CONNECTIONS} clients are connected; try again when some of them are done")
             return
         super().connection_made(transport)
         self._timer = self.loop.call_later(server.request_s, self._late)
@@ -261,13 +262,13 @@ class _Connection(H11Protocol):
         self._timer = self.loop.call_later(self.server_state.server.request_s, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is not HTTP. Called while h11's error is being handled; that error knows the status."""
+        """Answers a request that is not HTTP. Called while h11's error is being handled, which has the status."""
         error = sys.exc_info()[1]
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         self._refuse(status, str(error or msg))
 
     def shutdown(self) -> None:
-        """A request that has not arrived completely is not answered."""
+        """Closes a connection whose request has not arrived completely, without an answer."""
         if self.cycle and self.cycle.more_body and not self.cycle.response_started:
             self.transport.abort()
         else:
@@ -277,7 +278,7 @@ class _Connection(H11Protocol):
         self._refuse(408, f"the request did not arrive within {self.server_state.server.request_s:g} s")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answers instead of the application, unless that has begun to answer, and ends the connection."""
+        """Answers instead of the application, unless that has begun to answer, and closes the connection."""
         if self._timer:
             self._timer.cancel()
         if not (self.cycle and self.cycle.response_started):
@@ -290,5 +291,5 @@ class _Connection(H11Protocol):
 
 
 def _log_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Logs the error without values, which asyncio's own line would have."""
+    """Logs an error of the event loop without values, which asyncio's own message would contain."""
     say_unexpected("the API", context.get("exception") or RuntimeError())

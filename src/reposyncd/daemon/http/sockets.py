@@ -15,22 +15,22 @@ from reposyncd.config import address_of
 from reposyncd.errors import BusyError, ReposyncError
 
 _NEW = ".new.sock"
-"""The name of a socket that does not listen yet. It lies in the directory of its final name."""
+"""Suffix of a socket that does not listen yet. It is in the same directory as its final path."""
 
 _BACKLOG = 128
-"""How many connections the kernel holds until the service accepts them, which it does at once."""
+"""How many connections the kernel queues until the service accepts them, which it does at once."""
 
 
 class FileId(NamedTuple):
-    """Identifies a file while it exists. The device is needed: every new tmpfs numbers its inodes from the start."""
+    """Identifies an existing file. The device is needed, since every new tmpfs starts its inode numbers again."""
 
     device: int
     inode: int
 
 
 def file_id(path: str, directory: int | None = None) -> FileId | None:
-    """The file at this path, relative to an open directory if one is given; None if it cannot be seen. Does not follow
-    links."""
+    """The file at this path, relative to an open directory if one is given; None if it cannot be examined. Links are
+    not followed."""
     try:
         found = os.stat(path, dir_fd=directory, follow_symlinks=False)
     except OSError:
@@ -39,28 +39,28 @@ def file_id(path: str, directory: int | None = None) -> FileId | None:
 
 
 def listen_at_path(path: str) -> tuple[socket.socket, FileId | None]:
-    """A socket that listens at `path`, for this user only (0600), and its file; None if that is already gone.
+    """A socket that listens at `path`, for this user only (0600), and its file; None if the file is already gone.
 
-    The file appears at once and listening. It replaces the file of a dead service. Raises BusyError if another service
-    listens at `path`, and ReposyncError if the socket cannot be made.
+    The socket is already listening when its file appears at `path`, where it replaces the file of a dead service.
+    Raises BusyError if another service listens at `path`, and ReposyncError if the socket cannot be created.
     """
     directory, name = os.path.split(path)
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise ReposyncError(f"the socket's directory {directory} cannot be made: {error.strerror}") from error
+        raise ReposyncError(f"the socket's directory {directory} cannot be created: {error.strerror}") from error
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _check_directory(directory, os.fstat(descriptor))
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # two services that start must not both find the path free
         _check_free(path)
         with addressed(path):
-            pass  # raises if it is too long for any client
+            pass  # raises if the path is too long for any client
         new = os.path.join(directory, _NEW)
         with suppress(FileNotFoundError):
             os.unlink(new)
-        os.fchmod(listening.fileno(), 0o600)  # bind gives this mode to the file, which never has another one
+        os.fchmod(listening.fileno(), 0o600)  # bind then creates the file with this mode
         with addressed(new) as address:
             listening.bind(address)
         listening.listen(_BACKLOG)
@@ -68,7 +68,7 @@ def listen_at_path(path: str) -> tuple[socket.socket, FileId | None]:
         return listening, file_id(name, descriptor)
     except OSError as error:
         listening.close()
-        raise ReposyncError(f"{path}: the socket cannot be made: {error.strerror or error}") from error
+        raise ReposyncError(f"{path}: the socket cannot be created: {error.strerror or error}") from error
     except BaseException:
         listening.close()
         raise

@@ -1,4 +1,4 @@
-"""The tickets that were given to clients and not redeemed yet."""
+"""The tickets that clients have received and not redeemed yet."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from reposyncd.daemon.ports import ServiceTask
 from reposyncd.errors import NoTicketError, OverloadedError
 
 TICKETS = 1000
-"""The most tickets at once. Each may hold the result of a search, which can be some hundred kilobytes."""
+"""The largest number of tickets at once. Each may hold the result of a search, which can be hundreds of kilobytes."""
 
 RESULT_LIFETIME_S = 300.0
-"""Seconds for which the result of a task is kept for a client that may still ask."""
+"""For how many seconds the result of a task is kept for a client that may still ask for it."""
 
 
 @dataclass(slots=True)
@@ -23,13 +23,13 @@ class _Entry:
     task: ServiceTask[Any] | None
     """None while it is being started"""
     done_s: float | None = None
-    """when it was first seen to be done"""
+    """when the task was first seen to be done"""
 
 
 class TicketStore:
-    """Tasks by ticket, a number that nobody can guess. Thread-safe.
+    """Tasks by ticket, a random text that cannot be guessed. Thread-safe.
 
-    `now_s` is a monotonic clock. No timer is used: tickets that are too old are dropped when the next one is added or
+    `now_s` is a monotonic clock. There is no timer: tickets that are too old are dropped when the next one is added or
     looked up.
     """
 
@@ -43,9 +43,9 @@ class TicketStore:
         return len(self._entries)
 
     def add(self, start: Callable[[], ServiceTask[Any]]) -> tuple[str, ServiceTask[Any]]:
-        """Starts a task; returns its ticket and the task.
+        """Starts a task. Returns its ticket and the task.
 
-        Raises OverloadedError, before it starts anything, when too many tasks are under way; and what `start` raises.
+        Raises OverloadedError, before it starts anything, if too many tasks are under way; and what `start` raises.
         """
         number = os.urandom(16).hex()
         with self._lock:
@@ -69,7 +69,7 @@ class TicketStore:
         return entry.task
 
     def forget(self, number: str) -> None:
-        """Drops a ticket, if it is there."""
+        """Drops a ticket, if it exists."""
         with self._lock:
             self._entries.pop(number, None)
 
@@ -82,7 +82,7 @@ class TicketStore:
                 default=None,
             )
             if done is None:
-                raise OverloadedError(f"{self._limit:,} requests are under way; try again when some are done")
+                raise OverloadedError(f"{self._limit:,} requests are under way; try again when some of them are done")
             del self._entries[done]
 
     def _drop_old(self) -> None:

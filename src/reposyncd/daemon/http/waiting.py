@@ -1,4 +1,4 @@
-"""What a request waits for on the event loop: its body, its turn, the end of its task.
+"""What a request waits for on the event loop: its body, its turn, and the end of its task.
 
 Each function raises ClientDisconnect, and stops waiting, when the client disconnects.
 """
@@ -19,16 +19,16 @@ from reposyncd.daemon.ports import ServiceTask
 from reposyncd.errors import OverloadedError
 
 BODY_BYTES = 1_048_576
-"""The largest body of a request. The longest query needs a tenth of it, in any encoding."""
+"""The largest body of a request, in bytes. The longest query needs a tenth of that, in any encoding."""
 
 WAITING = 48
-"""The most requests of one kind that wait for their turn. A service that is so far behind would not catch up with more,
-and each of them holds its body."""
+"""The largest number of requests of one kind that wait for their turn. A service that is so far behind could not catch
+up with more, and each of them keeps its body in memory."""
 
 _T = TypeVar("_T")
 
 _DIGITS = 12
-"""How many digits of a Content-Length are read: a number that has so many is too large anyway."""
+"""How many digits of a Content-Length are read. A number with so many digits is too large anyway."""
 
 
 async def body_of(request: Request) -> bytes:
@@ -49,16 +49,16 @@ async def body_of(request: Request) -> bytes:
 
 
 async def _disconnected(request: Request) -> None:
-    """Returns when the client disconnects. What it still sends is dropped."""
+    """Returns when the client disconnects. Discards what the client still sends."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def in_turn(request: Request, call: Callable[[], _T], limiter: CapacityLimiter) -> _T:
-    """Calls `call` in a thread when it is its turn, and returns its result. Does not call it if the client has
-    disconnected before. The body must have been read. Raises OverloadedError if too many wait for their turn."""
+    """Calls `call` in a thread when it is its turn, and returns its result. Does not call it if the client disconnects
+    before that. The body must have been read. Raises OverloadedError if too many requests wait for their turn."""
     if limiter.statistics().tasks_waiting >= WAITING:
-        raise OverloadedError(f"{WAITING} requests wait for their turn; try again when some are done")
+        raise OverloadedError(f"{WAITING} requests are waiting for their turn; try again when some of them are done")
     disconnected = asyncio.create_task(_disconnected(request))
 
     def unless_disconnected() -> _T:
@@ -66,7 +66,7 @@ async def in_turn(request: Request, call: Callable[[], _T], limiter: CapacityLim
             raise ClientDisconnect
         return call()
 
-    with CancelScope() as turn:  # a call that has begun is waited for in any case
+    with CancelScope() as turn:  # once the call has begun, it is waited for in any case
         disconnected.add_done_callback(lambda _: turn.cancel())
         try:
             return await to_thread.run_sync(unless_disconnected, limiter=limiter)
@@ -76,12 +76,12 @@ async def in_turn(request: Request, call: Callable[[], _T], limiter: CapacityLim
 
 
 async def ended(request: Request, task: ServiceTask[Any], wait_s: float) -> None:
-    """Returns when the task has ended, or after that time. The body must have been read."""
+    """Returns when the task has ended, or after this time. The body must have been read."""
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
 
     def wake() -> None:
-        with suppress(RuntimeError):  # the loop was closed meanwhile
+        with suppress(RuntimeError):  # the loop was closed in the meantime
             loop.call_soon_threadsafe(end.set)
 
     cancel_callback = task.on_end(wake)

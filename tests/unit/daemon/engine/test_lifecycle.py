@@ -12,7 +12,7 @@ from reposyncd.errors import DaemonNotRunningError, OverloadedError, ReposyncErr
 
 def test_until_it_has_begun_a_request_is_to_be_repeated() -> None:
     lifecycle = Lifecycle()
-    with pytest.raises(OverloadedError, match="the engine is starting; ask again"):
+    with pytest.raises(OverloadedError, match="the engine is starting; try again"):
         lifecycle.check_begun()
     lifecycle.begin()
     lifecycle.check_begun()

@@ -226,7 +226,7 @@ def test_work_that_fails_later_is_told_so_once(path: str, shelf: Shelf) -> None:
 def test_whoever_means_another_state_directory_is_refused(path: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     assert Client(path, str(tmp_path / "link")).request("GET", "/v1/status")["version"] == "1.2.3"
-    with pytest.raises(DaemonNotRunningError, match=f"the one at this socket keeps {tmp_path}"):
+    with pytest.raises(DaemonNotRunningError, match=f"the one at this socket uses {tmp_path}"):
         Client(path, "/else where/ü").request("POST", "/v1/flush")
 
 

@@ -145,7 +145,7 @@ def test_what_is_not_said_is_as_the_document_has_it(path: str, shelf: Shelf, tre
         ("GET", "/v2/status", None, 404, "there is nothing at /v2/status"),
         ("GET", "/", None, 404, "there is nothing at /"),
         ("GET", "/v1/repos/", None, 404, "there is nothing"),
-        ("POST", "/v1/status", None, 405, "/v1/status cannot be requested with POST; use GET"),
+        ("POST", "/v1/status", None, 405, "/v1/status does not support POST; use GET"),
         ("POST", "/v1/tickets/0", None, 405, "use GET"),
         ("BREW", "/v1/repos", None, 405, "use GET, POST"),
     ],

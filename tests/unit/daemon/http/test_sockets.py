@@ -83,7 +83,7 @@ def test_a_directory_that_others_may_write_to_is_refused(shelf: Shelf, path: str
 
 def test_a_directory_that_cannot_be_made_is_named(shelf: Shelf, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ReposyncError, match="file/run cannot be made: Not a directory"):
+    with pytest.raises(ReposyncError, match="file/run cannot be created: Not a directory"):
         Api(shelf, str(tmp_path / "file" / "run" / "s"), state_dir=str(tmp_path))
 
 
