@@ -73,7 +73,7 @@ def test_what_is_sound_in_a_damaged_store_is_not_embedded_again(
     result = lab.mend()
     assert (lab.state / "quarantine" / "chroma").exists()
     assert result.chunks.embedded <= lost * wanted + 2 * SAMPLED
-    assert f"of its {wanted} vectors could be kept" in incident(lab)
+    assert f"of its {wanted} vectors could be saved" in incident(lab)
     assert not (lab.state / SALVAGE).exists()
 
 
@@ -83,7 +83,7 @@ def test_an_index_that_says_it_is_endless_is_read_to_its_end(lab: StoreLab) -> N
     header.write_bytes(content[:20] + (1 << 60).to_bytes(8, "little") + content[28:])
     wanted = len(lab.committed())
     assert lab.mend().chunks.embedded <= 2 * SAMPLED
-    assert f"of its {wanted} vectors could be kept" in incident(lab)
+    assert f"of its {wanted} vectors could be saved" in incident(lab)
 
 
 def test_a_log_that_says_it_is_endless_keeps_nobody_from_the_index_files(lab: StoreLab) -> None:
@@ -95,7 +95,7 @@ def test_a_log_that_says_it_is_endless_keeps_nobody_from_the_index_files(lab: St
     wanted = len(lab.committed())
     with lab.workspace() as workspace:
         arguments = (str(store(lab)), str(lab.state / "manifest.db"), workspace.fingerprint)
-    assert salvage(str(lab.state), *arguments, lambda: None) == f"{wanted - 1} of its {wanted} vectors could be kept"
+    assert salvage(str(lab.state), *arguments, lambda: None) == f"{wanted - 1} of its {wanted} vectors could be saved"
 
 
 def test_the_vectors_of_one_embedder_are_not_kept_beside_those_of_another(lab: StoreLab, tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_the_vectors_of_one_embedder_are_not_kept_beside_those_of_another(lab: S
         db.execute("DELETE FROM chunk WHERE file % 2")
     db.close()
     second = take_out(str(store(lab)), str(manifest), "another", target)
-    assert 0 < second.kept < first.kept
+    assert 0 < second.saved < first.saved
     with sqlite3.connect(target) as db:
-        assert db.execute("SELECT count(*) FROM vector").fetchone() == (second.kept,)
+        assert db.execute("SELECT count(*) FROM vector").fetchone() == (second.saved,)
     db.close()
 
 

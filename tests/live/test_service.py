@@ -420,7 +420,7 @@ def test_what_is_removed_is_forgotten_with_its_collection_and_can_be_added_again
 def test_the_same_root_twice_is_the_same_repository(lab: Live, daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(lab.root)
     assert result_of(daemon.add(str(tmp_path / "link"), None))["name"] == "lab"
-    with pytest.raises(UsageError, match='indexed already, under the name "lab"'):
+    with pytest.raises(UsageError, match='already indexed, under the name "lab"'):
         result_of(daemon.add(str(lab.root), "other"))
     assert len(daemon.status()["repos"]) == 1
 

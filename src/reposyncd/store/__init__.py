@@ -1,1 +1,1 @@
-"""What is stored: the manifest, the kinds of vector stores, the process that has a store open, the locks."""
+"""What is stored: the manifest, the kinds of vector stores, the process that opens a store, and the locks."""

@@ -1,4 +1,4 @@
-"""Files and directories of the state directory: errors translated, entries made durable, the quarantine."""
+"""Files and directories in the state directory: translated errors, durable entries, and the quarantine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from reposyncd.errors import TransientStoreError
 
 QUARANTINE = "quarantine"
-"""Where damaged files are kept, in the state directory: the last one of each name."""
+"""The directory in the state directory where damaged files are kept: of each name, the last one."""
 
 
 def free_quarantine(state_dir: str, name: str) -> str:
-    """A path in the quarantine that is free: what was kept there under this name is deleted."""
+    """A free path in the quarantine. What was kept there under this name is deleted."""
     directory = os.path.join(state_dir, QUARANTINE)
     path = os.path.join(directory, name)
     with translated(state_dir):
@@ -36,7 +36,7 @@ def translated(path: str) -> Iterator[None]:
 
 
 def sync_directory(path: str) -> None:
-    """Makes the directory's entries durable."""
+    """Makes the entries of the directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What a kind of store consists of. `app/stores.py` lists the kinds there are."""
+"""What a kind of store consists of. `app/stores.py` lists the kinds."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """What is configured of a store."""
+    """The settings of a store."""
 
     state_dir: str
     lock_timeout_s: float
-    """how long other programs are waited for"""
+    """how long to wait for other programs, in seconds"""
 
 
 class Caller(Protocol):
-    """What has operations done."""
+    """Runs operations on a store."""
 
     def call(self, operation: str, *arguments: Any) -> Any:
-        """Has an operation done, and returns its result."""
+        """Runs an operation, and returns its result."""
         ...
 
 
 class MaintenanceProcess(Caller, Protocol):
-    """A process on a store, as `process.supervisor.IndexProcess` is one."""
+    """A process that has a store open, such as `process.supervisor.IndexProcess`."""
 
     def observed(self, on_wait: OnWait) -> Caller:
-        """The same, with a hook for the time that is spent waiting."""
+        """The same, but calls `on_wait` during the time that is spent waiting."""
         ...
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class MaintenanceProcess(Caller, Protocol):
 
 
 Start = Callable[[StoreAddress, str], MaintenanceProcess]
-"""Makes a process on a store, for maintenance: it never embeds. The text is the name of its log file."""
+"""Creates a maintenance process, which never embeds, for a store. The text is the name of its log file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +54,18 @@ class StoreKind:
     name: str
     """as in `ports.StoreStatus.kind`"""
     status: Callable[[str], StoreStatus]
-    """from the state directory"""
+    """takes the state directory"""
     admin: Callable[[Callable[[], StoreSettings], Start], StoreAdmin]
-    """from a function that returns the settings at present"""
+    """takes a function that returns the present settings, and one that starts a process"""
     address: Callable[[StoreSettings], StoreAddress]
     """where the index process finds the store"""
     backend: Callable[[Sequence[str], Callable[[str], None]], Backend]
-    """in the index process: from the arguments of the address, and a hook that is called with what the store waits
-    for"""
+    """used in the index process; takes the arguments of the address, and a function that is called with what the store
+    waits for"""
 
 
 class NoStore:
-    """A `ports.StoreAddress`, and the `worker.Backend` behind it, of a process that only embeds."""
+    """A `ports.StoreAddress`, and the `worker.Backend` for it, for a process that only embeds."""
 
     kind = "none"
 
@@ -92,7 +92,7 @@ class NoStore:
 
     @property
     def maintenance(self) -> Mapping[str, Callable[..., Any]]:
-        """There is none."""
+        """There are no operations."""
         return {}
 
     def close(self) -> None:

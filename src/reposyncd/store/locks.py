@@ -1,6 +1,6 @@
-"""The lock of a state directory, which makes one process its only writer; and what other lock files are built with.
+"""The lock of a state directory, which makes one process its only writer, and functions for other lock files.
 
-All are `flock(2)` through filelock: when a process dies, its locks are free, and the files stay.
+All of them are `flock(2)` locks, taken with filelock: when a process dies, its locks are released. The files stay.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from contextlib import contextmanager, suppress
 from reposyncd.errors import BusyError, TransientStoreError
 
 STATE_LOCK = "reposyncd.lock"
-"""Inside the state directory."""
+"""Name of the lock file in the state directory."""
 
 POLL_S = 0.05
-"""Between two attempts to take a lock."""
+"""Time between two attempts to take a lock."""
 
 
 @contextmanager
 def state_lock(state_dir: str, timeout_s: float) -> Iterator[None]:
-    """Holds `<state>/reposyncd.lock`, and writes this process's id into it.
+    """Holds `<state>/reposyncd.lock`, and writes the id of this process into it.
 
     Raises BusyError, which names the holder, if the lock is not free within `timeout_s`.
     """
@@ -30,24 +30,24 @@ def state_lock(state_dir: str, timeout_s: float) -> Iterator[None]:
     def busy() -> BusyError:
         return BusyError(
             f"another reposyncd{_named(path)} is writing to {state_dir}; waited {timeout_s:g} s for it. "
-            "Try again when it is done, or set a longer lock.timeout."
+            "Try again when it has finished, or set a longer lock.timeout."
         )
 
     with held(path, timeout_s, busy):
-        with suppress(OSError), open(path, "w", encoding="ascii") as file:  # a courtesy: a full disk may refuse it
+        with suppress(OSError), open(path, "w", encoding="ascii") as file:  # optional: a full disk may prevent it
             file.write(f"{os.getpid()}\n")
         yield
 
 
 def holder(path: str) -> int | None:
-    """The process that holds the lock file: None if nobody does, 0 if it is unknown who."""
+    """The id of the process that holds the lock file: None if nobody does, 0 if it is unknown."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for a moment; those who wait for it try again
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # only for a moment; those who wait try again
         except OSError:
             return _flocked_by(os.fstat(descriptor).st_ino)
         return None
@@ -56,7 +56,7 @@ def holder(path: str) -> int | None:
 
 
 def _flocked_by(inode: int) -> int:
-    """As the kernel says: `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF` (proc(5))."""
+    """The holder according to the kernel: `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF` (proc(5))."""
     with suppress(OSError, ValueError), open("/proc/locks", encoding="ascii") as locks:
         for line in locks:
             fields = line.split()
@@ -69,8 +69,8 @@ def _flocked_by(inode: int) -> int:
 def held(
     path: str, timeout_s: float, busy: Callable[[], Exception], on_wait: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Holds the lock file. Calls `on_wait` once if it is not free at once, and raises what `busy` makes if it is not
-    free in time. Raises TransientStoreError if the file cannot be created or opened."""
+    """Holds the lock file. If it is not free at once, calls `on_wait` once. If it is not free in time, raises the error
+    that `busy` returns. Raises TransientStoreError if the file cannot be created or opened."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path, mode=0o600, poll_interval=POLL_S)
@@ -79,10 +79,10 @@ def held(
             lock.acquire(timeout=0)
         except Timeout:
             on_wait()
-            lock.acquire(timeout=max(timeout_s, POLL_S))  # somebody may have held it only to ask for its holder
+            lock.acquire(timeout=max(timeout_s, POLL_S))  # somebody may hold it only to find out its holder
     except Timeout:
         raise busy() from None
-    except OSError as error:  # a disk that is full or read-only, a directory that was deleted
+    except OSError as error:  # for example, the disk is full or read-only, or the directory was deleted
         raise TransientStoreError(f"{path} cannot be locked: {error.strerror}") from error
     try:
         yield
@@ -91,7 +91,7 @@ def held(
 
 
 def _named(path: str) -> str:
-    """The holder as the kernel knows it; in another container, as it has written itself down."""
+    """The holder according to the kernel; if it is in another container, according to the file."""
     pid = str(holder(path) or "")
     if not pid:
         with open(path, encoding="ascii", errors="replace") as file:

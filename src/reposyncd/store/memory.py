@@ -1,4 +1,4 @@
-"""A store in memory: for tests, and for users of the Python API that want no files."""
+"""A store in memory: for tests, and for users of the Python API who do not want files."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class MemoryCollections:
 
     def records(self, name: str, ids: Sequence[str] | None = None) -> list[Record]:
         records = self._records(name)
-        # A record that a test has put under another id is that id's.
+        # If a test has put a record under another id, it counts as that id's record.
         return [records[id]._replace(id=id) for id in (list(records) if ids is None else ids) if id in records]
 
     def query(self, name: str, vector: Any, limit: int) -> list[Hit]:
@@ -129,11 +129,11 @@ class MemoryBackend:
         return {}
 
     def close(self) -> None:
-        """The collections stay."""
+        """Keeps the collections."""
 
 
 class MemoryIndex(InlineIndex):
-    """A `ports.RunningIndex` in memory. `embed` takes n texts to a float32 array (n, dimension) of unit rows."""
+    """A `ports.RunningIndex` in memory. `embed` turns n texts into a float32 array (n, dimension) of unit rows."""
 
     def __init__(self, embed: Embed) -> None:
         self._embed = embed
@@ -142,12 +142,12 @@ class MemoryIndex(InlineIndex):
 
     @property
     def stored(self) -> Stored:
-        """All records. They may be changed."""
+        """All records. Tests may change them."""
         return self.store.stored
 
 
 class MemoryAdmin:
-    """A `ports.StoreAdmin` of collections in memory, which nobody else writes to and no crash outlives."""
+    """A `ports.StoreAdmin` for collections in memory, which nobody else writes to, and which do not survive a crash."""
 
     def __init__(self, collections: MemoryCollections) -> None:
         self._collections = collections
@@ -181,19 +181,19 @@ class MemoryAdmin:
         return recorded if recorded == self.stamp() else None
 
     def check(self) -> None:
-        """There are no files."""
+        """Does nothing: there are no files."""
 
     def require_space(self, chunks: int) -> None:
-        """Memory is not reserved."""
+        """Does nothing: no space is reserved."""
 
     def inspect(self, collections: Sequence[str], on_wait: Callable[[], None]) -> None:
-        """It is what it is."""
+        """Does nothing: memory is not damaged."""
 
     def is_checkpoint_due(self, live: Mapping[str, int]) -> bool:
         return False
 
     def checkpoint(self, live: Mapping[str, int], *, release: Callable[[], None], on_wait: Callable[[], None]) -> None:
-        """There is no log."""
+        """Does nothing: there is no log."""
 
     def quarantine(self) -> str:
         self._collections.clear()
@@ -203,4 +203,4 @@ class MemoryAdmin:
         return ""
 
     def discard_salvage(self) -> None:
-        """There is none."""
+        """Does nothing: nothing was saved."""

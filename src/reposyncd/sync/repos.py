@@ -40,7 +40,7 @@ def find(catalog: Catalog, root: str, name: str | None) -> Repo | None:
     for repo in catalog.repos():
         if repo.root == root:
             if name not in (None, repo.name):
-                raise UsageError(f'{root} is indexed already, under the name "{repo.name}"')
+                raise UsageError(f'{root} is already indexed, under the name "{repo.name}"')
             return repo
     return None
 

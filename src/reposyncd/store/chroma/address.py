@@ -1,4 +1,4 @@
-"""Which Chroma directory an index process opens."""
+"""Which Chroma directory an index process has to open."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from reposyncd.store.chroma.status import KIND
 from reposyncd.store.files import translated
 
 _REPLAY_S_PER_ROW = 0.002
-"""How long replaying a row of Chroma's log may take: about 0.4 ms were measured."""
+"""How long replaying one row of Chroma's log may take. About 0.4 ms were measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedAddress:
-    """A `ports.StoreAddress` of the Chroma directory at `path`, which may be a link; created if absent."""
+    """A `ports.StoreAddress` for the Chroma directory at `path`, which may be a link; created if absent."""
 
     path: str
     lock_timeout_s: float
     """`locks.NO_LOCK` for a directory that no other program knows"""
     salvage: str = ""
-    """where the vectors of an earlier store may be"""
+    """path of the file that may have vectors of an earlier store"""
     more_slack_s: float = 0.0
-    """what the first operation may take longer for reasons of its own"""
+    """additional time for the first operation, in seconds"""
 
     @property
     def kind(self) -> str:
@@ -35,8 +35,8 @@ class EmbeddedAddress:
         return KIND
 
     def arguments(self) -> Sequence[str]:
-        """As `backend.EmbeddedBackend.from_arguments` reads them."""
-        # The real path: a link that is set to another directory must not mix two stores in one client.
+        """The arguments that `backend.EmbeddedBackend.from_arguments` reads."""
+        # The real path: if the link is changed to another directory, one client must not mix two stores.
         place = os.path.realpath(self.path)
         if not os.path.lexists(self.path):
             with translated(place):
@@ -44,8 +44,8 @@ class EmbeddedAddress:
         return [place, repr(self.lock_timeout_s), self.salvage]
 
     def slack_s(self) -> float:
-        """For replaying the log, and for waiting for the lock."""
+        """Time for replaying the log, and for waiting for the lock."""
         waiting_s = self.more_slack_s + (self.lock_timeout_s if self.lock_timeout_s < math.inf else 0.0)
-        with suppress(sqlite3.Error, OSError, TypeError):  # the probe finds out that a store is damaged
+        with suppress(sqlite3.Error, OSError, TypeError):  # if the store is damaged, the probe finds out
             return waiting_s + replayed_rows(self.path) * _REPLAY_S_PER_ROW
         return waiting_s

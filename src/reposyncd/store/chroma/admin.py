@@ -18,7 +18,7 @@ from reposyncd.store.kinds import Start, StoreSettings
 class EmbeddedAdmin(EmbeddedStatus):
     """A `ports.StoreAdmin`.
 
-    `settings` says what is configured at present. `start` starts a process on a directory, which never embeds.
+    `settings` returns the present settings. `start` starts a process on a directory, which never embeds.
     """
 
     def __init__(self, settings: Callable[[], StoreSettings], start: Start) -> None:
@@ -86,7 +86,7 @@ class EmbeddedAdmin(EmbeddedStatus):
                     release=release,
                     lock_timeout_s=self._settings().lock_timeout_s,
                 ).steps()
-                release()  # two stores in memory at once are too much for a small machine
+                release()  # two open stores need too much memory for a small machine
                 for step in steps:
                     on_wait()
                     step()
@@ -105,7 +105,7 @@ class EmbeddedAdmin(EmbeddedStatus):
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """What the file system and the database raise, as errors of ours."""
+    """Translates the errors of the file system and the database."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:

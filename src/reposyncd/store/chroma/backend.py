@@ -1,4 +1,4 @@
-"""The embedded Chroma directory on the side of the index process: opened, locked, and what only Chroma can do to it."""
+"""The embedded Chroma directory, inside the index process: opening, locking, and operations that only Chroma can do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EmbeddedBackend:
     """A `worker.Backend` on the Chroma directory at `path`, which must exist.
 
     `lock_timeout_s` is how long to wait for other programs; NO_LOCK: there are none. `on_wait` is called with what the
-    store waits for. `salvage` is the path where vectors of an earlier store may be.
+    store waits for. `salvage` is the path of the file that may have vectors of an earlier store.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class EmbeddedBackend:
 
     @classmethod
     def from_arguments(cls, arguments: Sequence[str], on_wait: Callable[[str], None]) -> EmbeddedBackend:
-        """From what `address.EmbeddedAddress` says on the other side."""
+        """Made from what `address.EmbeddedAddress.arguments` returns in the parent."""
         path, lock_timeout_s, salvage = arguments
         return cls(path, float(lock_timeout_s), salvage, on_wait)
 
@@ -51,15 +51,15 @@ class EmbeddedBackend:
         if self._store is None:
             from reposyncd.store.chroma.collections import ChromaCollections
 
-            if not os.path.isdir(self.path):  # not created: another directory serves by now
+            if not os.path.isdir(self.path):  # it must not be created: another directory may serve now
                 raise TransientStoreError(f"{self.path} is gone")
-            with self.writing():  # opening writes a row
+            with self.writing():  # opening a store writes a row
                 self._store = ChromaCollections(self.path)
         return self._store
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Holds the lock that is shared with other ChromaDB programs; and none of them has a transaction open."""
+        """Holds the lock that is shared with other ChromaDB programs, when none of them has a transaction open."""
         if self._lock_timeout_s == NO_LOCK:
             yield
             return
@@ -67,7 +67,7 @@ class EmbeddedBackend:
         with chroma_lock(self.path, self._lock_timeout_s, self._on_wait):
             if self._database is None:
                 with suppress(FileNotFoundError):  # Chroma creates it
-                    # Closed with the store, and not before: see `wait_for_database`.
+                    # It is closed together with the store, and not before: see `wait_for_database`.
                     self._database = open(os.path.join(self.path, DATABASE), "rb")  # noqa: SIM115
             if self._database is not None:
                 left_s = max(0.0, deadline - time.monotonic())
@@ -77,12 +77,12 @@ class EmbeddedBackend:
     def known_vectors(
         self, texts: Sequence[str], embed: Callable[[list[str]], Vectors]
     ) -> tuple[dict[str, Any], Sequence[str]]:
-        """Those that were salvaged from a damaged store."""
+        """The vectors that were salvaged from a damaged store."""
         return self._salvaged.vectors(texts, embed)
 
     @property
     def maintenance(self) -> Mapping[str, Callable[..., Any]]:
-        """What `maintenance.Maintenance` asks for."""
+        """The operations of `maintenance.Maintenance`."""
         return {"persist": self._persist, "survey": self._survey, "read": self._read}
 
     def close(self) -> None:

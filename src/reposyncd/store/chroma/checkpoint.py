@@ -1,8 +1,8 @@
-"""The checkpoint: Chroma's log written into its index files, what was deleted reclaimed, safely.
+"""The checkpoint: writes Chroma's log into its index files, and frees the space of deleted records, safely.
 
-Chroma writes those files in place, and dies of a crash in the middle. So it does that in a copy of its directory,
-which takes the place of the original when it is complete, probed and on the disk. Whenever the process dies, the
-original or the finished copy serves; a half-done copy is a leftover that the next start removes.
+Chroma writes those files in place, and a crash in the middle ruins the store. So the checkpoint does that in a copy of
+the directory. The copy replaces the original when it is complete, probed and on the disk. Whenever the process dies,
+the original or the finished copy serves. An unfinished copy is a leftover, which the next start removes.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ from reposyncd.store.chroma.stamp import PERSISTED
 from reposyncd.store.files import sync_directory
 
 LOG_ROWS = 2000
-"""Rows to be replayed from which a checkpoint is worth it: replaying them takes most of a second at each start."""
+"""From this many rows to be replayed, a checkpoint is worth its cost: replaying them takes most of a second."""
 
 LOG_SHARE = 20
 """A checkpoint of a large store copies much, so it waits until the log has one row for this many chunks."""
 
 WASTE = 2
-"""A collection is rewritten when its index would hold more than this many vectors for each live one."""
+"""A collection is rewritten if its index would contain more than this many vectors for each live one."""
 
 SMALL = 1000
-"""Number of dead vectors that never matters: about a megabyte."""
+"""A number of dead vectors that never matters: about a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreMeasure:
-    """A store, seen from outside."""
+    """The size of a store and its log."""
 
     log_rows: int
-    """as `database.replayed_rows` counts them"""
+    """as counted by `database.replayed_rows`"""
     size: int
     """bytes of all files"""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a checkpoint is to do."""
+    """What a checkpoint has to do."""
 
     compact: tuple[str, ...]
-    """collections that are written anew, without what was deleted"""
+    """collections that are rewritten without their deleted records"""
 
 
 def examine(path: str) -> StoreMeasure:
-    """What state the store at `path` is in. Never in a process that has it open in Chroma; see `database`."""
+    """Measures the store at `path`. Must not be called in a process that has it open in Chroma; see `database`."""
     size = sum(
         os.lstat(os.path.join(directory, name)).st_size for directory, _, names in os.walk(path) for name in names
     )
@@ -65,17 +65,17 @@ def examine(path: str) -> StoreMeasure:
 
 
 def is_due(condition: StoreMeasure, live: int) -> bool:
-    """Whether a checkpoint is worth it for a store with this many live records."""
+    """Whether a checkpoint is worth its cost for a store with this many live records."""
     return condition.log_rows > max(LOG_ROWS, live // LOG_SHARE)
 
 
 def plan(elements: Mapping[str, int], live: Mapping[str, int]) -> Plan:
-    """What to do, from the number of vectors that each collection's index would hold, and that of our live ones."""
+    """What to do, given how many vectors each collection's index would contain, and how many of them are live."""
     return Plan(tuple(name for name, count in live.items() if elements.get(name, 0) > WASTE * count + SMALL))
 
 
 def elements(path: str) -> dict[str, int]:
-    """How many vectors, dead ones included, each collection's index has when the log is written into it."""
+    """How many vectors, dead ones included, each collection's index will contain once the log is written into it."""
     with _database(path) as db:
         rows = db.execute(
             "SELECT collections.name, segments.id, collections.id FROM segments"
@@ -95,9 +95,9 @@ def elements(path: str) -> dict[str, int]:
 
 
 class Checkpoint:
-    """One checkpoint of the store that serves in `directory`, as steps, so that a crash after each can be tried out.
+    """One checkpoint of the store that serves in `directory`, in steps, so that tests can simulate a crash after each.
 
-    `maintain` starts a process on the directory that it is given; `release` closes the original.
+    `maintain` starts a process on the given directory; `release` closes the original.
     """
 
     def __init__(
@@ -120,11 +120,11 @@ class Checkpoint:
         self._lock_timeout_s = lock_timeout_s
 
     def steps(self) -> tuple[Callable[[], None], ...]:
-        """To be done in this order. Nothing changes before the last one."""
+        """The steps, in this order. Nothing changes before the last one."""
         return (self.copy, self.persist, self.vacuum, self.probe, self.sync, self.swap)
 
     def copy(self) -> None:
-        """A copy of the directory, made while nobody writes."""
+        """Copies the directory while nobody writes to it."""
         size = examine(self._original).size
         require(os.path.dirname(self._original), 2 * size, "a checkpoint of the store")
         self._copy = self._directory.new()
@@ -133,16 +133,16 @@ class Checkpoint:
             shutil.copytree(
                 self._original, self._copy, dirs_exist_ok=True, ignore=lambda directory, names: {CHROMA_LOCK}
             )
-            # The same file in both: a program that waits for the lock waits for the right one after the swap, too.
+            # The same file in both: after the swap, programs that wait for the lock still wait for the right one.
             os.link(os.path.join(self._original, CHROMA_LOCK), os.path.join(self._copy, CHROMA_LOCK))
 
     def persist(self) -> None:
-        """Chroma writes the log into the index files of the copy."""
+        """Has Chroma write the log into the index files of the copy."""
         with self._maintain(self._copy) as process:
             process.persist(plan(elements(self._copy), self._live).compact)
 
     def vacuum(self) -> None:
-        """Space that nothing uses is given back to the file system."""
+        """Returns unused space in the copy to the file system."""
         with _database(self._copy) as db:
             segments = dict(
                 db.execute(
@@ -150,7 +150,7 @@ class Checkpoint:
                     " JOIN collections ON collections.id = segments.collection"
                 )
             )
-            # Merges what was deleted. A SQLite without Chroma's tokenizer cannot do it.
+            # Merges deleted rows. A SQLite without Chroma's tokenizer cannot do this.
             with suppress(sqlite3.OperationalError):
                 db.execute("INSERT INTO embedding_fulltext_search (embedding_fulltext_search) VALUES ('optimize')")
             db.execute("VACUUM")
@@ -162,7 +162,7 @@ class Checkpoint:
         checksums.write(self._copy, ours)
 
     def probe(self) -> None:
-        """A new process finds in the copy what the manifest says. Raises CorruptStoreError if it does not."""
+        """Checks in a new process that the copy has what the manifest says. Raises CorruptStoreError if not."""
         with self._maintain(self._copy) as process:
             for collection, expected in self._live.items():
                 process.probe(collection)
@@ -170,7 +170,7 @@ class Checkpoint:
                     raise CorruptStoreError(f"{collection} has {count} records in the store, and {expected} on record")
 
     def sync(self) -> None:
-        """Every byte of the copy is on the disk."""
+        """Makes every byte of the copy durable."""
         for directory, _, names in os.walk(self._copy):
             for name in names:
                 descriptor = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_CLOEXEC)
@@ -181,11 +181,11 @@ class Checkpoint:
             sync_directory(directory)
 
     def swap(self) -> None:
-        """The copy serves, and the original is removed. Raises StoreError if somebody wrote to the original."""
+        """Makes the copy serve, and removes the original. Raises StoreError if somebody wrote to the original."""
         with self._alone():
             if change_counter(self._original) != self._version:
                 raise StoreError(
-                    "another program has written to the store meanwhile; the checkpoint is made another time"
+                    "another program has written to the store in the meantime; the checkpoint will be made later"
                 )
             self._release()
             self._directory.serve(self._copy)
@@ -193,14 +193,14 @@ class Checkpoint:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Nobody writes to the original."""
+        """In this block, nobody else writes to the original."""
         with chroma_lock(self._original, self._lock_timeout_s), open(_path(self._original), "rb") as database:
             wait_for_database(database.fileno(), self._original, self._lock_timeout_s)
             yield
 
 
 def _database(path: str) -> closing[sqlite3.Connection]:
-    """The database of a copy at `path`, which nobody else knows."""
+    """The database of the copy at `path`, which no other program knows."""
     return closing(sqlite3.connect(f"file:{quote(_path(path))}?mode=rw", uri=True, isolation_level=None))
 
 

@@ -1,5 +1,5 @@
-"""`ports.Collections` in Chroma. Runs only in the index process; the one module that knows chromadb, whose errors it
-translates: to TransientStoreError, PermanentStoreError and CorruptStoreError."""
+"""`ports.Collections` in Chroma, used only in the index process. Only this module knows chromadb, whose errors it
+translates to TransientStoreError, PermanentStoreError and CorruptStoreError."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from chromadb.api.models.Collection import Collection
 
 _SYNC_THRESHOLD = 10_000_000
-"""Writes after which Chroma persists its vector index. It does so in place, and a crash in the middle ruins the index;
-with a number this high it never does so by itself. Every acknowledged write is in SQLite."""
+"""After how many writes Chroma persists its vector index. It does that in place, and a crash in the middle ruins the
+index. With a number this high, it never does that by itself. Every acknowledged write is in SQLite."""
 
 _CONFIGURATION: Any = {"hnsw": {"space": "cosine", "sync_threshold": _SYNC_THRESHOLD}}
 
 _REWRITTEN = ".rewritten"
-"""The end of the name of a collection while records are copied into it."""
+"""Suffix of a collection's name while records are copied into it."""
 
 _SLICE = 1000
-"""Records in one call: the fastest of the sizes measured, and below Chroma's limit of 5,461."""
+"""Records in one call: the fastest of the measured sizes, and below Chroma's limit of 5,461."""
 
 _TRANSIENT_SIGNS = (
     "locked",
@@ -47,7 +47,7 @@ _TRANSIENT_SIGNS = (
     "timed out",
     "unable to open",
 )
-"""How the text of Chroma's InternalError, which has no code, names errors of SQLite that may pass."""
+"""How the text of Chroma's InternalError, which has no code, refers to SQLite errors that may pass."""
 
 _DAMAGE_SIGNS = (
     "malformed",
@@ -58,10 +58,10 @@ _DAMAGE_SIGNS = (
     "Error getting embedding",
     "Error finding id",
 )
-"""What it says of a damaged store; any other text may be the consequence of a disk error."""
+"""How it refers to a damaged store. Any other text may be the consequence of a disk error."""
 
 _METADATA = frozenset(each.name for each in fields(Hit)) - {"text", "score"}
-"""The metadata that every record of ours has."""
+"""The metadata that each of our records has."""
 
 _PHRASES = (
     "database is locked",
@@ -83,12 +83,12 @@ _PHRASES = (
     "Failed to apply logs",
     "expecting embedding with dimension",
 )
-"""Those parts of Chroma's and SQLite's messages that say what is wrong and quote nothing that is stored."""
+"""The parts of Chroma's and SQLite's messages that say what is wrong, and quote nothing that is stored."""
 
 
 class ChromaCollections:
-    """`ports.Collections` in the Chroma directory at `path`, created if absent (0700). One process at a time may have
-    it open."""
+    """`ports.Collections` in the Chroma directory at `path`, created if absent (0700). Only one process at a time may
+    have it open."""
 
     def __init__(self, path: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -98,7 +98,7 @@ class ChromaCollections:
         self._collections: dict[str, Collection] = {}
 
     def open(self, name: str, metadata: Mapping[str, str]) -> int:
-        """See `ports.Collections`, as for every method that says nothing else."""
+        """See `ports.Collections`. The same applies to every method without a docstring of its own."""
         with _translated():
             collection = self._client.get_or_create_collection(
                 name,
@@ -149,7 +149,7 @@ class ChromaCollections:
             self._client.delete_collection(name)
 
     def close(self) -> None:
-        """Closes the client. Chroma closes its files some time later."""
+        """Closes the client. Chroma itself closes its files some time later."""
         self._client.close()
 
     def ids(self, name: str) -> set[str]:
@@ -224,13 +224,13 @@ class ChromaCollections:
                 collection.get(ids=list(ids[part]), include=["documents", "metadatas", "embeddings"])
 
     def persist(self, compact: Sequence[str]) -> None:
-        """See `maintenance.Maintenance`. Not safe against a crash: Chroma writes its files in place. The store is
-        closed afterwards."""
+        """See `maintenance.Maintenance`. Not safe against a crash, because Chroma writes its files in place. Closes the
+        store at the end."""
         with _translated():
             for name in compact:
                 self._rewrite(name)
             for collection in self._all():
-                # Chroma reads this when a client opens the collection, not before.
+                # Chroma reads this only when a client opens the collection.
                 collection.modify(configuration={"hnsw": {"sync_threshold": FEWEST_PERSISTED}})
             self._client.close()
             self._client = _open(self._path)
@@ -242,7 +242,7 @@ class ChromaCollections:
             self._collections.clear()
 
     def _rewrite(self, name: str) -> None:
-        """Replaces the collection by one that never had other records."""
+        """Replaces the collection by a new one with the same records, and no deleted ones."""
         old = self._client.get_collection(name, embedding_function=None)
         new = self._client.create_collection(
             name + _REWRITTEN, metadata=old.metadata, embedding_function=None, configuration=_CONFIGURATION
@@ -266,7 +266,7 @@ class ChromaCollections:
             # Rounding can take the distance of equal vectors below 0.
             Hit(text=text, score=min(1.0, 1.0 - distance), **{name: metadata[name] for name in _METADATA})
             for text, metadata, distance in found
-            if text is not None and (metadata or {}).keys() >= _METADATA  # else another program has stored it
+            if text is not None and (metadata or {}).keys() >= _METADATA  # if not, another program has stored it
         ]
 
     def _collection(self, name: str) -> Collection:
@@ -277,7 +277,7 @@ class ChromaCollections:
 
 
 def _slices(n: int) -> Iterator[slice]:
-    """Chroma raises an error for a call with no records, and for one with too many."""
+    """Slices of n records for several calls. Chroma raises an error for a call with no records, or with too many."""
     return (slice(start, start + _SLICE) for start in range(0, n, _SLICE))
 
 

@@ -1,6 +1,6 @@
-"""A damaged Chroma directory, read without Chroma: vectors stand in the rows of its log and in its index files.
+"""Reads a damaged Chroma directory without Chroma: vectors are in the rows of its log and in its index files.
 
-Everything here is private to Chroma 1.5 (and hnswlib). Whatever has another form is not found, and embedded again.
+Everything here is private to Chroma 1.5 (and hnswlib). Anything in another form is not found, and is embedded again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from reposyncd.store.chroma.database import DELETE
 from reposyncd.store.chroma.locks import DATABASE
 
 _SLICE = 500
-"""Records that are read together."""
+"""How many records are read together."""
 
 _LEAST_ROW_BYTES = 100
-"""Of a row of Chroma's log: less than its vector takes. The numbers of the rows have hardly any gaps."""
+"""The smallest size of a row in Chroma's log: its vector alone takes more. The row numbers have hardly any gaps."""
 
 _LOG = "log"
-"""The source of vectors from the log; for others it is their segment."""
+"""The source of vectors from the log. The source of others is their segment."""
 
 
 class FoundVector(NamedTuple):
@@ -36,29 +36,29 @@ class FoundVector(NamedTuple):
 
     id: str
     text: str | None
-    """None: it cannot be read, but the vector is known to be the one that was written"""
+    """None: the text cannot be read, but the vector is known to be what was written"""
     vector: bytes
     """float32"""
     source: str
-    """what of the store it comes from: vectors of one source are trusted together"""
+    """where in the store it was found; vectors with the same source are trusted together"""
 
 
 @dataclass(frozen=True, slots=True)
 class DamagedStore:
-    """A store that is damaged somewhere. What cannot be read is left out."""
+    """A damaged store. What cannot be read is left out."""
 
     path: str
     db: sqlite3.Connection
     collections: set[str] | None
-    """Chroma's ids of the collections in question; None: all"""
+    """Chroma's ids of the collections to read; None: all"""
 
     def from_log(self) -> Iterator[FoundVector]:
-        """Rows that are not in the index files yet; they have their texts with them."""
+        """Vectors from rows that are not in the index files yet. These rows have their texts."""
         try:
             [first, last] = self.db.execute("SELECT min(seq_id), max(seq_id) FROM embeddings_queue").fetchone()
         except sqlite3.DatabaseError:
             return
-        most = os.path.getsize(os.path.join(self.path, DATABASE)) // _LEAST_ROW_BYTES  # a number may be garbled
+        most = os.path.getsize(os.path.join(self.path, DATABASE)) // _LEAST_ROW_BYTES  # a row number may be garbled
         for start in range(first or 0, min(last or -1, (first or 0) + most) + 1, _SLICE):
             with suppress(sqlite3.DatabaseError):
                 rows = self.db.execute(
@@ -72,7 +72,7 @@ class DamagedStore:
                         yield FoundVector(str(id), text, bytes(vector), _LOG)
 
     def from_segments(self) -> Iterator[FoundVector]:
-        """What the index files hold."""
+        """Vectors from the index files."""
         is_as_written = self._is_as_written()
         for segment, texts in self._segments().items():
             with suppress(OSError, ValueError, MemoryError, struct.error, pickle.UnpicklingError):
@@ -85,7 +85,7 @@ class DamagedStore:
         with open(os.path.join(directory, "data_level0.bin"), "rb") as file:
             for _ in range(0, form.elements, _SLICE):
                 if not (block := file.read(form.size * _SLICE)):
-                    break  # the header says more than there is
+                    break  # the header promises more than there is
                 found = {ids[label]: vector for label, vector in form.read_block(block) if label in ids}
                 known = self._texts(texts, list(found))
                 for id, vector in found.items():
@@ -93,7 +93,7 @@ class DamagedStore:
                         yield FoundVector(id, known.get(id), vector, segment)
 
     def _segments(self) -> dict[str, str | None]:
-        """The segments of vectors, each with the segment of its texts, if that is known."""
+        """The segments that have vectors, each with the segment that has the texts, if that is known."""
         directories = [entry.name for entry in os.scandir(self.path) if entry.is_dir(follow_symlinks=False)]
         try:
             rows = self.db.execute("SELECT id, scope, collection FROM segments").fetchall()
@@ -141,18 +141,18 @@ def _document(metadata: str | None) -> str | None:
 
 
 class _Form(NamedTuple):
-    """The form of the elements in `data_level0.bin`: links, vector, label. As hnswlib's saveIndex writes it."""
+    """The layout of the elements in `data_level0.bin`: links, vector, label, as hnswlib's saveIndex writes them."""
 
     elements: int
     size: int
     label: int
-    """where in an element the label is: eight bytes"""
+    """offset of the label in an element: eight bytes"""
     vector: int
-    """where the vector is; it ends where the label begins"""
+    """offset of the vector; it ends where the label begins"""
 
     @classmethod
     def read(cls, path: str) -> _Form:
-        """From the header. Raises ValueError if it cannot be one."""
+        """Reads it from the header. Raises ValueError if that is not a valid header."""
         with open(path, "rb") as file:
             version, _, _, count, size, label, vector = struct.unpack("<iQQQQQQ", file.read(52))
         if version != 1 or not 0 < vector < label <= size - 8 <= 1 << 20 or (label - vector) % 4:
@@ -160,7 +160,7 @@ class _Form(NamedTuple):
         return cls(count, size, label, vector)
 
     def read_block(self, block: bytes) -> Iterator[tuple[int, bytes]]:
-        """The label and the vector of each whole element."""
+        """The label and the vector of each complete element."""
         for start in range(0, len(block) - self.size + 1, self.size):
             [label] = struct.unpack_from("<Q", block, start + self.label)
             yield label, block[start + self.vector : start + self.label]
@@ -176,7 +176,7 @@ def _ids(path: str) -> dict[int, str]:
 
 
 class _Plain(pickle.Unpickler):
-    """Reads dicts, strings and numbers only: nothing in the pickle is looked up or called."""
+    """Reads dicts, strings and numbers only: nothing that the pickle names is looked up or called."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"{module}.{name}")

@@ -1,8 +1,8 @@
-"""Where the vector store is: which directory serves, and how another takes its place.
+"""Where the vector store is: which directory serves, and how another one replaces it.
 
-`<state>/chroma` is a link to the directory that serves, `<state>/store-XXXXXXXX`. Setting the link is the only step
-that changes which one serves: after a crash it is the old one or the new one. Any other `store-*` is a leftover.
-Whoever calls a method that writes holds the state lock.
+`<state>/chroma` is a link to the directory that serves, `<state>/store-XXXXXXXX`. Only setting the link changes which
+directory serves: after a crash, it is the old one or the new one. Any other `store-*` is a leftover. Callers of methods
+that write hold the state lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reposyncd.store.files import QUARANTINE, free_quarantine, sync_directory, t
 LINK = "chroma"
 _PREFIX = "store-"
 _OURS = re.compile(_PREFIX + "[0-9a-f]{8}")
-"""Names of directories that `StoreDirectory.new` has created: other ones may be somebody else's."""
+"""Names of directories that `StoreDirectory.new` has created. Others may belong to somebody else."""
 
 _NEXT_LINK = "chroma.next"
 
@@ -40,15 +40,15 @@ class StoreDirectory:
         return path if os.path.isdir(path) else None
 
     def is_empty(self) -> bool:
-        """Whether nothing was ever stored, or nothing is left."""
+        """Whether the store contains nothing."""
         current = self.current()
         return current is None or not os.path.exists(os.path.join(current, DATABASE))
 
     def ensure(self) -> None:
-        """Creates an empty store if there is none, and removes what a crash left of others."""
+        """Creates an empty store if there is none, and removes the leftovers of a crash."""
         if os.path.isdir(self.link) and not os.path.islink(
             self.link
-        ):  # the state was copied by a program that follows links
+        ):  # a program that follows links has copied the state directory
             moved = self.new()
             with translated(self._state_dir):
                 os.rmdir(moved)
@@ -59,14 +59,14 @@ class StoreDirectory:
         self.clean()
 
     def new(self) -> str:
-        """Creates another directory for a store: empty, and not serving."""
+        """Creates another directory for a store. It is empty, and does not serve."""
         path = os.path.join(self._state_dir, _PREFIX + os.urandom(4).hex())
         with translated(self._state_dir):
             os.mkdir(path, 0o700)
         return path
 
     def serve(self, path: str) -> None:
-        """Makes this directory the one that serves. Durable, and there is one that serves at any moment."""
+        """Makes this directory serve. Durable; at any moment, one directory serves."""
         following = os.path.join(self._state_dir, _NEXT_LINK)
         with translated(self._state_dir):
             with suppress(FileNotFoundError):
@@ -84,10 +84,10 @@ class StoreDirectory:
             for entry in os.listdir(self._state_dir):
                 path = os.path.join(os.path.realpath(self._state_dir), entry)
                 if _OURS.fullmatch(entry) and path != current:
-                    shutil.rmtree(path, ignore_errors=True)  # tried again at the next start
+                    shutil.rmtree(path, ignore_errors=True)  # if it fails, the next start tries again
 
     def quarantine(self) -> str:
-        """Moves the store to the quarantine and returns where it is now. An earlier one that was kept there is
+        """Moves the store to the quarantine, and returns its new path. An earlier store that was kept there is
         deleted."""
         current = self.current()
         target = free_quarantine(self._state_dir, LINK)
@@ -100,7 +100,7 @@ class StoreDirectory:
         return target
 
     def empty_quarantine(self) -> bool:
-        """Deletes the store that is kept in the quarantine. Returns whether there was one."""
+        """Deletes the store in the quarantine. Returns whether there was one."""
         path = os.path.join(self._state_dir, QUARANTINE, LINK)
         existed = os.path.isdir(path)
         shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The embedded Chroma directory as a kind of store. Loads what is needed when it is needed: `status` needs little."""
+"""The embedded Chroma directory as a kind of store. It imports modules when they are needed: `status` needs few."""
 
 from __future__ import annotations
 

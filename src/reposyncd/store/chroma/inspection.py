@@ -1,12 +1,12 @@
-"""Inspects a store in which somebody has met trouble: is it damaged, or was that a fault that has passed?
+"""Inspects a store after an error: is it damaged, or was that a fault that has passed?
 
-A child process of its own does it, and comes to the end only if the store is sound: every byte can be read, the index
-files are those that were written, the database does not contradict itself, and Chroma opens the store and returns every
-record. What is raised says what it is:
+A separate child process does that. It succeeds only if the store is sound: every byte can be read, the index files are
+what was written, the database does not contradict itself, and Chroma opens the store and returns every record. If not,
+the exception says what was found:
 
-- CorruptStoreError, and LethalOperationError (the child crashed twice): the store is damaged;
+- CorruptStoreError, or LethalOperationError (the child crashed twice): the store is damaged;
 - UnreadableStoreError: the disk cannot read a file;
-- any other TransientStoreError: the store could not be inspected (no room, no memory, a lock), and nothing is known.
+- any other TransientStoreError: the store could not be inspected (no space, no memory, a lock), so nothing is known.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from reposyncd.store.files import translated
 from reposyncd.store.manifest.database import CORRUPT, primary_code
 
 _BLOCK = 1 << 20
-"""Bytes that are read or written at once."""
+"""How many bytes are read or written at once."""
 
 _SLICE = 1000
-"""Records that are read at once."""
+"""How many records are read at once."""
 
 READ_S_PER_BYTE = 1 / 20e6
-"""How long reading a file of the store may take, on a slow disk."""
+"""How long reading one byte of the store may take, on a slow disk."""
 
 
 def inspect(process: Maintenance, collections: Iterable[str]) -> None:
-    """Returns if the store is sound as far as these collections go. Those that are absent are ignored."""
+    """Returns if the store is sound as far as these collections go. Absent collections are ignored."""
     process.survey()
     there = process.collections()
     for name in collections:
@@ -50,8 +50,8 @@ def inspect(process: Maintenance, collections: Iterable[str]) -> None:
 
 
 def survey(path: str) -> None:
-    """Checks what can be checked of the store at `path` without Chroma. Nobody may write to it meanwhile, or have it
-    open in another thread of this process."""
+    """Checks everything in the store at `path` that can be checked without Chroma. In the meantime, nobody may write to
+    it, or have it open in another thread of this process."""
     require(path, 0, "inspecting the store")
     with translated(path):
         _try_to_write(path)
@@ -67,14 +67,14 @@ def size(path: str) -> int:
 
 
 def _try_to_write(path: str) -> None:
-    """Writes a file without a name, makes it durable and reads it again."""
+    """Writes a file without a name, makes it durable, and reads it back."""
     with tempfile.TemporaryFile(dir=path, buffering=0) as file:
         written = os.urandom(_BLOCK)
         file.write(written)
         os.fsync(file.fileno())
         file.seek(0)
         if file.read(_BLOCK) != written:
-            raise OSError(errno.EIO, "what is written cannot be read again", path)
+            raise OSError(errno.EIO, "what was written cannot be read back", path)
 
 
 def _files(path: str) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _read(name: str) -> None:
             while file.read(_BLOCK):
                 pass
     except FileNotFoundError:
-        return  # a journal, whose transaction has ended meanwhile
+        return  # it was a journal, whose transaction has ended in the meantime
     except OSError as error:
         kind = UnreadableStoreError if error.errno == errno.EIO else TransientStoreError
         raise kind(f"{name} cannot be read: {error.strerror}") from error
@@ -100,7 +100,7 @@ def _check_database(path: str) -> None:
     if not os.path.exists(path):
         return  # Chroma creates another
     try:
-        # Not "ro": a journal that was left by a crash has to be applied.
+        # Not "ro": a journal that a crash has left behind must be applied.
         with closing(sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None)) as db:
             [found] = db.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:

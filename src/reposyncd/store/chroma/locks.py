@@ -1,4 +1,4 @@
-"""The locks of an embedded Chroma directory: one writer at a time, among all programs that use it."""
+"""The locks of an embedded Chroma directory: one writer at a time, among all programs that use the directory."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from reposyncd.errors import StoreBusyError
 from reposyncd.store.locks import POLL_S, held
 
 CHROMA_LOCK = ".chroma.lock"
-"""Inside the Chroma directory: the convention of other ChromaDB programs, which flock the same file."""
+"""Name of the lock file in the Chroma directory. Other ChromaDB programs flock the same file."""
 
 DATABASE = "chroma.sqlite3"
-"""Chroma's database, in its directory."""
+"""Name of Chroma's database in its directory."""
 
 NO_LOCK = math.inf
 """A time-out for a directory that no other program knows: no lock is taken."""
 
 _SQLITE_LOCKS, _SQLITE_LOCKS_SIZE = 0x40000000, 512
-"""PENDING_BYTE, and the number of bytes from there that SQLite locks: pending, reserved, shared."""
+"""PENDING_BYTE, and the number of bytes from there on that SQLite locks: pending, reserved, shared."""
 
 
 @contextmanager
 def chroma_lock(
     chroma_dir: str, timeout_s: float, on_wait: Callable[[str], None] = lambda reason: None
 ) -> Iterator[None]:
-    """Holds `<chroma dir>/.chroma.lock` around one write. Calls `on_wait` with the reason if it is not free at once.
+    """Holds `<chroma dir>/.chroma.lock` around one write. If it is not free at once, calls `on_wait` with the reason.
 
     Raises StoreBusyError if another program holds it for longer than `timeout_s`.
     """
     path = os.path.join(chroma_dir, CHROMA_LOCK)
 
     def busy() -> StoreBusyError:
-        return StoreBusyError(f"another program has held {path} for {timeout_s:g} s; the batch waits for its next turn")
+        return StoreBusyError(f"another program has held {path} for {timeout_s:g} s; the batch will be retried")
 
     def wait() -> None:
         on_wait(f"another program holds {path}")
@@ -51,9 +51,9 @@ def wait_for_database(
 ) -> None:
     """Returns when no other process has locked Chroma's database, which is open for reading as `descriptor`.
 
-    Chroma itself would hang for a quarter of an hour. This takes no lock. In a process in which SQLite has the database
-    open, the descriptor must stay open: closing it would drop SQLite's own locks (sqlite.org/howtocorrupt.html,
-    section 2.2). The locked bytes are those of SQLite's os_unix.c.
+    Chroma itself would hang for a quarter of an hour. This takes no lock. If SQLite has the database open in this
+    process, the descriptor must stay open: closing it would release SQLite's own locks (sqlite.org/howtocorrupt.html,
+    section 2.2). The locked bytes are those in SQLite's os_unix.c.
 
     Raises StoreBusyError, which names the holder, if the database is locked for longer than `timeout_s`.
     """
@@ -63,8 +63,7 @@ def wait_for_database(
     while pid := _locked_by(descriptor):
         if time.monotonic() > deadline:
             raise StoreBusyError(
-                f"another program (process {pid}) has had {path} locked for {timeout_s:g} s; the batch waits for its "
-                "next turn"
+                f"another program (process {pid}) has had {path} locked for {timeout_s:g} s; the batch will be retried"
             )
         if not reported:
             on_wait(f"another program (process {pid}) has {path} locked")
@@ -73,7 +72,7 @@ def wait_for_database(
 
 
 def _locked_by(descriptor: int) -> int:
-    """The other process that holds one of SQLite's locks on the file; 0 if there is none."""
+    """The id of another process that holds one of SQLite's locks on the file; 0 if there is none."""
     asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _SQLITE_LOCKS, _SQLITE_LOCKS_SIZE, 0)
     kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
     return 0 if kind == fcntl.F_UNLCK else pid

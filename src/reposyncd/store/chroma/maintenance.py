@@ -1,4 +1,4 @@
-"""What only Chroma can do to a directory of its own, asked of a child process that has this directory to itself."""
+"""Maintenance that only Chroma can do, in a child process that has the directory to itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reposyncd.store.kinds import MaintenanceProcess
 
 
 class Maintenance:
-    """The operations, until `close`, or the end of a `with` block. Raises a StoreError, and what `on_wait` raises."""
+    """The operations, until `close` or the end of a `with` block. Raises StoreError, and what `on_wait` raises."""
 
     def __init__(self, process: MaintenanceProcess, on_wait: OnWait = lambda waiting: None) -> None:
         self._process = process
@@ -23,12 +23,12 @@ class Maintenance:
         self._process.close()
 
     def persist(self, compact: Sequence[str]) -> None:
-        """Writes every collection's vector index to its files and empties Chroma's log. The collections in `compact`
-        are written anew first, without what was deleted. Not safe against a crash: for a copy of a store."""
+        """Writes every collection's vector index to its files, and empties Chroma's log. The collections in `compact`
+        are first rewritten without their deleted records. Not safe against a crash: use it on a copy of a store."""
         self._operations.call("persist", list(compact))
 
     def survey(self) -> None:
-        """See `inspection.survey`. It must be the first operation: nothing else has the store open then."""
+        """See `inspection.survey`. It must be the first operation, before anything else opens the store."""
         self._operations.call("survey")
 
     def read(self, collection: str, ids: Sequence[str]) -> None:
@@ -45,7 +45,7 @@ class Maintenance:
         return int(self._operations.call("count", collection))
 
     def probe(self, collection: str) -> None:
-        """Reads a record and finds it by its vector. Raises CorruptStoreError if that fails."""
+        """Reads a record, and searches for it by its vector. Raises CorruptStoreError if that fails."""
         self._operations.call("probe", collection)
 
     def ids(self, collection: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The vectors that were saved from a damaged store, in the index process that needs them."""
+"""The vectors that were saved from a damaged store, for use in the index process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from reposyncd.ports import Vectors
 
 _SAMPLE = 3
-"""Vectors of each source that are compared with the embedder's before any other is taken."""
+"""How many vectors of each source are compared with the embedder's before any other vector is used."""
 
 _AGREE = 0.999
-"""The least cosine of a saved vector with the one that the embedder makes now."""
+"""The smallest cosine between a saved vector and the one that the embedder computes now."""
 
 
 class SalvagedVectors:
-    """What `salvaging` has written to `path`, if anything. For any thread."""
+    """The vectors that `salvaging` has written to `path`, if any. Thread-safe."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -33,8 +33,8 @@ class SalvagedVectors:
     def vectors(
         self, texts: Sequence[str], embed: Callable[[list[str]], Vectors]
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The vectors (dimension,) of those texts that have one, by text. Also the texts that were embedded to check
-        that the saved vectors are those that the embedder would make."""
+        """The vectors (dimension,) of those texts that have one, by text. Also returns the texts that were embedded to
+        check that the saved vectors are what the embedder would compute."""
         with self._lock:
             return self._vectors(texts, embed)
 

@@ -1,8 +1,8 @@
-"""The child process that takes the sound vectors out of a damaged store; see `salvage`.
+"""The child process that reads the sound vectors from a damaged store; see `salvage`.
 
-A vector is kept only if the manifest knows its record, if the text that is stored with it has the digest that the
-manifest has (or, where no text can be read, if the index files are those that the last checkpoint wrote), and if it is
-a vector: finite, and of unit length. Each slice is one commit, so that a child that dies keeps what it had found.
+A vector is saved only if the manifest knows its record; if the text stored with it has the digest in the manifest (or,
+if no text can be read, if the index files are what the last checkpoint wrote); and if it is finite and of unit length.
+Each slice is one commit, so that the vectors found so far remain if the child dies.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from reposyncd.store.chroma.locks import DATABASE
 from reposyncd.store.chroma.salvage import SalvageCount, connect, text_digest
 
 _SLICE = 500
-"""Vectors that are examined together."""
+"""How many vectors are examined together."""
 
 _MEMORY_BYTES = 4 << 30
-"""Address space of the child: a garbled file must not make it take all the memory there is."""
+"""Address space of the child, so that a garbled file cannot make it use all memory."""
 
 _UNIT = 1e-3
-"""By how much the length of a vector may differ from 1: rounding is a thousandth of that, garbled bytes far more."""
+"""How much the length of a vector may differ from 1. Rounding errors are a thousandth of that; garbled bytes cause far
+larger ones."""
 
 
 def main(store: str, manifest: str, fingerprint: str, target: str) -> None:
-    """Takes the vectors out, and prints how many."""
+    """Saves the sound vectors, and prints how many there are."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
@@ -41,7 +42,7 @@ def main(store: str, manifest: str, fingerprint: str, target: str) -> None:
 
 
 def take_out(store: str, manifest: str, fingerprint: str, target: str) -> SalvageCount:
-    """Writes what is sound into `target`, in addition to what is there already with the same fingerprint."""
+    """Writes the sound vectors to `target`, in addition to those with the same fingerprint that are there already."""
     with closing(_open_target(target, manifest, fingerprint)) as db:
         saved = _Saved(db)
         with closing(connect(os.path.join(store, DATABASE), "ro")) as chroma:
@@ -59,12 +60,12 @@ def _open_target(target: str, manifest: str, fingerprint: str) -> sqlite3.Connec
         [before] = db.execute("PRAGMA user_version").fetchone()
         if (
             before != made_by
-        ):  # of another embedder: only samples of a source are compared, so a source must not be mixed
+        ):  # made by another embedder: only samples of a source are compared, so sources must not be mixed
             db.execute("DROP TABLE IF EXISTS vector")
         db.execute(
             "CREATE TABLE IF NOT EXISTS vector (digest BLOB PRIMARY KEY, vector BLOB, source TEXT) WITHOUT ROWID"
         )
-    except sqlite3.DatabaseError:  # left by an earlier salvage, and damaged itself
+    except sqlite3.DatabaseError:  # a leftover of an earlier salvage, which is damaged itself
         db.close()
         os.unlink(target)
         db = connect(target, "rwc")
@@ -87,7 +88,7 @@ def _open_target(target: str, manifest: str, fingerprint: str) -> sqlite3.Connec
 
 
 def _collections(db: sqlite3.Connection, chroma: sqlite3.Connection) -> set[str] | None:
-    """Chroma's ids of the collections in question; None if that cannot be read."""
+    """Chroma's ids of the collections to read; None if they cannot be read."""
     names = {name for (name,) in db.execute("SELECT name FROM temp.collection")}
     try:
         return {id for id, name in chroma.execute("SELECT id, name FROM collections") if name in names}
@@ -107,12 +108,12 @@ def _slices(found: Iterator[FoundVector]) -> Iterator[list[FoundVector]]:
 
 @dataclass(frozen=True, slots=True)
 class _Saved:
-    """The vectors that were saved."""
+    """The saved vectors."""
 
     db: sqlite3.Connection
 
     def put(self, part: Sequence[FoundVector]) -> None:
-        """Saves those that are sound, as one commit."""
+        """Saves the sound vectors among these, in one commit."""
         self.db.execute("BEGIN")
         for found in part:
             digest = self._digest(found)
@@ -121,13 +122,13 @@ class _Saved:
         self.db.execute("COMMIT")
 
     def count(self) -> SalvageCount:
-        """What was saved by now."""
+        """How many were saved so far."""
         [wanted] = self.db.execute("SELECT count(DISTINCT digest) FROM wanted").fetchone()
-        [kept] = self.db.execute("SELECT count(*) FROM vector WHERE digest IN (SELECT digest FROM wanted)").fetchone()
-        return SalvageCount(kept, wanted)
+        [saved] = self.db.execute("SELECT count(*) FROM vector WHERE digest IN (SELECT digest FROM wanted)").fetchone()
+        return SalvageCount(saved, wanted)
 
     def _digest(self, found: FoundVector) -> bytes | None:
-        """The digest of its text, if the manifest knows the record and its text is the one on record."""
+        """The digest of the text, if the manifest knows the record and the text is the one on record."""
         try:
             row = self.db.execute("SELECT digest FROM wanted WHERE id = ?", (bytes.fromhex(found.id),)).fetchone()
         except ValueError:

@@ -1,4 +1,4 @@
-"""Room on the disk, checked before it is needed: after a failed write Chroma's client cannot be used any more."""
+"""Checks for free disk space before it is needed: after a failed write, Chroma's client cannot be used any more."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Callable
 from reposyncd.errors import NoSpaceError
 
 CHUNK_BYTES = 20_480
-"""Room that storing a chunk may take: about 10 KB stay, and SQLite's journal holds the replaced pages."""
+"""How much space storing a chunk may take: about 10 KB remain, and SQLite's journal holds the replaced pages."""
 
 RESERVE_BYTES = 16 * 2**20
-"""Room that must be left for the manifest and for other programs."""
+"""How much space must stay free for the manifest and for other programs."""
 
 
 def guard(state_dir: str) -> Callable[[int], None]:
-    """A function that raises NoSpaceError unless there is room for that many more chunks."""
+    """A function that raises NoSpaceError unless there is space for this many more chunks."""
     return lambda chunks: require(state_dir, chunks * CHUNK_BYTES, f"storing the next {chunks:,} chunks")
 
 
 def require(path: str, needed: int, purpose: str) -> None:
-    """Raises NoSpaceError unless `needed` bytes, and the reserve, are free for this user where `path` is."""
+    """Raises NoSpaceError unless `needed` bytes, and the reserve, are free for this user on the disk of `path`."""
     found = os.statvfs(path)
     free = found.f_bavail * found.f_frsize
     if free < needed + RESERVE_BYTES:
         raise NoSpaceError(
             f"the disk of {path} is full: {free / 1e6:,.0f} MB are free, and {purpose} takes up to "
-            f"{(needed + RESERVE_BYTES) / 1e6:,.0f} MB. Make room there; what is stored stays."
+            f"{(needed + RESERVE_BYTES) / 1e6:,.0f} MB. Free some space there; what is stored stays."
         )
 
 
 def trouble(path: str) -> str:
-    """Why nothing can be written to the disk of the path; "" if nothing is known to prevent it."""
+    """Why nothing can be written to the disk of the path; "" if no reason is known."""
     try:
         found = os.statvfs(path)
     except OSError as error:

@@ -1,9 +1,9 @@
-"""The store stamp: it tells whether somebody has written to a store since all of its records were known.
+"""The store stamp: shows whether anybody has written to a store since all its records were known.
 
-It has two parts. The first is a digest of the names, sizes, times and inodes of all files: while it is the same, nobody
+It has two parts. The first is a digest of the names, sizes, times and inodes of all files. If it is the same, nobody
 has used the store. But a program that opens a store in Chroma changes files even if it only reads: a row is added to
-`acquire_write`, and the files of indexes that were never persisted are written anew. So if the first part differs, the
-second one is compared, which leaves out just that (`database.writes`).
+`acquire_write`, and the files of indexes that were never persisted are rewritten. So if the first part differs, the
+second part is compared, which ignores exactly these changes (`database.writes`).
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from reposyncd.store.chroma import database as chroma_db
 from reposyncd.store.chroma.locks import CHROMA_LOCK, DATABASE
 
 PERSISTED = "index_metadata.pickle"
-"""The file that an index has from the first time on that it is persisted. Without it Chroma writes the others anew."""
+"""A file that an index has once it has been persisted. As long as it is absent, Chroma rewrites the others."""
 
 _TRIES = 3
-"""Attempts at a store that another program opens at this moment."""
+"""How often to try if another program is just opening the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The state of a store at one moment. Without the second part, all but `files` is empty."""
+    """The state of a store at one moment. Without the second part, everything but `files` is empty."""
 
     files: str
     """the first part; "" matches nothing"""
     content: str = ""
-    """a digest of what only a write changes; "" if it is not known"""
+    """a digest of what only a write changes; "" if unknown"""
     changes: int = 0
     """the number of transactions on the database, including those that only open the store"""
     database: str = ""
@@ -43,7 +43,7 @@ class Stamp:
 
     @classmethod
     def parse(cls, text: str) -> Stamp:
-        """From what `str` has made of it; also from the first part alone, as early versions recorded it."""
+        """Reads what `str` has produced; also the first part alone, which early versions recorded."""
         match text.split(" "):
             case [files, content, changes, database] if changes.isdecimal():
                 return cls(files, content, int(changes), database)
@@ -51,9 +51,9 @@ class Stamp:
                 return cls(text)
 
     def is_unwritten(self, now: Stamp) -> bool:
-        """Whether nobody has written to a store that had this stamp and now has that one.
+        """Whether nobody has written to a store that had this stamp before, and has that one now.
 
-        If the database file differs although there was no transaction, something other than SQLite has changed it.
+        If the database file has changed without a transaction, something other than SQLite has changed it.
         """
         if self.files == now.files:
             return bool(self.files)
@@ -62,12 +62,12 @@ class Stamp:
 
 
 def take(path: str) -> Stamp:
-    """The stamp of the store at `path`. If something is written meanwhile, or later, the next stamp differs."""
+    """The stamp of the store at `path`. If anything is written in the meantime or later, the next stamp differs."""
     for _ in range(_TRIES):
         files = of_files(path)
         try:
             stamp = _whole(path, files)
-        except (sqlite3.Error, OSError):  # damaged, locked, gone: others find that out
+        except (sqlite3.Error, OSError):  # damaged, locked or gone: other checks find that out
             return Stamp(files)
         if of_files(path) == files:
             return stamp
@@ -75,15 +75,15 @@ def take(path: str) -> Stamp:
 
 
 def recognise(recorded: Stamp, path: str) -> Stamp | None:
-    """The stamp of the store at `path` as it is now, if nobody has written to it since the recorded one was taken."""
+    """The present stamp of the store at `path`, if nobody has written to it since the recorded one was taken."""
     if recorded.content and recorded.files == of_files(path):
         return recorded
-    now = take(path)  # also if the recorded one has only the first part, so that the next one has both
+    now = take(path)  # even if the recorded one has only the first part, so that the next one has both
     return now if recorded.is_unwritten(now) else None
 
 
 def of_files(path: str) -> str:
-    """The first part: 32 hex digits; no file is opened for it."""
+    """The first part: 32 hex digits. It opens no file."""
     lines = [os.path.basename(path)]
     for directory, names, files in os.walk(path):
         names.sort()

@@ -1,4 +1,4 @@
-"""What `status` says of the embedded Chroma store."""
+"""What `status` shows of the embedded Chroma store."""
 
 from __future__ import annotations
 

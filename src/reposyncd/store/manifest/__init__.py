@@ -1,1 +1,1 @@
-"""The manifest: what is stored, in SQLite."""
+"""The manifest: what is stored, recorded in SQLite."""

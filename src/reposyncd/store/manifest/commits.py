@@ -1,4 +1,4 @@
-"""What is handed to the manifest in one transaction, and what it says was left half done."""
+"""What is passed to the manifest in one transaction, and what the manifest says was interrupted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reposyncd.model import ChunkRow, FileRow
 
 @dataclass(frozen=True, slots=True)
 class FileCommit:
-    """A file's new row and all its chunks; a chunk it had before that is not among them is gone."""
+    """A file's new row and all its chunks. Chunks that it had before, and that are not among these, are removed."""
 
     row: FileRow
     chunks: tuple[ChunkRow, ...]
@@ -22,20 +22,20 @@ class Commit:
 
     files: Sequence[FileCommit] = ()
     touched: Sequence[FileRow] = ()
-    """files on record whose chunks are the same, and whose stat, or the rules they were judged by, are new"""
+    """files on record whose chunks are the same, but whose stat, or the rules that judged them, are new"""
     gone: Sequence[str] = ()
-    """paths of files that are recorded no longer"""
+    """paths of files that are no longer recorded"""
     done: Sequence[str] = ()
     """ids whose intents are fulfilled"""
     doomed: Sequence[tuple[str, str]] = ()
     """(id, path) of records to be deleted"""
     run: RunProgress | None = None
-    """how far the run has come with it"""
+    """the progress of the run, including this commit"""
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far a run is, as its history is to say."""
+    """The progress of a run, for the history."""
 
     id: int
     files_done: int
@@ -44,7 +44,7 @@ class RunProgress:
 
 @dataclass(frozen=True, slots=True)
 class Intents:
-    """Work in the collection that a crash may have left half done, by record id."""
+    """Work in the collection that a crash may have interrupted, by record id."""
 
     pending: tuple[str, ...] = ()
     doomed: tuple[str, ...] = ()

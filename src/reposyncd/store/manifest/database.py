@@ -1,8 +1,8 @@
-"""The manifest's SQLite file: opened privately, migrated, its errors translated.
+"""The manifest's SQLite file: opens it for this user only, migrates it, and translates its errors.
 
-Every method, here and in the modules that use it, raises CorruptManifestError if the file is damaged, not a database,
-or of a newer version, TransientStoreError if the disk is full or read-only or the file is locked, and StoreError
-otherwise.
+Every method, here and in the modules that use this one, raises CorruptManifestError if the file is damaged, not a
+database, or of a newer version; TransientStoreError if the disk is full or read-only, or the file is locked; and
+StoreError otherwise.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from reposyncd.errors import CorruptManifestError, StoreError, TransientStoreErr
 from reposyncd.store.manifest.schema import MIGRATIONS, VERSION
 
 BUSY_TIMEOUT_S = 30.0
-"""How long a statement waits for a transaction of another connection. Ours take milliseconds."""
+"""How long a statement waits for a transaction of another connection. Our transactions take milliseconds."""
 
 CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-"""Primary result codes of a file that is damaged, or no database."""
+"""Primary result codes for a file that is damaged, or is not a database."""
 
 _TRANSIENT = {
     sqlite3.SQLITE_BUSY,
@@ -40,9 +40,9 @@ class Database:
     def __init__(self, path: str) -> None:
         self.path = path
         self.is_suspect = False
-        """whether damage was met since it was opened, or since it was last found sound"""
-        # Created here, because SQLite would apply the umask; its -wal and -shm files take the same mode. A file that
-        # exists is not opened: closing it would drop the locks of this process's other connections to it
+        """whether damage was met since the file was opened, or since it was last found sound"""
+        # Created here, because SQLite would apply the umask; its -wal and -shm files get the same mode. An existing
+        # file is not opened: closing it would release the locks of this process's other connections to it
         # (sqlite.org/howtocorrupt.html, section 2.2).
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -68,12 +68,12 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; an open transaction is rolled back."""
+        """Closes the connection. An open transaction is rolled back."""
         self._connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the block takes effect or nothing; durable when it ends. Does not nest."""
+        """Everything in the block takes effect, or nothing does. Durable when the block ends. Cannot be nested."""
         self.run("BEGIN IMMEDIATE")
         try:
             yield
@@ -84,7 +84,7 @@ class Database:
             raise
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
-        """Every row of a query, as tuples."""
+        """All rows of a query, as tuples."""
         with self._translated():
             return self._connection.execute(sql, parameters).fetchall()
 
@@ -109,7 +109,7 @@ class Database:
             return int(self._connection.execute(sql, parameters).lastrowid or 0)
 
     def run_many(self, sql: str, parameters: Iterable[Sequence[object]]) -> int:
-        """Executes a statement for each of many rows and returns how many rows it changed in all."""
+        """Executes a statement once for each of many rows, and returns how many rows it changed in total."""
         with self._translated():
             return self._connection.executemany(sql, parameters).rowcount
 
@@ -117,7 +117,7 @@ class Database:
         return int(self.row("PRAGMA user_version")[0])
 
     def check(self) -> None:
-        """Reads the whole file, and raises CorruptManifestError if it contradicts itself. About a second for each
+        """Reads the whole file, and raises CorruptManifestError if it contradicts itself. Takes about a second for each
         gigabyte."""
         found = self.row("PRAGMA quick_check(1)")
         self.is_suspect = found[0] != "ok"
@@ -130,7 +130,7 @@ class Database:
                 f"{self.path} was written by a newer reposyncd (its format is {self._version()}, this one knows "
                 f"{VERSION})"
             )
-        # The version is in the first page, which may be all that is left.
+        # The version is in the first page, which may be everything that is left.
         if self._version() and not self.row("SELECT 1 FROM sqlite_master WHERE name = 'incident'"):
             raise CorruptManifestError(f"{self.path} is damaged: tables are missing")
 
@@ -138,7 +138,7 @@ class Database:
         if self._version() == VERSION:
             return
         with self.transaction():
-            for step in MIGRATIONS[self._version() :]:  # read again: another process may have migrated it meanwhile
+            for step in MIGRATIONS[self._version() :]:  # read again: another process may have migrated the file
                 for statement in _statements(step):
                     self.run(statement)
             self.run(f"PRAGMA user_version = {VERSION}")
@@ -157,13 +157,14 @@ class Database:
 
 
 def primary_code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 if it has none."""
+    """SQLite's primary result code; 0 if the error has none."""
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
 
 
 def set_aside(path: str, target: str) -> None:
-    """Moves a manifest file to `target`, with the files that SQLite keeps beside it. Nobody may have it open."""
-    for suffix in ("-wal", "-shm", ""):  # the file itself last: until then the next start finds the damage again
+    """Moves a manifest file to `target`, together with the files that SQLite keeps beside it. Nobody may have it
+    open."""
+    for suffix in ("-wal", "-shm", ""):  # the file itself comes last: until then, the next start finds the damage
         try:
             os.replace(path + suffix, target + suffix)
         except FileNotFoundError:
@@ -173,7 +174,7 @@ def set_aside(path: str, target: str) -> None:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The statements of a script. executescript would commit between them, and a crash must find all or none."""
+    """The statements of a script. executescript would commit between them; after a crash, all or none must be there."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

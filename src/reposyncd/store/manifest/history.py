@@ -1,4 +1,4 @@
-"""The history of syncs: what ran when, how far it got and how it ended."""
+"""The history of syncs: what ran when, how far it got, and how it ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reposyncd.store.manifest.catalog import Repo
 from reposyncd.store.manifest.database import Database
 
 RUNS_KEPT = 100
-"""Runs that are kept for each repository: months of ordinary use, and a few kilobytes."""
+"""How many runs are kept for each repository: months of ordinary use, in a few kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,33 +23,33 @@ class Run:
     started_ns: int
     finished_ns: int | None
     outcome: str
-    """"running", "done", "interrupted" or "failed"; a run of a process that died stays "running" until the next
-    run starts, which calls it "interrupted" """
+    """"running", "done", "interrupted" or "failed"; if the process of a run died, it stays "running" until the next
+    run starts, which sets it to "interrupted" """
     files_done: int
     files_total: int
     chunks_done: int
     trouble: str | None
-    """what it is waiting for"""
+    """what the run is waiting for"""
     trouble_ns: int | None
-    """since when"""
+    """since when it is waiting"""
     error: str | None
     result: dict[str, Any] | None
     """a SyncResult as JSON"""
 
     def to_dict(self, repo: Repo) -> dict[str, Any]:
-        """The JSON form; it is a run of `repo`."""
+        """The JSON form of a run of `repo`."""
         return {"repo": repo.name, **asdict(self)}
 
 
 class History:
-    """The runs of a state file. Every method that writes is one durable transaction."""
+    """The runs in a manifest. Every method that writes is one durable transaction."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     def start(self, repo: Repo, kind: str, now_ns: int) -> int:
-        """Records that a run began, and returns its id. Runs that have not ended count as interrupted: the caller is
-        the only writer."""
+        """Records that a run has begun, and returns its id. The caller is the only writer, so runs that have not ended
+        are set to "interrupted"."""
         with self._db.transaction():
             self._db.run("UPDATE run SET outcome = 'interrupted' WHERE outcome = 'running'")
             id = self._db.insert("INSERT INTO run (repo, kind, started_ns) VALUES (?, ?, ?)", (repo.id, kind, now_ns))
@@ -61,7 +61,7 @@ class History:
         return id
 
     def ended_badly(self) -> bool:
-        """Whether there is a run whose end was not recorded: its process died."""
+        """Whether the end of some run was not recorded, because its process died."""
         return self._db.row("SELECT 1 FROM run WHERE outcome = 'running'") is not None
 
     def progress(self, id: int) -> tuple[int, int]:
@@ -75,7 +75,7 @@ class History:
             self._db.run("UPDATE run SET files_total = ? WHERE id = ?", (files_total, id))
 
     def note(self, id: int, waiting: Waiting | None) -> None:
-        """Records what the run waits for; None: nothing."""
+        """Records what the run waits for; None if it does not wait."""
         with self._db.transaction():
             self._db.run("UPDATE run SET trouble = ?, trouble_ns = ? WHERE id = ?", (*(waiting or (None, None)), id))
 
@@ -91,7 +91,7 @@ class History:
             )
 
     def runs(self, repo: Repo, limit: int = RUNS_KEPT) -> list[Run]:
-        """The repo's runs, newest first."""
+        """The runs of the repository, newest first."""
         return [
             Run(*[*row[:-1], None if row[-1] is None else json.loads(row[-1])])
             for row in self._db.rows(

@@ -1,11 +1,11 @@
 """The manifest: what is stored of one generation, file by file and chunk by chunk.
 
-Properties that this module maintains, whenever the process dies:
+Properties that this module maintains, whenever the process may die:
 
 - Every method that writes is one transaction, durable when it returns.
 - A record that may be in Chroma and is not a live `chunk` row is named by an `intent` row.
-- A directory's signature is set only while every file of that listing is recorded; recording or deleting a
-  file of the directory clears it in the same transaction.
+- A directory's signature is set only while every file of that listing is recorded. Recording or deleting a file of the
+  directory clears it in the same transaction.
 - `generation.files` and `.chunks` count the indexed files and the live chunks.
 
 One process writes at a time (`locks.state_lock`); any number may read. Digests and ids are 32 hex digits
@@ -25,7 +25,7 @@ from reposyncd.store.manifest.commits import Commit, FileCommit, Intents
 from reposyncd.store.manifest.database import Database
 
 _SQL_VARIABLES = 500
-"""Values in one IN list: under the 999 that the oldest SQLite builds allow."""
+"""How many values one IN list has: less than the 999 that the oldest SQLite builds allow."""
 
 _DIRECTORIES = "SELECT path, signature, rules, files, skipped, pruned FROM directory"
 
@@ -39,11 +39,11 @@ class _Tally:
     files: int = 0
     chunks: int = 0
     directories: dict[str, int] = field(default_factory=dict)
-    """row ids already looked up"""
+    """row ids that were already looked up"""
 
 
 class Manifest:
-    """What is recorded of one generation."""
+    """What is recorded about one generation."""
 
     def __init__(self, db: Database, generation: Generation) -> None:
         self._db = db
@@ -52,14 +52,14 @@ class Manifest:
     # What is recorded -----------------------------------------------------------------------------------
 
     def directories(self, scope: Scope = WHOLE) -> dict[str, DirectoryRow | None]:
-        """The directories on record, by path; None where its files must be compared one by one."""
+        """The directories on record, by path; None for those whose files must be compared one by one."""
         rows: list[Any] = []
         if scope.is_whole:
             rows = self._db.rows(f"{_DIRECTORIES} WHERE generation = ?", (self._generation,))
         else:
             for path in scope.flat | scope.trees:
                 rows += self._db.rows(f"{_DIRECTORIES} WHERE generation = ? AND path = ?", (self._generation, path))
-            for path in scope.trees:  # "0" is what comes after "/"
+            for path in scope.trees:  # "0" is the character after "/"
                 between = (self._generation, f"{path}/", f"{path}0")
                 rows += self._db.rows(f"{_DIRECTORIES} WHERE generation = ? AND path > ? AND path < ?", between)
         nothing: dict[str, int] = {}
@@ -98,7 +98,7 @@ class Manifest:
         }
 
     def chunks(self, path: str) -> list[ChunkRow]:
-        """The live chunks of a file, in order of line."""
+        """The live chunks of a file, in the order of lines."""
         rows = self._db.rows(
             "SELECT chunk.id, start_line, end_line, symbol, language, chunk.digest"
             f" FROM {_JOINED} WHERE generation = ? AND path = ? AND name = ? ORDER BY start_line, end_line, chunk.id",
@@ -110,7 +110,7 @@ class Manifest:
         ]
 
     def all_chunks(self) -> Iterator[ChunkRow]:
-        """Every live chunk, in no order. Nothing may be written before the last."""
+        """Every live chunk, in no particular order. Nothing may be written before the last one is read."""
         rows = self._db.each(
             "SELECT path, name, chunk.id, start_line, end_line, symbol, language, chunk.digest"
             f" FROM {_JOINED} WHERE generation = ?",
@@ -120,7 +120,7 @@ class Manifest:
             yield ChunkRow(id.hex(), f"{path}/{name}" if path else name, start, end, symbol, language, digest.hex())
 
     def sources(self, digests: Iterable[str]) -> dict[str, str]:
-        """Of each digest that some live chunk has, the id of one such chunk."""
+        """For each of these digests that some live chunk has, the id of one such chunk."""
         wanted = [bytes.fromhex(digest) for digest in digests]
         found: dict[str, str] = {}
         for start in range(0, len(wanted), _SQL_VARIABLES):
@@ -134,7 +134,7 @@ class Manifest:
         return found
 
     def verdicts(self) -> list[Verdict]:
-        """The files that are cut as plain lines, or left out, until they change, and why."""
+        """The files that are cut as plain lines, or left out, until they change, with the reasons."""
         rows = self._db.rows(
             "SELECT path, name, skip IS NULL, verdict FROM file CROSS JOIN directory ON directory.id = file.directory"
             " WHERE verdict IS NOT NULL AND generation = ? ORDER BY path, name",
@@ -161,14 +161,14 @@ class Manifest:
     # The commit protocol --------------------------------------------------------------------------------
 
     def begin(self, added: Iterable[ChunkRow], relabelled: Iterable[ChunkRow]) -> None:
-        """Step 1: records that these chunks may be in the store, and that these may have other metadata than their rows
-        say."""
+        """Step 1: records that these chunks may be in the store, and that the metadata of those records may differ from
+        their rows."""
         with self._db.transaction():
             self._intend("pending", ((row.id, row.path) for row in added))
             self._intend("relabelled", ((row.id, row.path) for row in relabelled))
 
     def commit(self, commit: Commit) -> None:
-        """Step 3: files' rows and chunks are replaced, fulfilled intents dropped, leftovers doomed."""
+        """Step 3: replaces rows of files and chunks, removes fulfilled intents, and dooms leftovers."""
         tally = _Tally()
         with self._db.transaction():
             for file in commit.files:
@@ -187,13 +187,13 @@ class Manifest:
                 )
 
     def forget(self, ids: Sequence[str]) -> None:
-        """Step 4, when the doomed records are deleted, and the end of a recovery: their intents are dropped."""
+        """Step 4, after the doomed records are deleted, and the end of a recovery: removes their intents."""
         with self._db.transaction():
             self._drop_intents(ids)
 
     def invalidate(self, paths: Iterable[str]) -> None:
-        """Forgets that these files are stored, so that they are read and stored again. Their records are orphans from
-        then on: the ids are to be compared."""
+        """Forgets that these files are stored, so that they are read and stored again. Their records become orphans,
+        and the ids have to be compared."""
         tally = _Tally()
         with self._db.transaction():
             for path in paths:
@@ -201,9 +201,9 @@ class Manifest:
             self._count(tally)
 
     def put_directories(self, complete: Mapping[str, DirectoryRow], gone: Iterable[str]) -> None:
-        """Sets the signatures of directories all of whose files are recorded; forgets those that are gone.
+        """Sets the signatures of directories of which all files are recorded, and forgets those that are gone.
 
-        A gone directory that still has recorded files (they could not be deleted yet) stays.
+        If a directory is gone but still has recorded files (they could not be deleted yet), it stays.
         """
         with self._db.transaction():
             self._db.run_many(
@@ -233,7 +233,7 @@ class Manifest:
     # Inside a transaction -------------------------------------------------------------------------------
 
     def _directory(self, path: str, tally: _Tally) -> int:
-        """The directory's row, made if absent. Its signature is cleared: something in it is changing."""
+        """The row of the directory, created if absent. Clears its signature, because something in it is changing."""
         if path not in tally.directories:
             [id] = self._db.row(
                 "INSERT INTO directory (generation, path) VALUES (?, ?)"
@@ -322,6 +322,6 @@ class Manifest:
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """("a/b", "c") of "a/b/c", ("", "c") of "c"."""
+    """("a/b", "c") for "a/b/c"; ("", "c") for "c"."""
     directory, _, name = path.rpartition("/")
     return directory, name

@@ -1,7 +1,7 @@
-"""The manifest's tables and the steps that bring an older file up to date.
+"""The tables of the manifest, and the steps that migrate an older file.
 
-`MIGRATIONS[n]` takes a file from version n to n + 1; SQLite's `user_version` holds the version. A step is
-never edited once released: a new one is added.
+`MIGRATIONS[n]` migrates a file from version n to n + 1. SQLite's `user_version` holds the version. A released step is
+never edited: add a new one instead.
 """
 
 from __future__ import annotations

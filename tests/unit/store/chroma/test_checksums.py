@@ -51,5 +51,5 @@ def test_a_persisted_index_that_is_not_what_was_written_is_damage(
 ) -> None:
     checksums.write(str(store), segments(store))
     damage(next(store.glob(f"*/{PERSISTED}")).with_name(name))
-    with pytest.raises(CorruptStoreError, match="not what was written"):
+    with pytest.raises(CorruptStoreError, match="differ from what was written"):
         checksums.check(str(store))

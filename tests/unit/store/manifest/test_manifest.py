@@ -166,7 +166,7 @@ def test_a_name_or_a_root_is_taken_once(db: Database, generation: Generation) ->
     catalog = Catalog(db)
     with pytest.raises(UsageError, match='"r" is taken by /r'):
         catalog.add_repo("r", "/elsewhere", RootIdentity(1, 3))
-    with pytest.raises(UsageError, match='/r is indexed already, under the name "r"'):
+    with pytest.raises(UsageError, match='/r is already indexed, under the name "r"'):
         catalog.add_repo("s", "/r", RootIdentity(1, 2))
 
 
