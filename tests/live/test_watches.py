@@ -172,7 +172,7 @@ def test_a_clock_that_jumps_loses_no_change(tmp_path: Path, jump_s: int) -> None
 def test_where_others_write_to_the_file_system_it_is_polled_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blind: list[str | None] = ["it is on nfs4, where changes by other machines give no event"]
+    blind: list[str | None] = ["it is on nfs4, where changes by other machines cause no event"]
     monkeypatch.setattr("reposyncd.daemon.engine.watching.blind_spot", lambda root: blind[0])
     lab = live(tmp_path, REPOSYNCD_WATCH__POLL="1")
     lab.write({"a.py": "one = 1\n"})

@@ -1,4 +1,4 @@
-"""Opens directories and files so that no symbolic link is followed, at no component of a path."""
+"""Opens directories and files without following symbolic links in any component of a path."""
 
 from __future__ import annotations
 

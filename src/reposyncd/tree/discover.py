@@ -13,8 +13,8 @@ from reposyncd.tree.gitdir import is_repository
 from reposyncd.tree.ignore import IgnoreRules
 
 DIRECTORIES_AT_MOST = 20_000
-"""Directories that one search lists, which takes about half a second. If there are more outside of repositories, the
-user has probably named the wrong directory."""
+"""How many directories one search lists. That takes about half a second. If there are more outside of repositories, the
+user has probably configured the wrong directory."""
 
 
 class FoundRepositories(NamedTuple):
@@ -31,7 +31,7 @@ class FoundRepositories(NamedTuple):
 def discover(roots: Sequence[str], *, depth: int, excludes: Sequence[str], limit: int) -> FoundRepositories:
     """Finds at most `limit` git work trees at or below the roots (absolute paths), at most `depth` levels down.
 
-    The search does not enter repositories, hidden directories, links, other file systems, and whatever matches
+    The search does not enter repositories, hidden directories, links, other file systems, or anything that matches
     `excludes` (patterns as in .gitignore, relative to the root). It finds the nearest ones first.
     """
     found: set[str] = set()

@@ -20,7 +20,7 @@ RULE_FILES = (GITIGNORE, OWN_IGNORE, ".git")
 """Names of the entries that decide what is ignored in a directory and below it."""
 
 _MARSHAL_FORMAT = 2
-"""In newer formats the bytes depend on reference counts, so that equal values may have different bytes."""
+"""In newer formats, the bytes depend on reference counts, so that equal values may have different bytes."""
 
 Entry = tuple[str, int, int, int, int, int]
 """name, size, mtime_ns, ctime_ns, inode, mode"""
@@ -33,9 +33,9 @@ class Listing(NamedTuple):
     """everything but directories"""
     directories: list[str]
     rule_files: list[str]
-    """the names of `RULE_FILES` that are there: regular files, or any `.git`"""
+    """the names of existing `RULE_FILES`: regular files, or any `.git`"""
     unreadable: list[tuple[str, OSError]]
-    """names of entries whose stat cannot be had, and why"""
+    """names of entries whose stat cannot be read, and why"""
 
     def signature(self) -> bytes:
         """A digest of all names and stats. If it is the same as before, nothing in the directory has changed."""
@@ -79,12 +79,12 @@ def list_directory(fd: int, off_limits: OffLimits) -> Listing:
 
 @dataclass(frozen=True, slots=True)
 class SelectedEntries:
-    """Decides which entries may be indexed, by everything that is known without reading them."""
+    """Decides which entries may be indexed, using everything that is known without reading them."""
 
     max_file_size: int
     """bytes"""
     allowed: IgnoreRules
-    """covers the files that may have names of secrets"""
+    """covers the files that are indexed even if they have names of secrets"""
 
     def select(
         self, path: str, rules: IgnoreRules, listing: Listing, signature: bytes

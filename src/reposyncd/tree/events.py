@@ -1,7 +1,7 @@
 """Reduces the events of watched directories to hints: which directories have to be listed again.
 
-A hint says where something has changed, never what. A superfluous hint costs one listing, so equal ones are merged. No
-hint waits for the other half of a rename. Pure.
+A hint says where something has changed, but not what. A superfluous hint costs only one listing, and equal hints are
+merged. No hint waits for the other half of a rename. Pure.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from reposyncd.tree.ignore import GITIGNORE, OWN_IGNORE, IgnoreRules
 from reposyncd.tree.inotify import IGNORED, IS_DIR, OVERFLOW
 
 COOKIE = b"settle-"
-"""How the names of our own files begin that are created to appear in the event queue. They cause no hints."""
+"""The beginning of the names of our own files, which are created to appear in the event queue. They cause no hints."""
 
 _HEADER = struct.Struct("iIII")
 """struct inotify_event, without the name: watch descriptor, mask, cookie, size of the name with its NULs."""
 
 _NO_WATCH = -1
-"""The watch descriptor of an event that concerns the queue, and not a watch."""
+"""The watch descriptor of an event that concerns the whole queue."""
 
 _RULE_FILES = frozenset(os.fsencode(name) for name in (GITIGNORE, OWN_IGNORE, ".git"))
 _DOT = ord(".")
@@ -32,7 +32,7 @@ _DOT = ord(".")
 Hint = tuple[str, str, bool]
 """(root, path relative to it, whether the whole tree at the path has to be listed again, or only the directory).
 
-The path is valid UTF-8. A directory with another name cannot be on record, so a change of it only concerns the
+The path is valid UTF-8. A directory with another name cannot be on record, so a change in it only concerns the
 directory that contains it."""
 
 
@@ -77,9 +77,9 @@ class ReducedEvents(NamedTuple):
 
 
 def reduce(buffer: bytes, entries: Mapping[int, Entry], cookies_wd: int | None) -> ReducedEvents:
-    """Reduces whole events, as read(2) returns them. Events of watches without an entry are ignored.
+    """Reduces complete events, as read(2) returns them. Events of watches without an entry are ignored.
 
-    A checkout or a build causes very many events, so an event that repeats another one of the buffer costs no call.
+    A checkout or a build causes very many events, so an event that repeats another one in the buffer costs no call.
     """
     unpack, header_bytes = _HEADER.unpack_from, _HEADER.size
     hints: dict[Hint, None] = {}
@@ -110,7 +110,7 @@ def reduce(buffer: bytes, entries: Mapping[int, Entry], cookies_wd: int | None) 
             overflowed = overflowed or bool(mask & OVERFLOW)
         elif mask & IGNORED:
             ended.append(wd)
-            # For a directory other than the root, an earlier event has told why.
+            # For a directory other than the root, an earlier event has already said why.
             hints.update(((each.root, "", True), None) for each in chain(entries.get(wd)) if not each.path)
         else:
             hints.update(((each.root, each.path, True), None) for each in chain(entries.get(wd)))
@@ -118,8 +118,8 @@ def reduce(buffer: bytes, entries: Mapping[int, Entry], cookies_wd: int | None) 
 
 
 def _note(hints: dict[Hint, None], entry: Entry, name: bytes, is_directory: bool) -> bool:
-    """Adds the hints of an event of the entry `name` in a directory. Whether there is one for the directory in all
-    roots."""
+    """Adds the hints for an event of the entry `name` in a directory. Returns whether there is one for the directory in
+    all roots."""
     is_rule_file = name in _RULE_FILES
     shown = os.fsdecode(name)
     everywhere = True

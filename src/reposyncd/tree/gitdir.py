@@ -1,9 +1,9 @@
-"""Finds the files of git that concern ignoring, without running git.
+"""Finds the files of git that say what is ignored, without running git.
 
-An ignore file that is absent has no rules. If one cannot be read (EACCES, EIO, larger than any real one), its rules are
-not known, and an OSError says so. There is one exception: files of the user that are outside of the tree may be out of
-reach, for example if the program runs under another account than the one that HOME belongs to. git ignores them then,
-and so does this module.
+An absent ignore file has no rules. If one cannot be read (EACCES, EIO, or larger than any real one), its rules are
+unknown, and an OSError says so. There is one exception: the user's files outside of the tree may be out of reach, for
+example if the program runs under another account than the one that HOME belongs to. git ignores them in that case, and
+so does this module.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Container, Iterator, Mapping
 from reposyncd.tree.directory import OPEN_FILE, read_regular
 
 _LONGEST_BYTES = 8 << 20
-"""Largest configuration or ignore file: some hundred times the size of real ones. It takes a second to compile."""
+"""Largest configuration or ignore file: some hundred times the size of real ones. Compiling it takes a second."""
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG}
-"""Errors that mean: there is no such file, or it is a socket, or a link that is not followed."""
+"""Errors that mean that there is no such file, or that it is a socket, or a link that is not followed."""
 
 _BUSY = ("index.lock", "rebase-merge", "rebase-apply", "MERGE_HEAD")
 """Entries of a git directory that exist while the work tree is about to change again (gitrepository-layout(5))."""
@@ -38,7 +38,7 @@ def read_small(path: str, *, follow: bool = True, dir_fd: int | None = None) -> 
             return read_regular(fd, _LONGEST_BYTES)
         finally:
             os.close(fd)
-    except ValueError:  # the path contains a NUL; it comes from a .git file that somebody wrote
+    except ValueError:  # the path contains a NUL: it comes from a .git file that somebody has written
         return None
     except OSError as error:
         if error.errno in _ABSENT:
@@ -85,7 +85,7 @@ def common_dir(top: str) -> str | None:
 
 
 def own_dir(top: str) -> str | None:
-    """The directory that holds git's index of this work tree, and the state of operations such as a rebase."""
+    """The directory that contains git's index of this work tree, and the state of operations such as a rebase."""
     git = os.path.join(top, ".git")
     if os.path.isdir(git):
         return git
@@ -98,8 +98,8 @@ def own_dir(top: str) -> str | None:
 def repository_of(top: str) -> str | None:
     """The repository of the work tree at `top`, named by the real path of its common directory.
 
-    None if there is none, or if it is bare: one may contain the worktrees that were made from it. Raises OSError if
-    that cannot be read.
+    None if there is none, or if it is bare: a bare repository may contain its own worktrees. Raises OSError if that
+    cannot be read.
     """
     own, common = own_dir(top), common_dir(top)
     if own is None or common is None or (own == common and _is_bare(common)):

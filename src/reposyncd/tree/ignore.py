@@ -1,14 +1,14 @@
-"""Decides which paths are ignored: by exactly git's rules, and by our own in addition.
+"""Decides which paths are ignored: by exactly git's rules, and additionally by our own.
 
-From the weakest to the strongest, rules come from: the user's global excludes file; `.git/info/exclude`; the
-`.gitignore` and `.reposyncdignore` of each directory, from the top of the work tree downwards; the configured excludes.
-The strongest file in which a pattern matches decides, and in it the last pattern that matches. An ignored directory is
-not entered, so no rule can include anything in it again. If the root is not the top of its work tree, the `.gitignore`
-files above it count too. In a repository inside the tree (a submodule, a clone), its own git rules count, and those
-from outside of it do not; our own rules do.
+The sources of rules, from the weakest to the strongest, are the user's global excludes file; `.git/info/exclude`; the
+`.gitignore` and `.reposyncdignore` of each directory, from the top of the work tree downwards; and the configured
+excludes. The strongest file that has a matching pattern decides, and in that file the last matching pattern. An ignored
+directory is not entered, so no rule can include anything in it again. If the root is not the top of its work tree, the
+`.gitignore` files above it count too. In a repository inside the tree (a submodule, a clone), its own git rules count,
+and those from outside of it do not. Our own rules count everywhere.
 
 Three things differ from git. A file that matches a rule is ignored even if git tracks it, since git's index is not
-read. A root is not ignored itself, since somebody has named it. And core.ignoreCase has no effect.
+read. A root itself is never ignored, since somebody has named it. And core.ignoreCase has no effect.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _SET_BYTES = 256 << 10
 never fails for lack of memory. Longer ignore files become several sets."""
 
 _Set = tuple["re2.Set", tuple[bool, ...]]
-"""patterns, and for each whether it ignores a path (or includes it again)"""
+"""patterns, and for each of them whether it ignores a path (or includes it again)"""
 
 
 class _Source:
-    """One ignore file. It is compiled when a decision first needs it."""
+    """One ignore file. It is compiled when it is first needed."""
 
     __slots__ = ("_content", "_sets", "skip")
 
@@ -51,8 +51,8 @@ class _Source:
         self._sets: tuple[_Set, ...] | None = None
 
     def decides(self, path: bytes) -> bool | None:
-        """Whether the path is ignored; None if no pattern matches. It is relative to `base`; that of a directory ends
-        in DIRECTORY_MARK."""
+        """Whether the path is ignored; None if no pattern matches. The path is relative to `base`. The path of a
+        directory ends in DIRECTORY_MARK."""
         sets = self._sets
         if sets is None:
             sets = self._sets = self._compile()
@@ -63,7 +63,7 @@ class _Source:
         return None
 
     def drop_compiled(self) -> None:
-        """Frees the compiled patterns. The next decision compiles them again. For any thread."""
+        """Frees the compiled patterns. The next decision compiles them again. Thread-safe."""
         self._sets = None
 
     def _compile(self) -> tuple[_Set, ...]:
@@ -104,24 +104,24 @@ class IgnoreRules:
     """
 
     digest: bytes
-    """16 bytes; depends on every rule in force here, and on where each rule comes from"""
+    """16 bytes; depends on every rule that applies here, and on where each rule comes from"""
     _configured: tuple[_Source, ...]
     _own: tuple[_Source, ...]
     _git: tuple[_Source, ...]
-    """of each kind the sources that are not empty, strongest first"""
+    """of each kind, the sources that are not empty, strongest first"""
     _prefix: str
     """where the root is in its work tree, as a prefix of paths: "" or "a/b/" """
     _environ: Mapping[str, str]
     repositories: frozenset[str] = frozenset()
     """the repositories whose work trees contain the directory, named as by `gitdir.repository_of`"""
     leaves_out: bool = False
-    """whether the directory and everything in it is left out"""
+    """whether the directory is left out with everything in it"""
 
     @staticmethod
     def for_root(root: str, excludes: Sequence[str], environ: Mapping[str, str], salt: str = "") -> IgnoreRules:
         """The rules from outside the root, which is an absolute real path. Every digest depends on `salt`.
 
-        Raises UnreadableError if a file with rules exists and cannot be read, because then it is not known what is
+        Raises UnreadableError if a file with rules exists and cannot be read, because it is then unknown what is
         ignored.
         """
         top = work_tree_top(root)
@@ -183,7 +183,7 @@ class IgnoreRules:
         )
 
     def without(self, path: str) -> IgnoreRules:
-        """The rules inside the directory `path` (relative to the root) if everything in it is left out."""
+        """The rules inside the directory `path` (relative to the root) if it is left out with everything in it."""
         return replace(
             self,
             digest=xxhash.xxh3_128_digest(self.digest + repr((path, "left out")).encode()),
@@ -192,13 +192,13 @@ class IgnoreRules:
         )
 
     def drop_compiled(self) -> None:
-        """Frees the compiled patterns, about a hundred kilobytes for each ignore file. Decisions stay the same: the
-        next one compiles what it needs. For any thread."""
+        """Frees the compiled patterns, about a hundred kilobytes for each ignore file. Decisions do not change: the
+        next one compiles what it needs. Thread-safe."""
         for source in (*self._configured, *self._own, *self._git):
             source.drop_compiled()
 
     def covers(self, path: str) -> bool:
-        """Whether the file at the path (relative to the root) is ignored, or a directory that contains it."""
+        """Whether the file at the path (relative to the root), or a directory that contains it, is ignored."""
         if not (self._configured or self._own or self._git):
             return False
         names = path.split("/")
@@ -227,7 +227,7 @@ def _sources(*contents: tuple[str, bytes]) -> tuple[_Source, ...]:
 
 
 def _directories_above(prefix: str) -> list[str]:
-    """The directories above that of this prefix, from the top, as prefixes: "" and "a/" for "a/b/"."""
+    """The directories above the one with this prefix, from the top, as prefixes: "" and "a/" for "a/b/"."""
     names = prefix.split("/")[:-1]
     return ["".join(name + "/" for name in names[:depth]) for depth in range(len(names))]
 

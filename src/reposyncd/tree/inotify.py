@@ -1,6 +1,6 @@
 """One inotify descriptor, and the thread that reads it.
 
-Opening, waiting, reading and closing come from `InotifyFD` of watchdog 7.1, which is private to that library. Its
+Opening, waiting, reading and closing come from `InotifyFD` in watchdog 7.1, which is private to that library. Its
 tables, callbacks and emitters are not used: they need an object for each watch and each event, and ignore EACCES.
 """
 
@@ -43,11 +43,11 @@ _MASK = Mask(
     | InotifyConstants.IN_DONT_FOLLOW
     | InotifyConstants.IN_EXCL_UNLINK
 )
-"""Every event that changes a directory or a file in it; none that reading causes. It is the same for all watches,
-because a second watch of an inode replaces the mask of the first."""
+"""All events that change a directory or a file in it, but none that are caused by reading. It is the same for all
+watches, because a second watch of an inode replaces the mask of the first one."""
 
 _BUFFER_BYTES = 256 << 10
-"""Size of one read: about 8000 events. So most of the repeated events of a burst are in one buffer, and dropped."""
+"""Size of one read: about 8000 events. So most repeated events of a burst are in the same buffer, and are dropped."""
 
 _LOCK_S = 0.5
 """How long `stalled_s` waits for a thread that is adding a watch, which normally takes microseconds."""
@@ -59,9 +59,9 @@ _CLOSE_S = 5.0
 class Inotify(InotifyFD):
     """A thread that reads events until it is closed, or an exception ends it. Its methods are thread-safe.
 
-    The thread calls `on_events` with the result of each read: one or more whole events. If an exception ends the
-    thread, it closes the descriptor and then calls `on_death` once with the exception; not after `close`. The
-    constructor raises OSError (EMFILE) if the system gives no inotify instance or no file descriptor.
+    The thread calls `on_events` with the result of each read: one or more complete events. If an exception ends the
+    thread, it closes the descriptor, and then calls `on_death` once with the exception; not after `close`. The
+    constructor raises OSError (EMFILE) if the system has no inotify instance or no file descriptor left.
     """
 
     def __init__(self, *, on_events: Callable[[bytes], None], on_death: Callable[[BaseException], None]) -> None:
@@ -78,13 +78,13 @@ class Inotify(InotifyFD):
         self._busy_since: float | None = None
         self._reads = 0
         self._unread: tuple[int, float] | None = None
-        """(number of reads, monotonic seconds) when `stalled_s` first saw that there were events to read; None: there
+        """(number of reads, monotonic seconds) when `stalled_s` first saw that there were unread events; None if there
         are none"""
         self._on_events = on_events
         self._on_death = on_death
 
     def add(self, path: bytes) -> int:
-        """Watches a directory. Returns its watch descriptor, the same one if it is watched already.
+        """Watches a directory. Returns its watch descriptor, which is the same one if it is watched already.
 
         Raises OSError: ENOSPC if the limit of watches is reached, EBADF if the thread has ended.
         """
@@ -98,13 +98,13 @@ class Inotify(InotifyFD):
             return wd
 
     def remove(self, wd: int) -> bool:
-        """Ends a watch, whose last event is then IGNORED. False if it has ended already."""
+        """Ends a watch. Its last event is then IGNORED. Returns False if it has ended already."""
         with self._lock:
             return not self._closed and inotify_rm_watch(self._inotify_fd, WatchDescriptor(wd)) == 0
 
     def stalled_s(self) -> float:
-        """How long the thread has been handling the events of its last read, or how long it has left events unread, in
-        seconds. 0 if it waits for events. The second case is only noticed from the second call on."""
+        """For how many seconds the thread has been handling the events of its last read, or has left events unread. 0
+        if it waits for events. The second case is only noticed from the second call on."""
         since, now = self._busy_since, time.monotonic()
         if since is not None:
             return now - since
@@ -145,5 +145,5 @@ class Inotify(InotifyFD):
         """Ends the thread, and waits until a running callback returns, unless the callback is the caller.
         Idempotent."""
         super().close()
-        with suppress(RuntimeError):  # it is this thread, or it was never started
+        with suppress(RuntimeError):  # the caller is this thread, or the thread was never started
             self.join(_CLOSE_S)

@@ -1,4 +1,4 @@
-"""Reads the mount table: where inotify does not see every change, and which file systems are the kernel's own."""
+"""Reads the mount table: where inotify does not notice every change, and which file systems are the kernel's own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SHARED = {
     **dict.fromkeys(("vboxsf", "vmhgfs", "prl_fs", "virtiofs", "drvfs"), "the host"),
     "fuse": "the program behind it",
 }
-"""Type of the file system to who can make changes that cause no event here. A type `fuse.x` counts as `fuse`. overlay
-is not one of them, since changes through it cause events; nor is fuseblk, which is a local disk."""
+"""Type of file system to who can make changes that cause no event here. A type `fuse.x` counts as `fuse`. overlay is
+not in this table, since changes through it cause events; nor is fuseblk, which is a local disk."""
 
 _PSEUDO = frozenset(
     (
@@ -28,21 +28,21 @@ _PSEUDO = frozenset(
         *("cpuset", "ipathfs", "spufs", "usbfs", "devfs"),
     )
 )
-"""Types of file systems whose files the kernel generates. Reading one may block, never end, or have an effect, and two
-reads may differ. tmpfs and ramfs are not among them: they hold what somebody wrote."""
+"""Types of file systems whose files the kernel generates. Reading one may block, never end, or have side effects, and
+two reads may differ. tmpfs and ramfs are not among them: they contain what somebody wrote."""
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class _Mount(NamedTuple):
     device: int
-    """as in `stat`; only some file systems, such as btrfs, show another one, but none of the kernel's own"""
+    """as in `stat`; some file systems, such as btrfs, have other numbers in `stat`, but none of the kernel's own"""
     place: str
     type: str
 
 
 def blind_spot(root: str, mountinfo: str | None = None) -> str | None:
-    """Why inotify does not see every change below the root, as the end of a sentence; None if it sees all.
+    """Why inotify does not notice every change below the root, as the end of a sentence; None if it does.
 
     The file system of the root (an absolute real path) counts, and those of the mounts below it. `mountinfo` is the
     text of /proc/self/mountinfo (proc(5)), which is read by default. If it cannot be read, the answer is None.
@@ -57,7 +57,7 @@ def blind_spot(root: str, mountinfo: str | None = None) -> str | None:
     for place, type in seen.items():
         if who := _SHARED.get("fuse" if type.startswith("fuse.") else type):
             where = "it" if place == root else encodable(place)
-            return f"{where} is on {type}, where changes by {who} give no event"
+            return f"{where} is on {type}, where changes by {who} cause no event"
     return None
 
 

@@ -1,7 +1,7 @@
-"""What is never indexed, wherever it is: our own state, and file systems whose files the kernel generates.
+"""What is never indexed, wherever it appears: our own state, and file systems whose files the kernel generates.
 
-Directories are recognised by device and inode, and file systems by their type in the mount table. Names are not used,
-so a link or a bind mount makes no difference.
+Directories are recognised by device and inode, and file systems by their type in the mount table, but never by name. So
+a link or a bind mount makes no difference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class OffLimits:
 
     @classmethod
     def of(cls, state_dir: str, mountinfo: str | None = None) -> OffLimits:
-        """The present state. `mountinfo` is as for `mounts.pseudo_devices`."""
+        """The present state of this machine. `mountinfo` is as for `mounts.pseudo_devices`."""
         state_dir = os.path.abspath(state_dir)
         token = _identity(os.path.join(state_dir, TOKEN))
         return cls(state_dir, _identity(state_dir), token, pseudo_devices(mountinfo))
@@ -49,7 +49,8 @@ class OffLimits:
         """Why this directory cannot be a repository, and what to choose instead; None if it can be one.
 
         The path is absolute and without symbolic links. A directory that contains something off limits can be a
-        repository: scans leave that out. So can one that cannot be examined now: the next scan reports the error.
+        repository: scans leave that part out. So can a directory that cannot be examined now: the next scan reports the
+        error.
         """
         if root == os.sep:
             return (
@@ -60,8 +61,8 @@ class OffLimits:
         while place != os.sep:
             if self.state and _identity(place) == self.state:
                 return (
-                    f"{root} is, or lies in, reposyncd's own state directory ({self.state_dir}), which holds the index "
-                    "and the API's token; choose a directory that holds source code"
+                    f"{root} is, or is inside, reposyncd's own state directory ({self.state_dir}), which contains the "
+                    "index and the API's token; choose a directory that holds source code"
                 )
             place = os.path.dirname(place)
         try:
@@ -70,7 +71,7 @@ class OffLimits:
             return None
         if type:
             return (
-                f"{root} is on {type}, a file system whose files the kernel makes up; "
+                f"{root} is on {type}, a file system whose files the kernel generates; "
                 "choose a directory that holds source code"
             )
         return None

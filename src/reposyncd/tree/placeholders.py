@@ -1,4 +1,4 @@
-"""Tells secrets from placeholders, of which documentation and tests are full. Decided from the text alone.
+"""Distinguishes secrets from placeholders, which are common in documentation and tests. Decided from the text alone.
 
 Raise `reposyncd.tree.VERSION` with every change here.
 """
@@ -17,12 +17,12 @@ _WORDS = re.compile(
     rb"(?:test|demo|mock)[_-]?(?:token|key|secret)|12345678|98765432|abcdefg|a1b2c3",
     re.IGNORECASE,
 )
-"""What people write in a placeholder. In a random token, one of these occurs by chance once in a hundred thousand."""
+"""What people write in placeholders. A random token contains one of these by chance once in a hundred thousand."""
 
 _REPEATED = re.compile(rb"(.)\1{5}", re.DOTALL)
 
 _LEAST_DISTINCT = 8
-"""How many different characters a token has at least. Twenty random hexadecimal digits have fewer once in 2000
+"""The least number of different characters in a token. Twenty random hexadecimal digits have fewer once in 2000
 times."""
 
 
@@ -43,7 +43,7 @@ _EXAMINED_AT_MOST = 256
 """Characters: more than nearly all tokens have, and examined in a few microseconds."""
 
 _LEAST_DISTINCT_IN_KEY = 12
-"""How many different characters the beginning of a key in base64 has at least."""
+"""The least number of different characters at the beginning of a key in base64."""
 
 
 def is_key(secret: bytes) -> bool:
@@ -71,7 +71,7 @@ _PLACEHOLDER_HOSTS = (
     rb"|(?:.*\.)?(?:example|test|invalid|localhost|localdomain)"
     rb"|127\..*|0\.0\.0\.0|1\.2\.3\.4|192\.0\.2\..*|198\.51\.100\..*|203\.0\.113\..*|\["
 )
-"""Hosts that do not exist (RFC 2606, RFC 5737), that are this machine, or whose name says that they are examples."""
+"""Hosts that do not exist (RFC 2606, RFC 5737), that are this machine, or whose names say that they are examples."""
 
 _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 

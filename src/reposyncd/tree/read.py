@@ -1,4 +1,4 @@
-"""Reads the files of one tree, and only of that tree: no component of a path may be a symbolic link."""
+"""Reads files of one tree, and only of that tree: no component of a path may be a symbolic link."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from reposyncd.tree.directory import OPEN_DIRECTORY, OPEN_FILE, open_below
 from reposyncd.tree.secret_contents import secret_content
 
 _VANISHED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
-"""Errors that mean: nothing is there any more, or neither a regular file nor a directory."""
+"""Errors that mean that nothing is there any more, or neither a regular file nor a directory."""
 
 _BINARY_PROBE = 8000
-"""How many bytes are searched for a NUL. git does the same."""
+"""In how many bytes at the beginning a NUL is searched. git does the same."""
 
 _BOMS = (
     (b"\xff\xfe\x00\x00", "utf-32"),
@@ -27,11 +27,11 @@ _BOMS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
-"""Those of UTF-32 come first, since they begin with those of UTF-16."""
+"""Those of UTF-32 come first, because they begin with those of UTF-16."""
 
 _MOSTLY_ASCII = 20
-"""If only one byte in so many is beyond ASCII, a file is text for sure, even if charset-normalizer recognises no
-language in it; for example a table of accented letters."""
+"""If only one byte in this many is beyond ASCII, a file is certainly text, even if charset-normalizer recognises no
+language in it: for example, a table of accented letters."""
 
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
 _BEYOND_ASCII_TEXT = re.compile("[^\x00-\x7f]+")
@@ -43,11 +43,11 @@ less than one by chance: 0.6 in Thai, 0.3 in Chinese and Japanese, nearly none i
 _REPLACEMENT = "\ufffd"
 
 _DETECTION_SAMPLE = 64 << 10
-"""Bytes from which the encoding is detected. It must then decode the whole file."""
+"""How many bytes are used to detect the encoding. The encoding must then decode the whole file."""
 
 _EVIDENCE = 16
-"""With fewer bytes beyond ASCII, charset-normalizer guesses at random (cp1250, big5 or cp864 for a single é). So few
-are usually a Western name in a comment."""
+"""With fewer bytes beyond ASCII, charset-normalizer guesses at random (cp1250, big5 or cp864 for a single é). Such a
+small number is usually a Western name in a comment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class RawFile:
 class Tree:
     """An open root. A context manager; not thread-safe.
 
-    The constructor raises RootMissingError if the root cannot be opened, or is another directory than `identity`. If it
-    did not, the files that were listed in the one and searched in the other would count as deleted.
+    The constructor raises RootMissingError if the root cannot be opened, or is another directory than `identity`.
+    Otherwise files that were listed in one directory and not found in the other would count as deleted.
     """
 
     def __init__(self, root: str, identity: RootIdentity | None = None) -> None:
@@ -75,7 +75,7 @@ class Tree:
         found = os.fstat(self._root)
         if identity not in (None, RootIdentity(signed64(found.st_dev), signed64(found.st_ino))):
             os.close(self._root)
-            raise RootMissingError(f"{root} was replaced by another directory meanwhile; nothing was deleted")
+            raise RootMissingError(f"{root} was replaced by another directory in the meantime; nothing was deleted")
         self._directory = ("", self._root)
 
     def __enter__(self) -> Tree:
@@ -89,7 +89,7 @@ class Tree:
         """Reads the file at `path`, relative to the root.
 
         Raises VanishedError if there is no regular file, UnreadableError if it cannot be read, and UnstableError if it
-        changed while it was read, or has grown to more than `limit` bytes since it was listed.
+        changed while it was read, or has grown beyond `limit` bytes since it was listed.
         """
         try:
             directory, _, name = path.rpartition("/")
@@ -106,7 +106,7 @@ class Tree:
             os.close(fd)
 
     def _enter(self, path: str) -> int:
-        """A descriptor of the directory. The last one stays open, since files are read directory by directory."""
+        """A descriptor for the directory. The last one stays open, since files are read directory by directory."""
         if path != self._directory[0]:
             self._leave()
             if path:
@@ -144,8 +144,8 @@ def _stat(found: os.stat_result) -> FileStat:
 def classify(data: bytes, allow_secrets: bool = False) -> str | Skip:
     """The text of a file, or the reason why it has none. Line ends stay as they are; a byte order mark is removed.
 
-    The encoding is UTF-8; or UTF-16 or UTF-32, if there is a byte order mark; or UTF-8 with a few broken bytes, which
-    become U+FFFD; or else it is detected from the content.
+    The encoding is UTF-8; UTF-16 or UTF-32 if there is a byte order mark; UTF-8 with a few broken bytes, which become
+    U+FFFD; or else one that is detected from the content.
     """
     encoding = next((name for bom, name in _BOMS if data.startswith(bom)), None)
     if encoding is None and b"\0" in data[:_BINARY_PROBE]:

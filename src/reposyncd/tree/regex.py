@@ -1,6 +1,6 @@
 """RE2 over bytes: regular expressions that take linear time, whatever the pattern and the text.
 
-re2 is imported when it is first needed: a sync with nothing to do needs none of this.
+re2 is imported when it is first needed: a sync with nothing to do does not need it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import re2
 
 _MEMORY_BYTES = 64 << 20
-"""Memory that re2 may use for the states of one pattern or set of patterns. Ordinary source takes 4 MiB. When it is
-used up, re2 drops the states; in the end it searches without them, a hundred times slower."""
+"""How much memory re2 may use for the states of one pattern or set of patterns. Ordinary source code takes 4 MiB. When
+this is used up, re2 drops the states. In the end, it searches without them, a hundred times slower."""
 
 
 def byte_options() -> re2.Options:
-    """Options for patterns over bytes. Patterns are compiled as Latin-1, so that a character is a byte."""
+    """Options for patterns over bytes. Patterns are compiled as Latin-1, so that each character is one byte."""
     import re2
 
     options = re2.Options()

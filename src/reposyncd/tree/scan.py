@@ -1,8 +1,8 @@
-"""Lists a tree, and compares each directory with what is known of it.
+"""Lists a tree, and compares each directory with what is on record.
 
-A directory is unchanged if its signature (a digest of the names and stats of its entries) and its ignore rules are the
-known ones. Then the scan does nothing more than list it. The caller must only pass rows that can be trusted: a
-signature that was taken less than two seconds after one of its time stamps proves nothing.
+A directory is unchanged if its signature (a digest of the names and stats of its entries) and its ignore rules are
+those on record. Then the scan only lists it. The caller must only pass rows that can be trusted: a signature that was
+taken less than two seconds after one of its time stamps proves nothing.
 
 Each directory is opened through the open directory that contains it, by name and without following links. So if
 somebody replaces a directory by a link during the scan, the link is not followed, at any depth.
@@ -38,14 +38,14 @@ from reposyncd.tree.ignore import GITIGNORE, NO_RULES, OWN_IGNORE, IgnoreRules
 from reposyncd.tree.offlimits import OffLimits
 
 _OPEN_AT_MOST = 64
-"""Directories that are open at the same time, each the parent of the next, of the usual 1024 file descriptors of a
-process. Deeper ones, which do not occur in real source trees, are opened from the last of these, one name at a time."""
+"""How many directories are open at the same time, each the parent of the next, out of the usual 1024 file descriptors
+of a process. Deeper ones, which do not occur in real source trees, are opened from the last of these, name by name."""
 
 _PATH_MAX_BYTES = 4096
-"""The longest path on Linux, including the NUL. Directories below it exist, but no program can name their path."""
+"""The longest path on Linux, including the NUL. Directories may be deeper, but no program can pass their path."""
 
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-"""Errors that mean: since its parent was listed, the directory has disappeared, or become something else."""
+"""Errors that mean that the directory has disappeared, or has become something else, since its parent was listed."""
 
 _NEVER_ENTERED = ("", ".", "..", ".git")
 
@@ -61,17 +61,17 @@ class ScannedDirectory:
     """relative to the root, "" for the root"""
     row: DirectoryRow
     trusted: bool
-    """whether the row may be remembered: all time stamps in it are old enough"""
+    """whether the row may be recorded: all time stamps in it are old enough"""
     files: tuple[tuple[str, FileStat], ...]
     """(path relative to the root, stat) of the files that may be indexed"""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A tree as it was listed.
+    """The result of a scan.
 
-    If a known directory of the scope is neither in `unchanged` nor in `changed`, it is gone or ignored. The exception
-    is one that is in `unreadable` or lies below one of those: about these nothing is known.
+    If a known directory in the scope is neither in `unchanged` nor in `changed`, it is gone or ignored. The exception
+    is a directory that is in `unreadable`, or below one of those: nothing is known about it.
     """
 
     identity: RootIdentity
@@ -98,14 +98,14 @@ def scan(
 
     `root` is an absolute path without symbolic links. `rules` are the ignore rules from outside the root. They must
     have been made for the same `allowed` and `max_file_size` (bytes), because the skips in known rows depend on these.
-    `allowed` covers the files that are indexed even if their name looks like that of a secret. Unless `worktrees` is
-    true, a further work tree of a repository that contains it is left out. `now_ns` is the wall clock. Directories that
-    are `off_limits` are neither entered nor counted. The observer is told of each directory.
+    `allowed` covers the files that are indexed even if they have names of secrets. Unless `worktrees` is true, a linked
+    work tree inside its own repository is left out. `now_ns` is the wall clock. Directories that are `off_limits` are
+    neither entered nor counted. The observer is called for each directory.
 
     Raises RootMissingError if the root is not a directory, and RefusedRootError if the root itself is off limits.
     """
     was_enabled = gc.isenabled()
-    gc.disable()  # a scan makes up to a million short-lived tuples, and no reference cycles
+    gc.disable()  # a scan creates up to a million short-lived tuples, and no reference cycles
     try:
         selection = SelectedEntries(max_file_size, allowed)
         return _Scan(root, known, now_ns - RACY_NS, selection, worktrees, off_limits, observer).run(rules, scope)
@@ -204,7 +204,8 @@ class _Scan:
             os.close(level.fd)
 
     def _reach(self, root: int, path: str, rules: IgnoreRules) -> None:
-        """Lists a directory of the scope. Not if it, or one that contains it, is ignored or no longer a directory."""
+        """Lists a directory of the scope, unless it, or one that contains it, is ignored or not a directory any
+        more."""
         fd = os.open(".", OPEN_DIRECTORY, dir_fd=root)
         above = ""
         for name in path.split("/") if path else ():
@@ -256,7 +257,7 @@ class _Scan:
         self._list(fd, path, level.rules)
 
     def _list(self, fd: int, path: str, rules: IgnoreRules) -> None:
-        """Lists an open directory, and closes it unless a subdirectory has to be entered through it."""
+        """Lists an open directory. Closes it, unless a subdirectory has to be entered through it."""
         keep = False
         if self._observer:
             self._observer.enter(path, fd)
@@ -272,7 +273,7 @@ class _Scan:
                 os.close(fd)
 
     def _compare(self, fd: int, path: str, rules: IgnoreRules) -> tuple[IgnoreRules, list[str]]:
-        """Compares an open directory with its row. Returns the rules in it, and the names of those below to enter."""
+        """Compares an open directory with its row. Returns its rules, and the names of the subdirectories to enter."""
         listing = list_directory(fd, self._off_limits)
         for name, error in listing.unreadable:
             self._fail(join(path, name), error)

@@ -1,14 +1,14 @@
 """Secrets in the content of files, recognised by their form. Such files are never indexed, unless the user allows it.
 
-`RULES` is the table. `secret_content` says which of its rules a content matches, and never what the secret is.
+`RULES` is the table. `secret_content` returns which rule a content matches, and never the secret itself.
 
 The forms of tokens (prefix, alphabet, length) are those that their issuers publish, and that gitleaks, detect-secrets
-and ripsecrets search for. Not searched for is what has no form of its own: assignments such as `password = "..."`, and
-strings of high entropy, since most of these in source code are hashes. JSON web tokens are left out too: they expire,
-and most of those in source code are examples.
+and ripsecrets search for. Two things are not searched for, because they have no form of their own: assignments such as
+`password = "..."`, and strings of high entropy, most of which are hashes in source code. JSON web tokens are left out
+too: they expire, and most of those in source code are examples.
 
 All rules together are one regular expression, which re2 searches for at about 500 MB/s. Only a file that it matches is
-examined rule by rule. Raise `reposyncd.tree.VERSION` with every change here.
+checked rule by rule. Raise `reposyncd.tree.VERSION` with every change here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Rule(NamedTuple):
     why: str
     """what the secret gives access to"""
     is_real: Callable[..., bool]
-    """given the groups of a match: whether it is a secret, and not a placeholder"""
+    """takes the groups of a match, and returns whether it is a secret and not a placeholder"""
 
 
 _TOKEN_START = rb"(?:^|[^0-9A-Za-z]|\\[abfnrtv]|%[0-9A-Fa-f]{2})"
@@ -47,7 +47,7 @@ _NOISE = (
     rb"(?:\\[nrt]|&#(?:10|13|x[AaDd]);|&nbsp;|<br ?/?>|\xc2\xa0|\xe2\x80\x8b|\xef\xbf\xbd|[0-9]{1,5}[\s:|]"
     rb"""|[bru]["']|[\s"'`+,\\#*/;:|.!%()\[\]{}<>=-])*"""
 )
-"""What may stand between the lines of a key: quotes, comment signs, diff marks, escaped line ends, line numbers, spaces
+"""What may be between the lines of a key: quotes, comment signs, diff marks, escaped line ends, line numbers, spaces
 beyond ASCII, and characters that could not be decoded."""
 
 _HEADERS = rb"(?:[A-Za-z][0-9A-Za-z-]*: ?[^\n\\\"']*" + _NOISE + rb")*"
@@ -59,7 +59,7 @@ def _token(name: str, prefix: bytes, secret: bytes, why: str) -> Rule:
 
 
 def _base64_of(text: bytes) -> bytes:
-    """A pattern that finds the text within a longer text in base64. The encoded form depends on where the text begins,
+    """A pattern that finds the text inside a longer text in base64. The encoded form depends on the offset of the text,
     modulo three, so there are three alternatives."""
     forms = []
     for before in range(3):
@@ -284,7 +284,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def secret_content(data: bytes) -> str | None:
-    """The name of the rule by which the content (UTF-8) holds a secret; None if there is none.
+    """The name of the rule that finds a secret in the content (UTF-8); None if there is none.
 
     Secrets are private keys, tokens of a well-known form, and URLs with a password.
     """
@@ -299,7 +299,7 @@ def secret_content(data: bytes) -> str | None:
 
 
 def _matches(pattern: re2.Pattern[bytes], data: bytes) -> Iterator[re2.Match[bytes]]:
-    """Like `finditer`, but the last character of a match may also be the first one of the next match."""
+    """Like `finditer`, but the last character of a match may also be the first character of the next match."""
     match = pattern.search(data)
     while match:
         yield match
@@ -308,7 +308,7 @@ def _matches(pattern: re2.Pattern[bytes], data: bytes) -> Iterator[re2.Match[byt
 
 @cache
 def _any_rule() -> re2.Pattern[bytes]:
-    """One pattern that finds whatever any of the rules finds."""
+    """One pattern that finds everything that any of the rules finds."""
     tokens = [rule.pattern.removeprefix(_TOKEN_START) for rule in RULES if rule.pattern.startswith(_TOKEN_START)]
     others = [rule.pattern for rule in RULES if not rule.pattern.startswith(_TOKEN_START)]
     return compiled(b"|".join([_TOKEN_START + b"(?:" + b"|".join(tokens) + b")", *others]))
@@ -316,7 +316,7 @@ def _any_rule() -> re2.Pattern[bytes]:
 
 @cache
 def _rule_set() -> re2.Set:
-    """Tells which of the rules match, by their index in `RULES`."""
+    """Finds which of the rules match, by their index in `RULES`."""
     import re2
 
     patterns = re2.Set.SearchSet(byte_options())

@@ -105,26 +105,27 @@ NAMES: tuple[NameRule, ...] = (
 )
 
 _AT_THE_ROOT = {"auth.json": "account-file"}
-"""Paths that count at the root of a repository only. Composer's auth.json is beside composer.json; deeper down, files
-of that name are mostly translations of a user interface."""
+"""Paths that only count at the root of a repository. Composer's auth.json is beside composer.json. Deeper down, files
+with that name are mostly translations of a user interface."""
 
 _COPY_SUFFIX = re.compile(r"(?:~|\.(?:bak|backup|old|orig|save|swp|tmp|copy|\d+))+$|^\.#", re.IGNORECASE)
-"""What programs and people add to the name of a backup copy."""
+"""What programs and people append to the name of a backup copy."""
 
 _HARMLESS = re.compile(
     r"(?:^|[._-])(?:examples?|samples?|templates?|tmpl|tpl|dist|schema|skel)(?:[._-]|$)|defaults?$|\.(?:pub|erb|j2)$"
 )
-"""Names of templates that somebody has to fill in, and of public keys."""
+"""Names of templates, which somebody has to fill in, and of public keys."""
 
 _CODE = re.compile(
     r"\.(c|cc|cpp|cs|css|ex|exs|go|h|hpp|html?|java|js|jsx|kt|lua|m|md|mjs|mm|php|pl|py|pyi|rb|rs|rst|scala|sh|svg|swift|"
     r"tf|ts|tsx|vue)$"
 )
-"""Names of source code: `id_rsa_test.go` is about keys, but holds none."""
+"""Names of source code: `id_rsa_test.go` is about keys, but contains none."""
 
 
 def secret_name(path: str) -> str | None:
-    """The name of the rule by which a file at this path (relative to the root) holds secrets; None if there is none."""
+    """The name of the rule that says that a file at this path (relative to the root) holds secrets; None if none
+    does."""
     lower = path.lower()
     name = _COPY_SUFFIX.sub("", lower.rpartition("/")[2])
     found = _whole_names().fullmatch(name) or _path_ends().search(lower)

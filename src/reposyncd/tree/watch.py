@@ -1,7 +1,7 @@
 """Watches directories with inotify, and gives hints: which directories have to be listed again.
 
-inotify does not report everything: not writes through a shared memory mapping or through a hard link outside of the
-tree, and not what other machines write to a network file system.
+inotify does not report every change. It misses writes through a shared memory mapping or through a hard link outside of
+the tree, and writes by other machines to a network file system.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from reposyncd.tree.inotify import Inotify
 _DESCRIPTORS = "/proc/self/fd"
 
 _REMOVED_AT_ONCE = 1024
-"""How many watches are removed at once. The kernel queues an event for each, and the queue, which holds 16384 events by
-default, must not overflow because of that."""
+"""How many watches are removed at once. The kernel queues an event for each of them. This must not overflow the queue,
+which holds 16384 events by default."""
 
 _READER_WAIT_S = 1.0
-"""How long the removal of watches waits for the reader, which may be late on a busy machine. If the reader does not
-come at all, the rest is removed without waiting: an overflow is the lesser evil."""
+"""How long the removal of watches waits for the reader, which may be late on a busy machine. If the reader makes no
+progress at all, the rest is removed without waiting: an overflow is the lesser evil."""
 
 
 @dataclass(slots=True)
@@ -45,8 +45,8 @@ class _Mark:
 
     woken: threading.Event = field(default_factory=threading.Event)
     passed: bool = False
-    """Whether the reader has reached it. If the thread is woken without that, the queue has overflowed or the reader is
-    dead."""
+    """Whether the reader has reached it. If the thread is woken although it has not, the queue has overflowed or the
+    reader is dead."""
 
 
 class Watches:
@@ -54,9 +54,9 @@ class Watches:
 
     `on_hint(root, path, recursive)` says that the directory `path` (relative to the root) has to be listed again; with
     `recursive`, the tree at `path`, which may also be gone or be another directory now. `on_overflow()` says that
-    events were lost, so that anything may have changed; all watches are still there. The reader thread calls both. They
-    must be quick and must not call methods of this object. If one raises an exception, the reader ends and calls
-    `on_death(reason)` once. After that nothing is watched any more, and nothing can be.
+    events were lost, so that anything may have changed; all watches still exist. The reader thread calls both. They
+    must be quick, and must not call methods of this object. If one of them raises an exception, the reader ends and
+    calls `on_death(reason)` once. After that, nothing is watched any more, and nothing can be.
     """
 
     def __init__(
@@ -67,19 +67,19 @@ class Watches:
         on_overflow: Callable[[], None],
         on_death: Callable[[str], None],
     ) -> None:
-        """Starts the reader. `cookies` is a directory of our own, in which `settle` creates files; made if absent,
-        0700.
+        """Starts the reader. `cookies` is a directory of our own, in which `settle` creates files; created if absent
+        (0700).
 
-        Raises OSError: EMFILE if the system gives no inotify instance or no file descriptor, ENOSPC if `cookies` cannot
-        be watched, EAGAIN if no thread can be started.
+        Raises OSError: EMFILE if the system has no inotify instance or no file descriptor left, ENOSPC if `cookies`
+        cannot be watched, EAGAIN if no thread can be started.
         """
         self._cookies = cookies
         self._on_hint = on_hint
         self._on_overflow = on_overflow
         self._on_death = on_death
         self._lock = threading.Lock()
-        """Guards the tables. It is held while a watch is added and entered there, so a thread that has read an event
-        and then acquires it finds the watch of the event."""
+        """Guards the tables. It is held while a watch is added to the kernel and to the tables. So a thread that has
+        read an event and then acquires the lock finds the watch of the event."""
         self._entries: dict[int, Entry] = {}
         """By watch descriptor. Entries are replaced, never changed, so that the reader can look them up without the
         lock."""
@@ -87,7 +87,7 @@ class Watches:
         self._marks: dict[int | bytes, _Mark] = {}
         """by the descriptor of a watch that is being removed, or by the name of a cookie"""
         self._cookies_wd: int | None = None
-        """the watch of `cookies`, as of the last `settle`"""
+        """the watch on `cookies`, as of the last `settle`"""
         self._ended: str | None = None
         """why there is no reader any more; None while there is one"""
         self._by_descriptor = os.path.isdir(_DESCRIPTORS)
@@ -95,7 +95,7 @@ class Watches:
         try:
             self._watch_cookies()
             for name in os.listdir(cookies):
-                if os.fsencode(name).startswith(COOKIE):  # left behind by a process that was killed
+                if os.fsencode(name).startswith(COOKIE):  # a leftover of a process that was killed
                     with suppress(FileNotFoundError):
                         os.unlink(os.path.join(cookies, name))
             self._inotify.start()
@@ -107,13 +107,13 @@ class Watches:
             raise OSError(errno.EAGAIN, str(error)) from error
 
     def watch(self, root: str, path: str, fd: int) -> int:
-        """Watches the directory that `fd` is open on; `path` is relative to the root. Call it before listing the
+        """Watches the directory that `fd` is open on; `path` is relative to the root. Call it before you list the
         directory.
 
         Returns 0, or the errno of the failure (ENOSPC, EACCES, ...; EBADF if there is no reader). Idempotent, but it
-        forgets the rules that were learned. If the directory was watched under another path of the root, it has only
-        the new path now. Without /proc, the path is watched instead of the descriptor: whatever is there at that
-        moment, and nothing beyond PATH_MAX.
+        forgets the rules that were passed to `learn`. If the directory was watched under another path of the root, it
+        has only the new path now. Without /proc, the path is watched instead of the descriptor: whatever is there at
+        that moment, and nothing longer than PATH_MAX.
         """
         if self._by_descriptor:
             name = b"%s/%d/." % (_DESCRIPTORS.encode(), fd)
@@ -144,7 +144,7 @@ class Watches:
             return 0
 
     def learn(self, root: str, path: str, rules: IgnoreRules) -> None:
-        """Suppresses hints for ignored entries of the directory; not for ignore files and `.git`.
+        """Suppresses hints for ignored entries of the directory, except for ignore files and `.git`.
 
         This lasts until `watch` is called for the directory again. It has no effect if the directory is not watched.
         """
@@ -157,8 +157,8 @@ class Watches:
     def prune(self, root: str, tops: Collection[str], keep: Container[str]) -> None:
         """Removes the watches of all directories at or below one of `tops`, except those in `keep`.
 
-        Also forgets which of them could not be watched. It takes one pass over the directories of the root, however
-        many tops there are.
+        Also forgets which of these could not be watched. Takes one pass over the directories of the root, however many
+        tops there are.
         """
         tops = frozenset(tops)
         with self._lock:
@@ -191,15 +191,15 @@ class Watches:
             return dict(tables.unwatched) if tables else {}
 
     def total(self) -> int:
-        """How many directories are watched in all roots. The kernel counts one more, the directory of the cookies."""
+        """How many directories are watched, in all roots. The kernel counts one more: the directory of the cookies."""
         return len(self._entries)
 
     def settle(self, timeout_s: float) -> bool:
-        """Waits until each event from before the call was passed to `on_hint`, or its loss to `on_overflow`.
+        """Waits until each earlier event was passed to `on_hint`, or its loss to `on_overflow`.
 
         Returns False if that takes longer than `timeout_s`. It creates a file (0600) in the directory of the cookies,
-        waits until the reader meets the event of that file in the queue, and deletes the file. Raises OSError if the
-        file cannot be created, or there is no reader.
+        waits until the reader finds the event of that file in the queue, and deletes the file. Raises OSError if the
+        file cannot be created, or if there is no reader.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -217,7 +217,7 @@ class Watches:
         return self._inotify.stalled_s()
 
     def close(self) -> None:
-        """Ends the reader. Idempotent, and allowed when the reader is dead. There are no hints after it.
+        """Ends the reader. Idempotent, also if the reader is dead. After it, there are no hints.
 
         Waits a few seconds at most for a hint that is being delivered.
         """
@@ -258,7 +258,7 @@ class Watches:
             self._inotify.remove(wd)
 
     def _strike(self, root: str, wd: int) -> bool:
-        """Removes the entry of a watch for the root. Whether the watch is not needed any more."""
+        """Removes the entry of a watch for the root. Returns whether the watch is not needed any more."""
         rest = without(self._entries.get(wd), root)
         if rest is not None:
             self._entries[wd] = rest  # in one step, because the reader looks it up without the lock
@@ -267,7 +267,7 @@ class Watches:
         return wd != self._cookies_wd
 
     def _remove(self, orphans: list[int]) -> None:
-        """Removes watches, but not faster than the reader takes the events that this causes."""
+        """Removes watches, but not faster than the reader handles the events that this causes."""
         waits = True
         for at in range(0, len(orphans), _REMOVED_AT_ONCE):
             mark = _Mark()
@@ -312,7 +312,7 @@ class Watches:
             mark.woken.set()
 
     def _wake(self) -> None:
-        """Wakes all threads that wait for a mark, because the marks are lost or will never come."""
+        """Wakes all threads that wait for a mark, because the marks are lost or will never be reached."""
         with self._lock:
             marks = list(self._marks.values())
         for mark in marks:
@@ -331,7 +331,7 @@ class Watches:
             self._on_death(why)
 
     def _end(self, why: str) -> bool:
-        """Forgets all watches. False if that was done before."""
+        """Forgets all watches. Returns False if that was done before."""
         with self._lock:
             if self._ended is not None:
                 return False

@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 _SPECIAL = b"*?[\\"
 _LONGEST_PATH = 4096
-"""Bytes of the longest path on Linux. A pattern that only matches longer ones is left out."""
+"""Bytes of the longest path on Linux. A pattern that can only match longer paths is left out."""
 
 DIRECTORY_MARK = b"\0"
-"""Is appended to the path of a directory. No name contains this byte. A slash would not work, since `a/*` matches
-"a/"."""
+"""Appended to the path of a directory. No name contains this byte. A slash would not work, since `a/*` matches "a/"."""
 
 _ONE_BYTE = rb"[^/\x00]"
 _ONE_COMPONENT = rb"[^/\x00]*"
@@ -44,8 +43,8 @@ class Pattern(NamedTuple):
     """One line of an ignore file."""
 
     regex: bytes
-    """must match the whole path, relative to the directory of the ignore file; that of a directory has
-    DIRECTORY_MARK"""
+    """must match the whole path, relative to the directory of the ignore file; the path of a directory has
+    DIRECTORY_MARK at its end"""
     negated: bool
 
 
@@ -93,7 +92,7 @@ def _without_trailing_spaces(line: bytes) -> bytes:
 def _translate(glob: bytes, *, pathname: bool) -> bytes | None:
     """The regular expression of a glob; None if it can never match.
 
-    Without `pathname`, the glob only applies to the last component of a path, which contains no slash.
+    Without `pathname`, the glob applies only to the last component of a path, which contains no slash.
     """
     out: list[bytes] = []
     shortest = i = 0

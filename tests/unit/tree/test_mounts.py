@@ -1,4 +1,4 @@
-"""Which file systems have changes that give no event."""
+"""Which file systems have changes that cause no event."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_longest_mount_point_counts_and_of_two_on_one_place_the_last() -> No
 
 def test_a_mount_below_the_root_counts_and_is_named() -> None:
     found = blind_spot("/a", table(("/", "ext4"), ("/a/data", "nfs4")))
-    assert found == "/a/data is on nfs4, where changes by other machines give no event"
+    assert found == "/a/data is on nfs4, where changes by other machines cause no event"
 
 
 def test_spaces_in_mount_points_are_escaped_and_other_lines_do_not_matter() -> None:
@@ -55,4 +55,4 @@ def test_this_machines_own_table_can_be_read() -> None:
 
 def test_a_mount_point_that_is_not_utf8_is_named_so_that_it_can_be_shown() -> None:
     found = blind_spot("/a", table(("/", "ext4"), ("/a/caf\udce9", "nfs4")))
-    assert found == "/a/caf\\udce9 is on nfs4, where changes by other machines give no event"
+    assert found == "/a/caf\\udce9 is on nfs4, where changes by other machines cause no event"
