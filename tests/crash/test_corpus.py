@@ -73,7 +73,7 @@ def test_a_repository_with_every_file_that_was_ever_trouble_is_indexed_and_says_
     for path in condemned:
         assert len(found[path]) == len(chunk_plainly(path, CORPUS[path]))
     assert {"crash/strings.c", "crash/strings.cpp", "stall/unclosed.html", "stall/brackets.sh"} <= condemned.keys()
-    assert "processor time" in condemned["stall/unclosed.html"]
+    assert "CPU time" in condemned["stall/unclosed.html"]
     shown = "\n".join(line.text for line in overview(recorded_status(str(lab.state), later_ns(), __version__), 0.0))
     assert "cut as plain lines until it changes: crash/strings.c: " in shown
 

@@ -61,7 +61,7 @@ def test_a_save_is_found_while_a_file_beside_it_is_still_being_cut(lab: Live) ->
         assert lab.text_of("poison.html") == STALLS
         [verdict] = lab.status()["verdicts"]
         assert (verdict["path"], verdict["is_indexed"]) == ("poison.html", True)
-        assert "processor time" in verdict["reason"]
+        assert "CPU time" in verdict["reason"]
         lab.until_current()
 
 

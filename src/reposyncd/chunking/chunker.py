@@ -1,4 +1,4 @@
-"""Text to chunks, in three steps: outline the text, cut it, name the pieces."""
+"""Turns a text into chunks, in three steps: outline the text, cut it, and name the pieces."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from reposyncd.chunking.prose import PROSE, outline_prose
 from reposyncd.model import Chunk
 
 LONGEST_PARSED_LINE = 50_000
-"""Characters. No line of code is longer. Text with longer lines is minified or generated, and parsing it is useless."""
+"""Characters. No real line of code is longer. Text with longer lines is minified or generated; parsing it is
+useless."""
 
 
 def chunk_text(path: str, text: str) -> tuple[Chunk, ...]:
-    """The chunks of a file: whole lines, in order, whose texts concatenate to `text`.
+    """The chunks of a file: whole lines, in order. Joined, they are `text`.
 
-    A pure function of its arguments and of what `fingerprint` names. `path` only serves to recognise the language. No
+    A pure function of its arguments and of what `fingerprint` names. `path` is only used to recognise the language. No
     chunk is empty, and none is longer than `cut.LONGEST` characters. Only "\\n" ends a line. A line longer than
-    `LONGEST` is cut inside, and its pieces share its number. With some texts a grammar raises, crashes or stalls.
+    `LONGEST` is split, and all its pieces have its line number. With some texts, a grammar raises, crashes or stalls.
 
     Boundaries are local: whether a line begins a chunk depends on the lines around it, and not on what is further away.
     So an edit leaves the other chunks of the file as they were.
@@ -33,7 +34,7 @@ def chunk_text(path: str, text: str) -> tuple[Chunk, ...]:
 
 
 def chunk_plainly(path: str, text: str) -> tuple[Chunk, ...]:
-    """Like `chunk_text`, but uses blank lines and indentation only, and no parser."""
+    """Like `chunk_text`, but without a parser: uses only blank lines and indentation."""
     return _chunks(path, text, lambda language, text, lines, starts: _plain(lines))
 
 

@@ -1,7 +1,7 @@
 """Makes the outline of source code from its syntax tree.
 
 Only nodes that are too large for one chunk are entered, so the cost is a few nodes for each chunk, whatever the file.
-The walk has a stack of its own, since a tree may be deeper than Python's stack allows.
+The walk uses its own stack, since a tree may be deeper than Python's stack allows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 DEPTH_LIMIT = 200
-"""Levels that are entered. Real code has a tenth of these. Deeper rows are cut as plain lines."""
+"""How many levels are entered. Real code has a tenth of these. Deeper rows are cut as plain lines."""
 
 LARGE_SIZE = 400
 """Characters, including leading comments. A larger definition gets chunks of its own, whatever the sizes of its
@@ -62,7 +62,7 @@ class _Walk:
                 pending += [(*entry, levels + 1) for entry in inner]
 
     def _enter(self, node: Node, depth: int, span: int, defines: bool, root: bool) -> list[tuple[Node, int, int, bool]]:
-        """Records the children of a node, and returns those to enter: (node, depth, span, whether it is a definition).
+        """Records the children of a node. Returns those to enter: (node, depth, span, whether it is a definition).
 
         The first child that begins a row belongs to the head of its parent (`class A:`). So do all children of a
         definition itself: its body is one of them.

@@ -2,10 +2,10 @@
 
 Each place where a cut is possible has a rank: first its strength, then a hash of the text directly after it. Places are
 tried in the order of rank. A place becomes a cut if the piece that contains it is still too long for that kind of
+tried in the order of rank. A place becomes a cut if the piece that contains it is still too long for that kind of
 place, and if neither side becomes too short. The result is the same as cutting a piece at its best place, and then both
-halves again. It is not the same as filling chunks from the top. A place is only refused because of better places close
-by, so an edit that changes none of these changes only the piece that contains the edit. A gradual preference for the
-middle was measured, and costs more than it gains: cuts move whenever a piece grows.
+parts again. It is not the same as filling chunks from the top. A place is only refused because of better places nearby,
+so an edit that changes none of these changes only the piece that contains the edit. A gradual preference for the
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ LONGEST = 2000
 """Characters, the hard limit of a chunk: a screen of code, and about as much as one embedding can represent."""
 
 CONTEXT = 3
-"""Lines after a place that decide between places of the same strength. They are few, so that an edit affects few
-places, and enough to distinguish functions that begin with the same attribute."""
+"""How many lines after a place decide between places of the same strength. They are few, so that an edit affects few
+places, but enough to distinguish functions that begin with the same attribute."""
 
 SYNTAX_LEAST = 200
-"""Characters that remain at least on each side of a cut that `LONGEST` requires, at a place of the outline."""
+"""How many characters remain at least on each side of a cut that `LONGEST` requires, at a place of the outline."""
 
 PLAIN_LEAST = 600
 """The same at places that only blank lines and indentation offer. These are all alike, so the middle third is used."""
@@ -40,7 +40,7 @@ class Sizes(NamedTuple):
     above: tuple[int, ...]
     """a piece is only cut before a row of this kind if it is longer than this"""
     least: tuple[int, ...]
-    """a cut leaves at least so much on each side"""
+    """a cut leaves at least this many characters on each side"""
 
 
 SIZES = Sizes(above=(0, 1800, 1600, 1600), least=(200, 700, 700, 700))
@@ -75,7 +75,7 @@ def _too_long(cuts: Sequence[int], starts: Sequence[int]) -> list[tuple[int, int
 
 
 def _anywhere(least: int) -> Sizes:
-    """Sizes for cutting whatever exceeds the hard limit, at any kind of row."""
+    """Sizes for cutting anything that exceeds the hard limit, at any kind of row."""
     return Sizes((LONGEST,) * len(KINDS), (least,) * len(KINDS))
 
 
@@ -119,11 +119,11 @@ _NO_SEPARATOR = 5
 """Rank of a place that no group of `_PLACES` matches."""
 
 LINE_CONTEXT = 16
-"""Characters after a place that decide between places of the same rank."""
+"""How many characters after a place decide between places of the same rank."""
 
 
 def cut_line(line: str) -> list[str]:
-    """Cuts one line into pieces of at most `LONGEST` characters that concatenate to it."""
+    """Cuts one line into pieces of at most `LONGEST` characters. Joined, they are the line."""
     strengths = {
         found.start(): strength(found.lastindex or _NO_SEPARATOR, LINE)
         for found in _PLACES.finditer(line, 1, len(line) - 1)

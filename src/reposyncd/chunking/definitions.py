@@ -1,10 +1,10 @@
-"""A table that says, for each language, which nodes are definitions and where their names are; and its interpreter.
+"""A table of the nodes that are definitions, and of where their names are, for each language; and its interpreter.
 
-A rule is `NAME [if STEPS [is WORD...]]`. NAME consists of one or more parts, joined with ` + `. A part is `'word` for a
-fixed name, or a sequence of steps from the node of the definition, joined with `/`. A step is a field of the node
-(`name`), a field that is followed as long as there is one (`declarator*`), the first child of a type (`@arguments`), or
-the first named child (`#`). With `if`, the node is only a definition if the steps lead to a node, and with `is` only if
-that node has one of these types or one of these texts.
+A rule is `NAME [if STEPS [is WORD...]]`. NAME consists of one or more parts, joined with ` + `. A part is either
+`'word`, which is a fixed name, or a sequence of steps from the node of the definition, joined with `/`. A step is a
+field of the node (`name`), a field that is followed repeatedly as long as it exists (`declarator*`), the first child of
+a type (`@arguments`), or the first named child (`#`). With `if`, the node is only a definition if the steps lead to a
+node; with `is`, only if that node has one of these types or one of these texts.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ WRAPPER_DEPTH = 4
 """Wrappers around a definition: `export const f = () => {}` has three, and readable code has no more."""
 
 WRAPPED_CHILDREN = 16
-"""Children of a wrapper that are examined. The definition is among the first of them, after the decorators."""
+"""How many children of a wrapper are examined. The definition is among the first ones, after the decorators."""
 
 
 class Definition(NamedTuple):
@@ -247,7 +247,7 @@ def _follow(node: Node, steps: tuple[str, ...]) -> Node | None:
 
 
 def _text(node: Node, source: bytes) -> str:
-    """The text of a node. It is taken from the source, since `Node.text` makes the parser read all of that again."""
+    """The text of a node. Taken from the source, since `Node.text` makes the parser read all of the source again."""
     start = node.start_byte
     return source[start : min(node.end_byte, start + 4 * NAME_LIMIT)].decode("utf-8", "replace")[:NAME_LIMIT]
 

@@ -1,4 +1,4 @@
-"""The tree-sitter grammar of each language. It is imported when the first text of the language is parsed."""
+"""The tree-sitter grammar of each language. It is imported when the first text in that language is parsed."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ GRAMMARS = {
 }
 
 READ_BYTES = 64 * 1024
-"""Bytes that the parser gets with each call: so many that the calls cost nothing."""
+"""How many bytes the parser gets with each call: so many that the number of calls does not matter."""
 
 OPERATIONS_PER_CALL = 100
-"""tree-sitter reports its progress after so many operations (`OP_COUNT_PER_PARSER_CALLBACK_CHECK` in its parser.c)."""
+"""tree-sitter reports its progress after this many operations (`OP_COUNT_PER_PARSER_CALLBACK_CHECK` in parser.c)."""
 
 OPERATIONS_PER_BYTE = 2
 """Source code takes 0.3 to 1 operations per byte. Text that takes more is not code of that language (a megabyte of
@@ -58,15 +58,15 @@ quotes takes 4, and a quarter of a minute). Operations are counted instead of se
 same."""
 
 OPERATIONS_FREE = 100_000
-"""Operations that any text may take, however short it is: 50 ms at worst."""
+"""How many operations any text may take, however short it is: 50 ms at worst."""
 
 
 class _Piece(threading.local):
     """The buffer that is passed to the parser, one for each thread.
 
     tree-sitter 0.26 never releases what its read callback returns (`parser_read_wrapper` in its binding). With a new
-    object for each piece, every text that was ever parsed would stay in memory. When it asks for the next piece, it
-    does not need the previous one any more.
+    object for each piece, every text that was ever parsed would stay in memory. When the parser asks for the next
+    piece, it does not need the previous one any more.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The identity of the chunker: everything that chunks depend on besides the text and its path."""
+"""The identity of the chunker: everything that chunks depend on, besides the text and its path."""
 
 from __future__ import annotations
 

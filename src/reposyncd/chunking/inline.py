@@ -1,4 +1,4 @@
-"""A `ports.Chunker` without processes. Only for trusted files, such as those of a test: nothing stops one that
+"""A `ports.Chunker` without child processes. Only for trusted files, such as those of a test: nothing stops a file that
 stalls."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class InlineChunker:
         """Does nothing."""
 
     def begin(self, path: str, data: bytes, digest: str, *, allow_secrets: bool = False) -> Future[Cut]:
-        """See `ports.Chunker`. The result is there when it returns."""
+        """See `ports.Chunker`. The result is there when this returns."""
         future: Future[Cut] = Future()
         trial, found = Trial(len(data)), None
         while found is None:

@@ -21,7 +21,7 @@ def strength(depth: int, kind: int) -> int:
 
 
 def kind_of(strength: int) -> int:
-    """The kind from which the strength was made."""
+    """The kind that was used to compute the strength."""
     return strength % len(KINDS)
 
 
@@ -39,14 +39,14 @@ class SymbolSpan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """The structure of a file. Empty if it is unknown."""
+    """The structure of a file. Empty if unknown."""
 
     strengths: dict[int, int] = field(default_factory=dict)
     """row to strength. The file is only cut before other rows if nothing else helps"""
     spans: tuple[SymbolSpan, ...] = ()
     """outer spans precede inner ones; spans with the same parent are in order and do not overlap"""
     leads: dict[int, int] = field(default_factory=dict)
-    """first row to the row after the last, of comments and attributes that belong to what follows them"""
+    """first row to the row after the last, for comments and attributes that belong to what follows them"""
 
 
 class Symbols:
@@ -64,7 +64,7 @@ class Symbols:
     def name(self, first: int, end: int, lines: list[str]) -> str:
         """Qualified name of the innermost definition around the rows [first, end); "" if there is none.
 
-        Not counted are blank lines, leading comments and attributes, and lines that only close a bracket or a block
+        These do not count: blank lines, leading comments and attributes, and lines that only close a bracket or a block
         around the rows.
         """
         if not self._spans:

@@ -1,4 +1,4 @@
-"""The strengths of rows by blank lines and indentation, for text of unknown structure."""
+"""The strengths of rows based on blank lines and indentation, for text of unknown structure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reposyncd.chunking.outline import LINE, PARAGRAPH, strength
 
 INDENT_LIMIT = 40
-"""Columns. A row that is indented further counts as indented so far."""
+"""Columns. A row that is indented further counts as indented this far."""
 
 LINE_DEPTH = INDENT_LIMIT + 1
 """Added for a row that does not follow a blank line: it is weaker than every row that does."""

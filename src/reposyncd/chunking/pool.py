@@ -1,9 +1,9 @@
-"""The parent's side of the chunking processes: hands out files, enforces limits, and replaces processes that died.
+"""The parent's side of the chunking processes: passes files to them, enforces limits, and replaces those that died.
 
-Normally one process cuts one file after another, which is as fast as the store takes the chunks. A file that takes
+Normally, one process cuts one file after another, which is as fast as the store takes the chunks. A file that takes
 longer than `SLOW_AFTER_S` leaves this fast lane: its process continues with it, and another process is started for the
-other files. At most `SLOW_AT_MOST` files are cut in this way. Past that, the file is stopped, and cut from its
-beginning when there is room. So no file waits for more than a moment behind one that stalls.
+other files. At most `SLOW_AT_MOST` files are cut in this way. If there are more, a slow file is stopped, and cut from
+its beginning when there is room. So no file waits for more than a moment behind one that stalls.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ SLOW_AFTER_S = 0.3
 """A file that takes longer leaves the fast lane. A file of a megabyte takes 0.1 to 0.3 seconds."""
 
 SLOW_AT_MOST = 2
-"""Processes that cut slow files, beside the one for all other files. Each may use `memory_bytes`."""
+"""How many processes may cut slow files, besides the one for all other files. Each may use `memory_bytes`."""
 
 CHECK_INTERVAL_S = 0.05
 """How often the limits are checked, while something is being cut."""
 
 MAX_COUNTED_S = 2 * CHECK_INTERVAL_S
-"""At most so much time counts between two checks. If more has passed, the machine or this process was stopped."""
+"""At most this much time counts between two checks. If more has passed, the machine or this process was stopped."""
 
 MAX_FAILED_STARTS = 4
-"""If so many processes in a row end before they are ready, the cause is not a file: every task fails."""
+"""If this many processes in a row end before they are ready, the cause is not a file, and every task fails."""
 
 FIRST_RESTART_WAIT_S = 0.2
 """How long to wait after the first failed start. The wait doubles with each further failure."""
 
 
 def _nothing() -> None:
-    """What follows when a process that was idle, or that nobody needs any more, is gone."""
+    """What to do when a process is gone that was idle, or that nobody needs any more."""
 
 
 class ChunkingPool:
     """A `ports.Chunker` that works in child processes, and kills a child that takes too long.
 
-    `start` or the first file starts the first process. Processes end after `idle_s` without work, and with this
-    process. `slow_at_most` is as `SLOW_AT_MOST`. `on_death` is called from a thread of the pool, outside every lock,
-    with the reason why a child has died that the pool did not kill.
+    `start`, or the first file, starts the first process. Processes end after `idle_s` seconds without work, and with
+    this process. `slow_at_most` is as `SLOW_AT_MOST`. If a child dies that the pool has not killed, `on_death` is
+    called with the reason, from a thread of the pool, outside every lock.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class ChunkingPool:
                 process.kill(_nothing)
             self._fail_all(ChunkerLostError("the chunking processes were closed"))
             self._changed.notify_all()
-            # They die at once, unless the disk that they read from hangs. Then they have to be reaped.
+            # They die at once, unless the disk that they are reading from hangs. Then they have to be reaped.
             self._changed.wait_for(lambda: not self._processes, LEAVE_S)
 
     @property
@@ -187,7 +187,7 @@ class ChunkingPool:
             elif process.task_cpu_s > task.trial.limit_s:
                 process.kill(partial(self._took_too_long, task))
             elif process.hangs:
-                # Somebody has stopped it, or it waits for a disk: then the file is not to blame.
+                # If it was stopped, or waits for a disk, the file is not to blame.
                 blame = self._lost_its_process if process.child.is_blocked() else self._killed_its_process
                 process.kill(partial(blame, task, f"made no progress for {processes.HANG_S:.0f} s"))
             elif not task.is_slow and now - process.since > SLOW_AFTER_S and self._queue.demote(task, self._running):
@@ -207,7 +207,7 @@ class ChunkingPool:
 
     def _fail_all(self, error: ChunkerLostError) -> None:
         for process in self._processes:
-            if process.task:  # nobody needs its answer
+            if process.task:  # nobody needs its result
                 process.task = None
                 process.kill(_nothing)
         self._queue.fail_all(error)
@@ -254,7 +254,7 @@ class ChunkingPool:
             self._on_death(f"the thread that monitors it has died: {type(error).__name__}")
 
     def _check(self) -> None:
-        """Enforces the limits once, then starts a process, or waits until the next check is due. Under the lock."""
+        """Checks the limits once, then starts a process, or waits until the next check is due. Under the lock."""
         now = time.monotonic()
         passed_s, self._checked_at = min(now - self._checked_at, MAX_COUNTED_S), now
         self._enforce_limits(now, passed_s)
@@ -296,12 +296,12 @@ class ChunkingPool:
     # A thread for each process ----------------------------------------------------------------------------
 
     def _receive(self, process: ChunkingProcess) -> None:
-        """Takes the answers of a process until it is gone, then decides what that means for its task."""
+        """Receives the results of a process until it is gone, then decides what that means for its task."""
         while True:
             try:
                 answer = process.child.receive()
             except Exception:
-                break  # its end, or an answer that cannot be read: the process is replaced in both cases
+                break  # it has ended, or sent a result that cannot be read: in both cases it is replaced
             with self._changed:
                 if not self._accept(process, answer):
                     break
@@ -322,9 +322,9 @@ class ChunkingPool:
             self._on_death(death)
 
     def _accept(self, process: ChunkingProcess, answer: Answer) -> bool:
-        """Takes an answer. False if the process has to be replaced."""
+        """Handles a result. Returns False if the process has to be replaced."""
         if process.on_killed is not None:
-            return True  # it has been killed, and the end of its answers follows
+            return True  # it was killed, and its end will follow
         task = process.finish(time.monotonic())
         if answer.number is None:
             process.is_ready, self._failed_starts = True, 0
@@ -340,7 +340,7 @@ class ChunkingPool:
         return True
 
     def _blame(self, process: ChunkingProcess, how: str) -> None:
-        """A process that we did not kill has died: decides whether its task is to blame."""
+        """Decides whether the task of a process is to blame that has died without being killed by us."""
         task = process.task
         if not process.is_ready:
             self._start_failed(how)

@@ -22,7 +22,7 @@ _RST_LINE = re.compile(r"([!-/:-@\[-`{-~])\1+[ \t]*\r?\n?\Z")
 
 
 def outline_prose(language: str, lines: list[str]) -> Outline:
-    """The outline, in which each row that is not blank has a strength. That of a heading depends on its level.
+    """The outline, in which each row that is not blank has a strength. The strength of a heading depends on its level.
 
     Lines inside a fenced block are never headings.
     """

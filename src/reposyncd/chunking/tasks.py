@@ -1,7 +1,7 @@
-"""The files to be cut: which one is next, and which results to keep. No I/O, no threads, no clock.
+"""The files to be cut: which one comes next, and which results to keep. No I/O, no threads, no clock.
 
 There are two lanes. The fast lane cuts one file after another, in one process. A file that is *slow* goes to the slow
-lane, which has a limited number of processes; while all of them are busy, the file waits there.
+lane, which has a limited number of processes. While all of them are busy, the file waits there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ChunkingTask:
     """One file to be cut."""
 
     number: int
-    """unique; the chunking process repeats it in its answer"""
+    """unique; the chunking process repeats it in its result"""
     key: Key
     data: bytes
     trial: Trial
@@ -71,7 +71,7 @@ class TaskQueue:
         return bool(self._fast or self._slow)
 
     def find(self, key: Key) -> ChunkingTask | None:
-        """The task of this key, if it waits, is being cut, or its result is kept. A result is handed out once."""
+        """The task for this key, if it waits, is being cut, or its result is kept. A result is returned only once."""
         task = self._tasks.get(key)
         if task is not None:
             if task.future.done():
@@ -88,7 +88,7 @@ class TaskQueue:
         return task
 
     def put(self, task: ChunkingTask, *, first: bool = False) -> None:
-        """Lets a task wait in its lane again: at the end, or as the first one. Does nothing if the task has failed."""
+        """Queues a task in its lane again: at the end, or as the first one. Does nothing if the task has failed."""
         if task.future.done():
             return
         lane = self._slow if task.is_slow else self._fast
@@ -109,7 +109,7 @@ class TaskQueue:
         return None
 
     def needs_another_process(self, running: Sequence[ChunkingTask], now: float) -> bool:
-        """Whether one more process is useful, if all that there are have a task."""
+        """Whether one more process is useful, if all existing ones have a task."""
         if self._has_slow_slot(running) and any(task.not_before <= now for task in self._slow):
             return True
         # If all running tasks are slow, the next fast one must not wait until a process has started.
@@ -118,7 +118,7 @@ class TaskQueue:
     def demote(self, task: ChunkingTask, running: Sequence[ChunkingTask]) -> bool:
         """Moves a running task that takes long to the slow lane, unless that is full and no other task waits behind it.
 
-        True if the slow lane is full: the caller must stop the task, and `put` it back.
+        Returns True if the slow lane is full: then the caller must stop the task, and `put` it back.
         """
         is_full = not self._has_slow_slot(running)
         if is_full and not self._fast:
@@ -127,7 +127,7 @@ class TaskQueue:
         return is_full
 
     def conclude(self, task: ChunkingTask, found: Cut | ReposyncError | None, now: float) -> None:
-        """Stores what became of a task. None means that it has to be cut again. Does nothing if the task has failed."""
+        """Stores the result of a task. None means that it has to be cut again. Does nothing if the task has failed."""
         if task.future.done():
             return
         if found is None:
@@ -146,7 +146,7 @@ class TaskQueue:
         task.data = b""
 
     def release(self) -> None:
-        """Nobody waits for any task any more. Forgets the tasks that have not been tried yet."""
+        """Nobody waits for any task any more. Forgets the tasks that were not tried yet."""
         for lane in (self._fast, self._slow):
             for task in [each for each in lane if not each.trial.has_begun]:
                 lane.remove(task)
@@ -155,7 +155,7 @@ class TaskQueue:
             task.is_wanted = False
 
     def fail_all(self, error: ChunkerLostError) -> None:
-        """Every task fails with this error, and every result is forgotten."""
+        """Fails every task with this error, and forgets every result."""
         unfinished = [task for task in self._tasks.values() if not task.future.done()]
         self._fast.clear()
         self._slow.clear()

@@ -1,4 +1,4 @@
-"""Decides what becomes of a file that takes too long to be cut, or whose process dies. Pure.
+"""Decides what happens to a file that takes too long to be cut, or whose process dies. Pure.
 
 A file is to blame if it takes too long, if cutting it raises an exception, or if two processes have died while they cut
 it. Then it is cut as plain lines, without a parser. If that fails for the same reasons, the file is quarantined. If a
@@ -13,8 +13,8 @@ from reposyncd.errors import UncutError
 from reposyncd.model import Cut, Skip
 
 S_PER_MB = 2.0
-"""CPU seconds per megabyte that a file may take. Source code takes 0.1 to 0.3 on a desktop computer, so a fifth of its
-speed is still enough."""
+"""CPU seconds per megabyte that a file may take. Source code takes 0.1 to 0.3 on a desktop computer, so a computer with
+a fifth of that speed is still fast enough."""
 
 LEAST_S = 1.0
 """CPU seconds that any file may take, however short it is, since grammars and decoders are loaded when they are first
@@ -24,17 +24,17 @@ MOST_S = 10.0
 """CPU seconds that no file may exceed. With the default of `index.max_file_size`, the largest limit is 2.1."""
 
 PLAIN_FACTOR = 3.0
-"""Factor on the limit when a file is cut as plain lines. That takes 1 CPU second per megabyte at worst."""
+"""Factor for the limit when a file is cut as plain lines. That takes 1 CPU second per megabyte at worst."""
 
 DEATHS = 2
-"""A file is to blame when so many processes have died while they cut it. One death may be an accident."""
+"""A file is to blame if this many processes have died while they cut it. One death may be an accident."""
 
 LOSSES = 4
-"""A file is left for a later sync when so many processes were killed from outside while they cut it."""
+"""A file is left for a later sync if this many processes were killed from outside while they cut it."""
 
 FIRST_RETRY_WAIT_S = 0.2
-"""How long to wait before a file is cut again whose process was killed from outside. The wait is four times as long
-each further time. If memory was short, it may be free again by then."""
+"""How long to wait before a file is cut again whose process was killed from outside. Each further wait is four times as
+long. If memory was short, it may be free again by then."""
 
 
 def limit_s(size: int) -> float:
@@ -47,7 +47,7 @@ class Trial:
     """The attempts to cut one content.
 
     The methods are called with what happened in an attempt. They return the result: a Cut, or an error. None means that
-    the file has to be cut again, according to `as_plain_lines`.
+    the file has to be cut again, as `as_plain_lines` says.
     """
 
     size: int
@@ -76,14 +76,14 @@ class Trial:
 
     def took_too_long(self) -> Cut | None:
         """The attempt has exceeded its limit."""
-        return self._condemn(f"it takes more than {self.limit_s:.1f} s of processor time")
+        return self._condemn(f"it takes more than {self.limit_s:.1f} s of CPU time")
 
     def raised(self, what: str) -> Cut | None:
         """The attempt has raised an exception; `what` describes it without any content."""
         return self._condemn(f"it raises {what}")
 
     def killed_its_process(self, how: str) -> Cut | None:
-        """The process has crashed, or hung, or had no memory left, and nobody else was to blame."""
+        """The process has crashed, or hung, or had no memory left, and nothing else was to blame."""
         self._deaths += 1
         return self._condemn(f"the chunking process {how}, {DEATHS} times") if self._deaths == DEATHS else None
 
@@ -93,7 +93,7 @@ class Trial:
         self._losses += 1
         if self._losses < LOSSES:
             return None
-        return UncutError(f"the chunking process {how}, {LOSSES} times; it is tried again")
+        return UncutError(f"the chunking process {how}, {LOSSES} times; it will be retried")
 
     def cut(self, cut: Cut) -> Cut:
         """The attempt was successful."""

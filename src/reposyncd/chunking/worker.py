@@ -1,4 +1,4 @@
-"""The child's side of a chunking process: takes the bytes of a file, and answers with its chunks."""
+"""The child's side of a chunking process: receives the bytes of a file, and returns its chunks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TextOf = Callable[[bytes, bool], "str | Skip"]
 """(bytes, whether they may hold secrets) to the text of a file, or to the reason why it has none."""
 
 _LOADED_EARLY = ("tree_sitter", "re2", "reposyncd.chunking.definitions")
-"""Modules that nearly every file needs. They are imported before the first file, and do not count for its limit."""
+"""Modules that nearly every file needs. They are imported before the first file, and do not count towards its limit."""
 
 
 class File(NamedTuple):
@@ -27,10 +27,10 @@ class File(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the child sends."""
+    """The reply to a request."""
 
     number: int | None
-    """of the request; None: the child is ready for its first request"""
+    """the number of the request; None: the child is ready for its first request"""
     error: str = ""
     """which exception was raised, without any content; "" if none was"""
     is_memory: bool = False
@@ -40,7 +40,7 @@ class Answer(NamedTuple):
     """the fields of each `Chunk`"""
 
     def cut(self) -> Cut:
-        """The result of a request that was answered without an error."""
+        """The result of a request without an error."""
         return Cut(tuple(Chunk(*each) for each in self.chunks), None if self.skip is None else Skip(self.skip))
 
 

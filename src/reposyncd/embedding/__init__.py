@@ -1,4 +1,4 @@
-"""Texts to vectors. Importing this package loads no model, and not numpy."""
+"""Turns texts into vectors. Importing this package loads neither a model nor numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an embedder promises."""
+"""The contract of an embedder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class Embedder(Protocol):
-    """Texts to vectors. May be called from any thread.
+    """Turns texts into vectors. May be called from any thread.
 
-    Deterministic, and independent of the other texts of a call, and of earlier calls, to within 1e-6. Memory
-    beyond the result does not grow with the number of texts.
+    Deterministic: to within 1e-6, a vector does not depend on the other texts of the call, or on earlier calls. Except
+    for the result, memory does not grow with the number of texts.
     """
 
     @property
     def identity(self) -> str:
-        """Another one wherever equal texts could get other vectors."""
+        """A text that differs wherever equal texts could get different vectors."""
         ...
 
     @property
@@ -29,12 +29,12 @@ class Embedder(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """float32 (n, dimension), every row of unit length; one without a word in it gets a fixed row.
+        """float32 (n, dimension), every row of unit length. A text without any word gets a fixed row.
 
         Returns or raises within a bounded time. Raises
-        - EmbedderUnavailableError for trouble that may pass, such as a network that is down. The same texts are tried
-          again, for as long as it takes. An OSError counts as one, and so does a MemoryError.
-        - ConfigError for what only another configuration ends, such as a wrong key. The user is told.
+        - EmbedderUnavailableError for a fault that may pass, such as a network that is down. The same texts are retried
+          for as long as it takes. An OSError counts as this error, and so does a MemoryError.
+        - ConfigError for what only another configuration can correct, such as a wrong key. The user sees the message.
         - RefusedTextError if one of the texts can never be embedded. Its file is quarantined. The message must not
           repeat the text.
         Anything else is unexpected: `guarded.GuardedEmbedder` finds out whether a text is to blame.

@@ -1,4 +1,4 @@
-"""An embedder whose failures are all of kinds that the rest of the program knows."""
+"""An embedder that raises only errors that the rest of the program knows."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
     from reposyncd.embedding.spec import EmbedderSpec
 
 PROBE = "does the embedder work"
-"""A text that every embedder takes."""
+"""A text that every embedder accepts."""
 
 _FAILURES = 3
-"""Unexpected errors with one text alone, each while the probe goes well, after which the text is to blame."""
+"""After how many unexpected errors with one text alone, while the probe succeeds each time, the text is to blame."""
 
 _PAUSE_S = 0.2
-"""Before the same text is tried again: an interruption of the network is often over by then."""
+"""How long to wait before the same text is tried again. A network is often back by then."""
 
 _CONTRACT = (ConfigError, EmbedderUnavailableError, RefusedTextError)
 """The errors that an embedder may raise; see `base.Embedder`."""
 
 _PASSING = (OSError, MemoryError, ImportError)
-"""Errors of the machine or the network, and of no text. A library, too, is read from a disk that may fail."""
+"""Errors of the machine or the network, but of no text. Libraries are also read from a disk, which may fail."""
 
 
 class _UnexpectedError(Exception):
-    """Raised when an embedder fails in a way that says nothing of the cause; `__cause__` is what it raised."""
+    """Raised when an embedder fails for an unknown reason; `__cause__` is what it raised."""
 
 
 class GuardedEmbedder:
-    """Makes the embedder of a spec at first use, and embeds with it. Raises what `base.Embedder` promises and nothing
-    else, whatever the embedder raises. No message has the secret in it, or what a text holds. For one thread.
+    """Creates the embedder of a spec at first use, and embeds with it. Raises only what `base.Embedder` promises,
+    whatever the embedder raises. No message contains the secret, or anything of a text. For one thread.
 
-    After an unexpected error the texts are tried again in halves, down to the one that fails alone. If that one fails
-    again and again while another text is embedded, it is RefusedTextError. If the other text fails too, nothing is
-    known of any text, and it is EmbedderUnavailableError.
+    After an unexpected error, the texts are tried again in halves, down to the one that fails alone. If that one fails
+    repeatedly while another text can be embedded, that is RefusedTextError. If the other text fails too, nothing is
+    known about any text, and that is EmbedderUnavailableError.
 
-    `log` gets the tracebacks of errors that the contract does not name.
+    `log` gets the tracebacks of errors that are not in the contract.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class GuardedEmbedder:
         self._embedder: Embedder | None = None
 
     def start(self) -> None:
-        """Loads the embedder, if that can be done. If not, the next `embed` says why."""
+        """Loads the embedder, if possible. If not, the next `embed` raises the reason."""
         try:
             self.embed([PROBE])
         except ReposyncError:
@@ -84,7 +84,7 @@ class GuardedEmbedder:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _divided(self, texts: Sequence[str]) -> Vectors:
-        """The vectors; after an unexpected error those of each half."""
+        """The vectors. After an unexpected error, embeds each half separately."""
         try:
             return self._call(texts)
         except _UnexpectedError:
@@ -125,7 +125,7 @@ class GuardedEmbedder:
         except _PASSING as error:
             self._log_once(error)
             raise EmbedderUnavailableError(f"the embedder cannot be used: {self._message(error)}") from error
-        except BaseException as error:  # a panic in Rust code arrives as one
+        except BaseException as error:  # a panic in Rust code is raised as one
             self._log_once(error)
             raise _UnexpectedError from error
         return vectors
@@ -146,7 +146,7 @@ class GuardedEmbedder:
         return self._spec.redacted(safe_message(error)) if error else ""
 
     def _log_once(self, error: BaseException) -> None:
-        """Logs the first error of its type from a line of code: trouble that lasts must not fill the disk."""
+        """Logs only the first error of each type from a line of code, so that a lasting fault cannot fill the disk."""
         frame = traceback.extract_tb(error.__traceback__)[-1]
         origin = (type(error), frame.filename, frame.lineno or 0)
         if origin not in self._logged:

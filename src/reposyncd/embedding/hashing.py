@@ -1,4 +1,4 @@
-"""An embedder that needs no model: it hashes words to axes. For tests, and where there is no room for a model.
+"""An embedder that needs no model: it hashes words to axes. For tests, and for machines with little memory.
 
 Importing this module loads neither numpy nor xxhash; see `registry.EmbedderModule`.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reposyncd.embedding.spec import EmbedderSpec
 
 _DIMENSION = 256
-"""Length of a vector, unless the spec has another."""
+"""Length of a vector, unless the spec sets another."""
 
 
 def identity(spec: EmbedderSpec) -> str:
@@ -30,8 +30,8 @@ def create(spec: EmbedderSpec) -> HashingEmbedder:
 
 
 class HashingEmbedder:
-    """Each word adds its weight to one axis, with one sign. A hash of the word chooses both: xxh3_64 of its UTF-8, the
-    same in every process. `dimension` is at least 1."""
+    """Each word adds its weight to one axis, with one sign. A hash of the word selects both: xxh3_64 of its UTF-8,
+    which is the same in every process. `dimension` is at least 1."""
 
     def __init__(self, dimension: int = _DIMENSION) -> None:
         self._dimension = dimension

@@ -1,4 +1,4 @@
-"""The version of what the bundled embedders do to a text. It is part of their identities."""
+"""The version of how the bundled embedders treat a text. It is part of their identities."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The embedder's process, which the index process starts, and both ends of the socket between them.
 
-Chroma's upsert holds the interpreter lock from beginning to end, so the embedder has an interpreter of its own: two
-cores store and embed at the same time, and load at the same time.
+Chroma's upsert holds the interpreter lock from beginning to end, so the embedder has a process of its own. Thus two
+cores can store and embed at the same time, and load at the same time.
 
-The first message to the embedder's process is its spec. Each message after that is a list of texts, and is answered
-with their vectors or with an error.
+The first message to the embedder's process is its spec. Each further message is a list of texts. The reply is their
+vectors, or an error.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ if TYPE_CHECKING:
     from reposyncd.embedding.spec import EmbedderSpec
 
 _PROCESSES = 2
-"""How many processes one request may cost. The second shows that the first did not end by accident."""
+"""How many processes one request may use. The second one shows that the first did not end by accident."""
 
 _EXIT_S = 5.0
-"""How long a process may take to end after it has closed its socket: a crash is still written to the log then."""
+"""How long a process may take to end after it has closed its socket. It still writes a crash to the log then."""
 
 ROLE = "embed"
-"""What the entry module is to do."""
+"""The role that is passed to the entry module."""
 
 
 # In the index process -----------------------------------------------------------------------------------
 
 
 class EmbedderProcess:
-    """Embeds texts in a process of its own, which is started again when it has died. From any thread.
+    """Embeds texts in a process of its own, which is started again after it has died. From any thread.
 
-    `spec` is None for an embedder that is never asked. `entry` is the module that is run: with the arguments `ROLE`, a
-    descriptor and `lifeline` it calls `serve`. `lifeline` is a descriptor whose end tells the process that it is not
-    needed any more.
+    `spec` is None for an embedder that is never used. `entry` is the module to run: with the arguments `ROLE`, a
+    descriptor and `lifeline`, it calls `serve`. When the other end of the descriptor `lifeline` is closed, the process
+    is not needed any more.
     """
 
     def __init__(self, spec: EmbedderSpec | None, lifeline: int, entry: str) -> None:
         self._spec = spec
         self._lifeline = lifeline
         self._entry = entry
-        self._one_at_a_time = threading.Lock()  # answers are told apart by their order alone
+        self._one_at_a_time = threading.Lock()  # replies are only identified by their order
         self._child: _Child | None = None
         self._start()
 
     def __call__(self, texts: list[str]) -> Vectors:
-        """The vectors. Raises what `guarded.GuardedEmbedder` raises; LethalTextError when two processes have crashed
-        with these texts; EmbedderLostError when somebody else has ended two of them, or none can be started."""
+        """The vectors. Raises what `guarded.GuardedEmbedder` raises; LethalTextError if two processes have crashed with
+        these texts; EmbedderLostError if two were ended from outside, or none can be started."""
         with self._one_at_a_time:
             ends = crashes = 0
             how = ""
@@ -64,7 +64,7 @@ class EmbedderProcess:
                 child = self._child = self._child or self._started()
                 try:
                     reply = child.ask(texts)
-                except Exception:  # it has died, or its answers cannot be told apart any more
+                except Exception:  # it has died, or its replies can no longer be assigned to requests
                     code = child.reap()
                     ends, crashes, how = ends + 1, crashes + has_crashed(code), how_it_ended(code)
                     sys.stderr.write(f"the embedder {how}\n")
@@ -78,7 +78,7 @@ class EmbedderProcess:
         raise kind(f"the embedder {how}, {_PROCESSES} times with the same texts")
 
     def _start(self) -> None:
-        """Starts a process before it is needed, if that can be done. If not, the next call says why."""
+        """Starts a process before it is needed, if possible. If not, the next call raises the reason."""
         with suppress(EmbedderLostError):
             self._child = self._started()
 
@@ -104,17 +104,17 @@ class _Child:
             except OSError:
                 self._connection.close()
                 raise
-        with suppress(OSError):  # it is gone already, which `ask` finds out
-            self._connection.send(spec)  # never an argument: it may hold a secret
+        with suppress(OSError):  # it is gone already, which `ask` notices
+            self._connection.send(spec)  # not as an argument, because it may contain a secret
 
     def ask(self, texts: list[str]) -> Vectors | ReposyncError:
-        """The answer. Raises EOFError or OSError when the process is gone."""
+        """The reply. Raises EOFError or OSError when the process is gone."""
         self._connection.send(texts)
         reply: Vectors | ReposyncError = self._connection.recv()
         return reply
 
     def reap(self) -> int:
-        """Lets go of the process and returns its exit code. One that does not end is killed."""
+        """Waits for the process to end, kills it if it does not, and returns its exit code."""
         self._connection.close()
         try:
             return self._process.wait(_EXIT_S)
@@ -127,7 +127,7 @@ class _Child:
 
 
 def serve(connection: Connection) -> None:
-    """Answers until the other side is gone. No error of an embedder ends it."""
+    """Answers requests until the other side is gone. No error of an embedder ends it."""
     from reposyncd.embedding.guarded import GuardedEmbedder
 
     with suppress(EOFError, OSError):

@@ -1,4 +1,4 @@
-"""The embedders that there are. A new one is a module of this room, and a line in `KINDS`."""
+"""The kinds of embedder. A new kind is a module in this room, and a line in `KINDS`."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ KINDS = {
     "static": "reposyncd.embedding.static",
     "hashing": "reposyncd.embedding.hashing",
 }
-"""Kind of embedder, as in `EmbedderSpec.kind`, to the module that has it: an `EmbedderModule`."""
+"""Kind of embedder, as in `EmbedderSpec.kind`, to its module, which is an `EmbedderModule`."""
 
 
 class EmbedderModule(Protocol):
-    """What a module in `KINDS` offers. Every command asks for an identity, so importing the module loads no model, no
-    numpy and no network library."""
+    """The interface of a module in `KINDS`. Every command asks for an identity, so importing the module must load no
+    model, no numpy and no network library."""
 
     def identity(self, spec: EmbedderSpec) -> str:
-        """What `create(spec).identity` is, without loading anything. It has neither the secret nor "; " in it. Raises
-        ConfigError if the spec lacks a setting."""
+        """What `create(spec).identity` would be, without loading anything. It contains neither the secret nor "; ".
+        Raises ConfigError if the spec lacks a setting."""
         ...
 
     def create(self, spec: EmbedderSpec) -> Embedder:
-        """The embedder, loaded. Raises ConfigError if the spec lacks a setting, or what it names is not there."""
+        """The loaded embedder. Raises ConfigError if the spec lacks a setting, or what it names does not exist."""
         ...
 
 
 def identity_of(spec: EmbedderSpec) -> str:
-    """What `create(spec).identity` is, without loading anything. Raises UsageError for an unknown kind, and
+    """What `create(spec).identity` would be, without loading anything. Raises UsageError for an unknown kind, and
     ConfigError."""
     return _module_of(spec).identity(spec)
 
 
 def create(spec: EmbedderSpec) -> Embedder:
-    """The embedder, loaded. Raises UsageError for an unknown kind, and ConfigError."""
+    """The loaded embedder. Raises UsageError for an unknown kind, and ConfigError."""
     return _module_of(spec).create(spec)
 
 
 def spec_with(identity: str, configured: EmbedderSpec) -> EmbedderSpec | None:
-    """The spec of the embedder that has this identity: the configured one, or any kind without settings. None if there
-    is none, as for one of another version. Loads nothing."""
+    """The spec of the embedder with this identity: the configured one, or any kind that needs no settings. None if
+    there is none, for example because it is of another version. Loads nothing."""
     for spec in (configured, *map(EmbedderSpec, KINDS)):
         with suppress(ConfigError):  # this kind needs settings
             if identity_of(spec) == identity:

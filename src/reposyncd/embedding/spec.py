@@ -1,4 +1,4 @@
-"""Which embedder is meant, and with which settings."""
+"""Which embedder to use, and with which settings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _REDACTED = "***"
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSpec:
-    """What `registry.create` needs to make one embedder. Each kind takes the settings that it has a use for and ignores
-    the others; "", 0 and 0.0 leave a setting to the kind.
+    """What `registry.create` needs to create one embedder. Each kind uses the settings that it needs, and ignores the
+    others. With "", 0 and 0.0, the kind chooses the value.
 
-    A spec may hold a secret. It reaches the child processes over a socket, never on their command line, and neither
+    A spec may contain a secret. It is passed to child processes through a socket, never on their command line. Neither
     `repr` nor `registry.identity_of` shows the secret.
     """
 
@@ -24,21 +24,21 @@ class EmbedderSpec:
     """a key of `registry.KINDS`"""
     model: str = ""
     url: str = ""
-    """where a remote embedder is; without a secret"""
+    """where a remote embedder is; contains no secret"""
     dimension: int = 0
     """length of a vector"""
     texts_per_call: int = 0
-    """how many texts one call of `Embedder.embed` gets at most; 0: any number"""
+    """how many texts one call of `Embedder.embed` gets at most; 0: no limit"""
     timeout_s: float = 0.0
-    """how long a remote embedder may take for one call"""
+    """how many seconds a remote embedder may take for one call"""
     secret: str = field(default="", repr=False)
-    """what a remote embedder recognises us by, such as an API key"""
+    """how we identify ourselves to a remote embedder, such as an API key"""
 
     def redacted(self, text: str) -> str:
-        """The text without the secret: for a message that a library wrote."""
+        """The text without the secret, for messages that a library has written."""
         return text.replace(self.secret, _REDACTED) if self.secret else text
 
 
 def spec_of(config: EmbeddingConfig) -> EmbedderSpec:
-    """The embedder that the configuration asks for."""
+    """The configured embedder."""
     return EmbedderSpec(kind=config.model)

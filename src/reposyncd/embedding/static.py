@@ -1,7 +1,7 @@
 """The bundled model: wordllama's static token vectors, pooled word by word.
 
-The weights and the tokenizer are read from the folder of the package. The package itself is never imported: that
-takes 0.3 s and 30 MB (it imports an HTTP client and a training kit), sets up logging for the whole process, and may
+The weights and the tokenizer are read from the directory of the package. The package itself is never imported: that
+takes 0.3 s and 30 MB (it imports an HTTP client and training code), configures logging for the whole process, and may
 look for its files on the network. A test compares the vectors with wordllama's own.
 
 Importing this module loads neither the model nor numpy; see `registry.EmbedderModule`.
@@ -26,18 +26,19 @@ if TYPE_CHECKING:
     from reposyncd.embedding.spec import EmbedderSpec
 
 _DIMENSION = 256
-"""Length of a vector of the model."""
+"""Length of the model's vectors."""
 
 _WEIGHTS = os.path.join("weights", "l2_supercat_256.safetensors")
 _TENSOR = "embedding.weight"
 _TOKENIZER = os.path.join("tokenizers", "l2_supercat_tokenizer_config.json")
 
 _WORDS_KEPT = 32_768
-"""Words whose vectors are kept, 1 KB each. The sources of mypy have 7,000; 137 MB of Python packages have 70,000,
-nearly all rare, so starting over when the memory is full costs little."""
+"""How many words' vectors are kept, at 1 KB each. The sources of mypy have 7,000 words; 137 MB of Python packages have
+70,000, nearly all rare, so clearing the cache when it is full costs little."""
 
 _WORDS_AT_ONCE = 1024
-"""Words of a text that are summed at once, 1 MB; a text of 1000 characters has about 60. At most `_WORDS_KEPT`."""
+"""How many words of a text are summed at once, in 1 MB. A text of 1000 characters has about 60. At most
+`_WORDS_KEPT`."""
 
 
 def identity(spec: EmbedderSpec) -> str:
@@ -51,13 +52,13 @@ def create(spec: EmbedderSpec) -> StaticEmbedder:
 
 
 class StaticEmbedder:
-    """A text's vector is the sum of its words' vectors, each weighed by the root of the word's count; a word's vector
-    is the sum of its tokens'.
+    """A text's vector is the sum of its words' vectors, each weighted with the root of the word's count. A word's
+    vector is the sum of its tokens' vectors.
 
-    The model knows no context and none of its tokens spans two words. So a word has the same vector everywhere and is
-    tokenised once, which is a tenth to a twentieth of the work of tokenising every text. Finding a function by its
-    docstring (MRR@10) in the sources of mypy, click and hypothesis: 0.38, 0.49, 0.50, against 0.33, 0.49, 0.48 with
-    plain counts, and 0.26, 0.45, 0.41 for wordllama on the text as it stands.
+    The model knows no context, and no token spans two words. So a word has the same vector everywhere, and is tokenised
+    only once, which is a tenth to a twentieth of the work of tokenising every text. Finding a function by its docstring
+    (MRR@10) in the sources of mypy, click and hypothesis: 0.38, 0.49, 0.50, compared with 0.33, 0.49, 0.48 with plain
+    counts, and 0.26, 0.45, 0.41 for wordllama on the unchanged text.
 
     Raises ConfigError if the model is not installed.
     """
@@ -69,11 +70,11 @@ class StaticEmbedder:
 
         folder = _folder_of_wordllama()
         with safe_open(os.path.join(folder, _WEIGHTS), framework="np") as file:
-            self._token_vectors = file.get_tensor(_TENSOR)  # float16, 16 MB; only what is used is widened
+            self._token_vectors = file.get_tensor(_TENSOR)  # float16, 16 MB; only the used rows are widened
         self._tokenizer = Tokenizer.from_file(os.path.join(folder, _TOKENIZER))
         self._lock = threading.Lock()
         self._rows: dict[str, int] = {}
-        # Reserved address space: it takes memory only as it is filled.
+        # Reserved address space: it only uses memory as it is filled.
         self._word_vectors: Vectors = np.empty((_WORDS_KEPT, _DIMENSION), np.float32)
 
     @property
@@ -115,7 +116,7 @@ class StaticEmbedder:
     def _learn(self, words: list[str]) -> None:
         import numpy as np
 
-        # One by one: encode_batch takes twice the processor time for words, and starts threads.
+        # One by one: for words, encode_batch takes twice the CPU time, and starts threads.
         tokens = [self._tokenizer.encode(word, add_special_tokens=False).ids for word in words]
         starts = [0, *accumulate(map(len, tokens[:-1]))]
         flat = list(chain.from_iterable(tokens))
@@ -134,7 +135,7 @@ def _identity() -> str:
 
 
 def _folder_of_wordllama() -> str:
-    """The folder of the installed package, found without importing it."""
+    """The directory of the installed package, found without importing it."""
     spec = importlib.util.find_spec("wordllama")
     if spec is not None and spec.origin is not None:
         folder = os.path.dirname(spec.origin)

@@ -91,7 +91,7 @@ def test_a_file_without_text_has_the_reason(asked: Asked) -> None:
 def test_a_file_that_stalls_its_grammar_is_cut_as_plain_lines_and_says_why(asked: Asked) -> None:
     found = asked.cut("a.html", STALLS)
     assert found.chunks == chunk_plainly("a.html", STALLS)
-    assert found.verdict == "it takes more than 2.0 s of processor time"
+    assert found.verdict == "it takes more than 2.0 s of CPU time"
     assert not asked.deaths  # it was killed by the pool, and did not die by itself
 
 
@@ -195,7 +195,7 @@ def test_a_file_whose_process_somebody_kills_every_time_is_left_for_later_withou
         for pid in asked.pool.busy:
             with suppress(ProcessLookupError):  # it has been reaped
                 os.kill(pid, signal.SIGKILL)
-    with pytest.raises(UncutError, match="died of SIGKILL, 4 times; it is tried again"):
+    with pytest.raises(UncutError, match="died of SIGKILL, 4 times; it will be retried"):
         future.result()
     assert asked.cut("a.py", CODE).verdict is None
 
@@ -206,7 +206,7 @@ def test_so_is_one_that_is_given_up_and_asked_for_again_between_the_kills(asked:
         cut = asked.begin("a.html", STALLS)
         os.kill(asked.who_cuts("a.html"), signal.SIGKILL)
         until(partial(_has_died, asked, number + 1), "its death is told")
-    with pytest.raises(UncutError, match="4 times; it is tried again"):
+    with pytest.raises(UncutError, match="4 times; it will be retried"):
         cut.result(HANGS_S)
 
 
@@ -246,7 +246,7 @@ def test_what_nobody_waits_for_goes_on_and_is_there_when_it_is_asked_for_again(a
     until(lambda: all(task.future.done() for task in asked.pool._queue._tasks.values()), "it is cut as plain lines")
     again = asked.begin("a.html", STALLS)
     assert again.done()
-    assert "processor time" in (again.result().verdict or "")
+    assert "CPU time" in (again.result().verdict or "")
 
 
 def test_what_nobody_waits_for_and_was_not_begun_is_forgotten(asked: Asked) -> None:

@@ -25,7 +25,7 @@ def test_a_file_that_takes_too_long_is_cut_as_plain_lines_at_once_and_has_longer
     assert trial.took_too_long() is None
     assert trial.as_plain_lines
     assert trial.limit_s == before * PLAIN_FACTOR
-    assert trial.cut(CUT) == CUT._replace(verdict="it takes more than 1.0 s of processor time")
+    assert trial.cut(CUT) == CUT._replace(verdict="it takes more than 1.0 s of CPU time")
 
 
 def test_a_file_of_which_an_error_is_raised_is_cut_as_plain_lines_at_once() -> None:
@@ -50,7 +50,7 @@ def test_a_file_that_is_at_fault_as_plain_lines_too_is_left_out_and_both_reasons
     found = trial.took_too_long()
     assert found is not None
     assert (found.chunks, found.skip) == ((), Skip.QUARANTINED)
-    assert found.verdict == "it raises KeyError; as plain lines too, it takes more than 3.0 s of processor time"
+    assert found.verdict == "it raises KeyError; as plain lines too, it takes more than 3.0 s of CPU time"
 
 
 def test_deaths_while_it_is_cut_as_plain_lines_are_counted_anew() -> None:

@@ -126,7 +126,7 @@ class Unable:
 def test_a_file_that_cannot_be_cut_for_now_keeps_its_chunks_and_is_tried_again(lab: Lab) -> None:
     lab.sync()
     lab.write({"a.py": "one = 11\n", "b/odd.py": "odd = 11\n"})
-    lab.chunker = Unable(UncutError("the chunking process died of SIGKILL, 4 times; it is tried again"))
+    lab.chunker = Unable(UncutError("the chunking process died of SIGKILL, 4 times; it will be retried"))
     result = lab.sync()
     assert [error.path for error in result.errors] == ["b/odd.py"]
     assert (lab.text_of("a.py"), lab.text_of("b/odd.py")) == ("one = 11\n", "odd = 1\n")
