@@ -250,7 +250,7 @@ def test_a_daemon_that_finds_another_says_so_with_its_own_exit_code(lab: StoreLa
         lab.variables["REPOSYNCD_LOCK__TIMEOUT"] = "0"
         second = lab.run("daemon")
         assert second.returncode == 75
-        assert f"another reposyncd daemon (process {first.pid})" in second.stderr
+        assert f"another reposyncd service (process {first.pid})" in second.stderr
 
 
 def test_a_bad_configuration_keeps_it_from_starting(lab: StoreLab) -> None:

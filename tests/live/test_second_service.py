@@ -75,5 +75,5 @@ def test_one_that_is_kept_for_too_long_is_given_up(tmp_path: Path) -> None:
     with service(tmp_path) as first:
         line(first, "serving on")
         with service(tmp_path, 0.1) as second:
-            assert "keeps" in line(second, "stop it first")
+            assert "uses" in line(second, "stop it first")
             assert second.wait(60) == 75

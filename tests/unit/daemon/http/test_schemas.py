@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reposyncd.daemon.http.schemas import (
@@ -87,6 +87,7 @@ def test_a_field_of_the_path_cannot_be_given_elsewhere() -> None:
         parse(RemoveRequest, {"name": "b"}, {"name": "a"})
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.sampled_from(KINDS), st.dictionaries(NAMES | st.text(st.characters(codec=None)), VALUES, max_size=4))
 def test_whatever_is_given_is_a_request_or_an_error_that_can_be_told(
     kind: type[WorkRequest], given: dict[str, Any]

@@ -182,7 +182,7 @@ def test_only_the_observer_of_an_operation_is_told_what_it_waits_for(tmp_path: P
 
 
 def test_a_process_without_a_store_embeds_and_does_nothing_else(tmp_path: Path) -> None:
-    process = IndexProcess(str(tmp_path), NO_STORE, "hashing", deadline_s=120)
+    process = IndexProcess(str(tmp_path), NO_STORE, HASHING, deadline_s=120)
     try:
         [vector] = process.embed(["text"])
         assert len(vector) > 1
