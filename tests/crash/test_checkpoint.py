@@ -163,7 +163,7 @@ def checkpoint_of(workspace: Workspace) -> Checkpoint:
     [generation] = workspace.catalog.generations(repo)
 
     def maintain(path: str) -> Maintenance:
-        return Maintenance(workspace._maintenance_process(EmbeddedAddress(path, NO_LOCK), "checkpoint.log"))
+        return Maintenance(workspace.processes.maintenance(EmbeddedAddress(path, NO_LOCK), "checkpoint.log"))
 
     return Checkpoint(
         StoreDirectory(workspace._state.path),
@@ -293,7 +293,7 @@ def test_after_a_checkpoint_a_repository_of_one_chunk_is_sound_and_reading_the_s
     with lab.workspace() as workspace:
         for root in (lab.root, tmp_path / "one"):
             assert operations.sync(workspace, str(root)).is_empty
-        assert workspace._index is None  # nobody has even asked for the store
+        assert workspace.processes._index is None  # nobody has even asked for the store
     lab.write({"new.py": "print('new')\n"})
     with lab.workspace() as workspace:
         assert operations.sync(workspace, str(lab.root)).chunks.embedded == 1
