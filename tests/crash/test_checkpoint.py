@@ -20,7 +20,7 @@ from reposyncd.store.chroma.checkpoint import (
     LOG_ROWS,
     LOG_SHARE,
     Checkpoint,
-    Condition,
+    StoreMeasure,
     elements,
     examine,
     is_due,
@@ -214,7 +214,7 @@ def test_without_room_for_a_copy_the_sync_is_none_the_worse(
     lab: StoreLab, always: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = shutil.disk_usage(lab.root).free
-    monkeypatch.setattr("reposyncd.store.chroma.checkpoint.examine", lambda path: Condition(10_000, free))
+    monkeypatch.setattr("reposyncd.store.chroma.checkpoint.examine", lambda path: StoreMeasure(10_000, free))
     told: list[str] = []
     with lab.workspace() as workspace:
         operations.sync(workspace, str(lab.root), "lab", on_progress=lambda progress: told.append(progress.trouble))
@@ -224,9 +224,9 @@ def test_without_room_for_a_copy_the_sync_is_none_the_worse(
 
 
 def test_it_is_due_when_the_log_is_long_for_the_size_of_the_store() -> None:
-    assert not is_due(Condition(LOG_ROWS, 0), 10)
-    assert is_due(Condition(LOG_ROWS + 1, 0), 10)
-    assert not is_due(Condition(LOG_ROWS + 1, 0), (LOG_ROWS + 1) * LOG_SHARE)
+    assert not is_due(StoreMeasure(LOG_ROWS, 0), 10)
+    assert is_due(StoreMeasure(LOG_ROWS + 1, 0), 10)
+    assert not is_due(StoreMeasure(LOG_ROWS + 1, 0), (LOG_ROWS + 1) * LOG_SHARE)
 
 
 def test_only_collections_of_ours_with_many_dead_vectors_are_written_anew() -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from reposyncd.child_process import LEAVE_S, has_crashed
 from reposyncd.chunking import process as processes
 from reposyncd.chunking.process import ChunkingProcess, start_process
-from reposyncd.chunking.tasks import Task, TaskQueue
+from reposyncd.chunking.tasks import ChunkingTask, TaskQueue
 from reposyncd.chunking.worker import Answer
 from reposyncd.errors import ChunkerLostError, ReposyncError, TransientStoreError
 from reposyncd.model import Cut
@@ -149,7 +149,7 @@ class ChunkingPool:
         return self._queue.has_waiting or any(each.task or not each.is_ready for each in self._processes)
 
     @property
-    def _running(self) -> list[Task]:
+    def _running(self) -> list[ChunkingTask]:
         return [process.task for process in self._processes if process.task]
 
     def _hand_out(self) -> None:
@@ -193,16 +193,16 @@ class ChunkingPool:
             elif not task.is_slow and now - process.since > SLOW_AFTER_S and self._queue.demote(task, self._running):
                 process.kill(partial(self._queue.put, task))
 
-    def _took_too_long(self, task: Task) -> None:
+    def _took_too_long(self, task: ChunkingTask) -> None:
         self._conclude(task, task.trial.took_too_long())
 
-    def _killed_its_process(self, task: Task, how: str) -> None:
+    def _killed_its_process(self, task: ChunkingTask, how: str) -> None:
         self._conclude(task, task.trial.killed_its_process(how))
 
-    def _lost_its_process(self, task: Task, how: str) -> None:
+    def _lost_its_process(self, task: ChunkingTask, how: str) -> None:
         self._conclude(task, task.trial.lost_its_process(how))
 
-    def _conclude(self, task: Task, found: Cut | ReposyncError | None) -> None:
+    def _conclude(self, task: ChunkingTask, found: Cut | ReposyncError | None) -> None:
         self._queue.conclude(task, found, time.monotonic())
 
     def _fail_all(self, error: ChunkerLostError) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from reposyncd.child_process import ChildProcess
-from reposyncd.chunking.tasks import Task
+from reposyncd.chunking.tasks import ChunkingTask
 from reposyncd.chunking.worker import File
 
 HANG_S = 30.0
@@ -26,7 +26,7 @@ class ChunkingProcess:
     """when it began what it does now (starting, waiting, or a task), monotonic seconds"""
     is_ready: bool = False
     """whether it has started and takes tasks"""
-    task: Task | None = None
+    task: ChunkingTask | None = None
     on_killed: Callable[[], None] | None = None
     """if we have killed it: what to do when it is gone"""
     is_gone: bool = False
@@ -57,7 +57,7 @@ class ChunkingProcess:
         """Whether it has used no processor time for too long, as of the last `measure`."""
         return self._idle_cpu_s > HANG_S
 
-    def give(self, task: Task, now: float) -> None:
+    def give(self, task: ChunkingTask, now: float) -> None:
         """Hands it a task. Raises OSError if it has just died."""
         self._cpu_s = self._cpu_before_s = self.child.cpu_s()
         self._idle_cpu_s = 0.0
@@ -66,7 +66,7 @@ class ChunkingProcess:
         path, _, allow_secrets = task.key
         self.child.send((task.number, how, File(path, task.data, allow_secrets)))
 
-    def finish(self, now: float) -> Task | None:
+    def finish(self, now: float) -> ChunkingTask | None:
         """It has answered, and is free again. Returns the task that it had."""
         task, self.task, self.since = self.task, None, now
         return task

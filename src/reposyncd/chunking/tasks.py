@@ -27,7 +27,7 @@ Key = tuple[str, str, bool]
 
 
 @dataclass(eq=False, slots=True)
-class Task:
+class ChunkingTask:
     """One file to be cut."""
 
     number: int
@@ -57,9 +57,9 @@ class TaskQueue:
     def __init__(self, slow_at_most: int) -> None:
         self._slow_at_most = slow_at_most
         self._last_number = 0
-        self._tasks: dict[Key, Task] = {}
-        self._fast: deque[Task] = deque()
-        self._slow: deque[Task] = deque()
+        self._tasks: dict[Key, ChunkingTask] = {}
+        self._fast: deque[ChunkingTask] = deque()
+        self._slow: deque[ChunkingTask] = deque()
         self._known_slow: dict[Key, None] = {}
         """an ordered set"""
         self._result_bytes = 0
@@ -70,7 +70,7 @@ class TaskQueue:
         """Whether a task waits in either lane."""
         return bool(self._fast or self._slow)
 
-    def find(self, key: Key) -> Task | None:
+    def find(self, key: Key) -> ChunkingTask | None:
         """The task of this key, if it waits, is being cut, or its result is kept. A result is handed out once."""
         task = self._tasks.get(key)
         if task is not None:
@@ -79,15 +79,15 @@ class TaskQueue:
             task.is_wanted = True
         return task
 
-    def add(self, key: Key, data: bytes) -> Task:
+    def add(self, key: Key, data: bytes) -> ChunkingTask:
         """A new task, which waits in its lane."""
         self._last_number += 1
-        task = Task(self._last_number, key, data, Trial(len(data)), is_slow=key in self._known_slow)
+        task = ChunkingTask(self._last_number, key, data, Trial(len(data)), is_slow=key in self._known_slow)
         self._tasks[key] = task
         self.put(task)
         return task
 
-    def put(self, task: Task, *, first: bool = False) -> None:
+    def put(self, task: ChunkingTask, *, first: bool = False) -> None:
         """Lets a task wait in its lane again: at the end, or as the first one. Does nothing if the task has failed."""
         if task.future.done():
             return
@@ -97,7 +97,7 @@ class TaskQueue:
         else:
             lane.append(task)
 
-    def take(self, running: Sequence[Task], now: float) -> Task | None:
+    def take(self, running: Sequence[ChunkingTask], now: float) -> ChunkingTask | None:
         """The task that a free process cuts next, beside those that are `running`; None if there is none."""
         if self._fast and all(task.is_slow for task in running):
             return self._fast.popleft()
@@ -108,14 +108,14 @@ class TaskQueue:
                     return task
         return None
 
-    def needs_another_process(self, running: Sequence[Task], now: float) -> bool:
+    def needs_another_process(self, running: Sequence[ChunkingTask], now: float) -> bool:
         """Whether one more process is useful, if all that there are have a task."""
         if self._has_slow_slot(running) and any(task.not_before <= now for task in self._slow):
             return True
         # If all running tasks are slow, the next fast one must not wait until a process has started.
         return all(task.is_slow for task in running) and bool(self._fast or running)
 
-    def demote(self, task: Task, running: Sequence[Task]) -> bool:
+    def demote(self, task: ChunkingTask, running: Sequence[ChunkingTask]) -> bool:
         """Moves a running task that takes long to the slow lane, unless that is full and no other task waits behind it.
 
         True if the slow lane is full: the caller must stop the task, and `put` it back.
@@ -126,7 +126,7 @@ class TaskQueue:
         self._mark_slow(task)
         return is_full
 
-    def conclude(self, task: Task, found: Cut | ReposyncError | None, now: float) -> None:
+    def conclude(self, task: ChunkingTask, found: Cut | ReposyncError | None, now: float) -> None:
         """Stores what became of a task. None means that it has to be cut again. Does nothing if the task has failed."""
         if task.future.done():
             return
@@ -164,16 +164,16 @@ class TaskQueue:
         for task in unfinished:
             task.future.set_exception(error)
 
-    def _has_slow_slot(self, running: Sequence[Task]) -> bool:
+    def _has_slow_slot(self, running: Sequence[ChunkingTask]) -> bool:
         return sum(task.is_slow for task in running) < self._slow_at_most
 
-    def _mark_slow(self, task: Task) -> None:
+    def _mark_slow(self, task: ChunkingTask) -> None:
         task.is_slow = True
         self._known_slow[task.key] = None
         if len(self._known_slow) > MAX_KNOWN_SLOW:
             del self._known_slow[next(iter(self._known_slow))]
 
-    def _keep_result(self, task: Task) -> None:
+    def _keep_result(self, task: ChunkingTask) -> None:
         """Keeps a result until somebody asks for it. The oldest results make room."""
         self._tasks[task.key] = self._tasks.pop(task.key)
         self._result_bytes += task.trial.size
@@ -182,6 +182,6 @@ class TaskQueue:
                 return
             self._drop_result(other)
 
-    def _drop_result(self, task: Task) -> None:
+    def _drop_result(self, task: ChunkingTask) -> None:
         del self._tasks[task.key]
         self._result_bytes -= task.trial.size

@@ -78,7 +78,7 @@ def list_directory(fd: int, off_limits: OffLimits) -> Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class SelectedEntries:
     """Decides which entries may be indexed, by everything that is known without reading them."""
 
     max_file_size: int

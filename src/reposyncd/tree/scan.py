@@ -32,7 +32,7 @@ from reposyncd.model import (
 from reposyncd.paths import join
 from reposyncd.text import encodable, is_utf8
 from reposyncd.tree.directory import OPEN_DIRECTORY, open_below
-from reposyncd.tree.entries import RULE_FILES, Selection, list_directory
+from reposyncd.tree.entries import RULE_FILES, SelectedEntries, list_directory
 from reposyncd.tree.gitdir import is_repository, is_worktree_of, read_small
 from reposyncd.tree.ignore import GITIGNORE, NO_RULES, OWN_IGNORE, IgnoreRules
 from reposyncd.tree.offlimits import OffLimits
@@ -107,7 +107,7 @@ def scan(
     was_enabled = gc.isenabled()
     gc.disable()  # a scan makes up to a million short-lived tuples, and no reference cycles
     try:
-        selection = Selection(max_file_size, allowed)
+        selection = SelectedEntries(max_file_size, allowed)
         return _Scan(root, known, now_ns - RACY_NS, selection, worktrees, off_limits, observer).run(rules, scope)
     finally:
         if was_enabled:
@@ -140,7 +140,7 @@ class _Scan:
         root: str,
         known: Mapping[str, DirectoryRow],
         trusted_until_ns: int,
-        selection: Selection,
+        selection: SelectedEntries,
         worktrees: bool,
         off_limits: OffLimits,
         observer: ScanObserver | None,

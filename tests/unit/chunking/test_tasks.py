@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reposyncd.chunking import tasks
-from reposyncd.chunking.tasks import Task, TaskQueue
+from reposyncd.chunking.tasks import ChunkingTask, TaskQueue
 from reposyncd.errors import ChunkerLostError, UncutError
 from reposyncd.model import Cut
 
@@ -14,11 +14,11 @@ LATER = 1e9
 """A time at which every task may be tried again."""
 
 
-def added(queue: TaskQueue, name: str, size: int = 1) -> Task:
+def added(queue: TaskQueue, name: str, size: int = 1) -> ChunkingTask:
     return queue.add((name, name, False), b"x" * size)
 
 
-def slow(queue: TaskQueue, name: str) -> Task:
+def slow(queue: TaskQueue, name: str) -> ChunkingTask:
     """A task that waits in the slow lane."""
     task = added(queue, name)
     assert queue.take([], LATER) is task

@@ -53,10 +53,6 @@ class Activity:
         self._text, self._last_job = "", now
         self._on_change()
 
-    def changed(self) -> None:
-        """What `status` says of the engine is something else now."""
-        self._on_change()
-
     def store_changed(self) -> None:
         """Something was written to the store: a checkpoint may be worth it."""
         self._needs_checkpoint = True

@@ -43,9 +43,9 @@ class Agenda:
 
     def next(self) -> Command | NextSync | PeriodicTask | CheckpointDue | Wait:
         """What is next, or until when nothing is due."""
-        at_work = self._roots_at_work()
         if command := self._inbox.take():
             return command
+        at_work = self._roots_at_work()
         now = time.monotonic()
         return self._schedule.choose(
             now,

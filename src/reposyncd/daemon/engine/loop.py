@@ -97,10 +97,7 @@ class Engine(threading.Thread):
 
     def ask(self, command: Callable[[], Any]) -> Work:
         """Has the engine call this between two jobs; the work ends with what it returns, as JSON."""
-        return self.ask_for(Work(self.progress), command)
-
-    def ask_for(self, work: Work, command: Callable[[], Any]) -> Work:
-        """The same, for work that is there already."""
+        work = Work(self.progress)
         if self.lifecycle.is_stopping:
             work.fail(self.lifecycle.refusal)
         else:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from reposyncd.app import messages
 from reposyncd.daemon.engine.repo_state import RepoState
 from reposyncd.daemon.engine.schedule import GIT_STRETCH
-from reposyncd.daemon.engine.snapshots import Condition, NextSync, RepoSnapshot
+from reposyncd.daemon.engine.snapshots import NextSync, RepoCondition, RepoSnapshot
 from reposyncd.daemon.engine.work import Flush, Work
 from reposyncd.errors import NotFoundError, ReposyncError, UsageError
 from reposyncd.model import Progress, Transition
@@ -44,7 +44,7 @@ class RepoRegistry:
         self._numbers: dict[str, int] = {}
         self._tracked = 0
         """how many repositories there ever were"""
-        self._reported: dict[str, Condition] = {}
+        self._reported: dict[str, RepoCondition] = {}
         self._outbox: deque[Transition] = deque()
         self._is_reporting = False
         self._refusal: ReposyncError | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from reposyncd.daemon.engine.snapshots import Condition, Coverage, NextSync, Pace, RepoSnapshot, StartedSync, Stored
+from reposyncd.daemon.engine.snapshots import Coverage, NextSync, Pace, RepoCondition, RepoSnapshot, StartedSync, Stored
 from reposyncd.daemon.engine.unreadable import Unreadable
 from reposyncd.daemon.engine.work import Flush, Work
 from reposyncd.model import WHOLE, Progress, Scope, SyncResult
@@ -88,21 +88,21 @@ class RepoState:
         return self._is_pending or self.running is not None or bool(self.flushes or self.syncs)
 
     @property
-    def condition(self) -> Condition:
+    def condition(self) -> RepoCondition:
         """Of what is true, the most urgent."""
         if self.repo.paused and self.running is None:
-            return Condition("paused", "paused; resume with: reposyncd resume " + self.repo.name)
+            return RepoCondition("paused", "paused; resume with: reposyncd resume " + self.repo.name)
         if self.is_missing:
-            return Condition("missing", self.failure)
+            return RepoCondition("missing", self.failure)
         if self.waiting_for:
-            return Condition("degraded", self.waiting_for, is_waiting=True)
+            return RepoCondition("degraded", self.waiting_for, is_waiting=True)
         if self.failure:
-            return Condition("failed", self.failure)
+            return RepoCondition("failed", self.failure)
         if self.running is not None:
-            return Condition("syncing")
+            return RepoCondition("syncing")
         if self.coverage.reason:
-            return Condition("degraded", self.coverage.reason)
-        return Condition("pending" if self._is_pending else "current")
+            return RepoCondition("degraded", self.coverage.reason)
+        return RepoCondition("pending" if self._is_pending else "current")
 
     def snapshot(self, number: int = 0) -> RepoSnapshot:
         """All of it, frozen."""
@@ -324,12 +324,10 @@ class RepoState:
         self.failure = why
         self.require_full_scan(now + RETRY_S)
 
-    def give_back(self, started: StartedSync) -> None:
-        """The callers that waited for the sync wait for the next one."""
-        self.flushes[:0], self.syncs[:0] = started.flushes, started.syncs
-
-    def end(self) -> None:
-        """No sync is under way any more."""
+    def end(self, unanswered: StartedSync | None = None) -> None:
+        """No sync is under way any more. `unanswered`: the callers that waited for this one wait for the next."""
+        if unanswered is not None:
+            self.flushes[:0], self.syncs[:0] = unanswered.flushes, unanswered.syncs
         self.running, self.progress, self.waiting_for = None, None, ""
 
     def _forget_dirty(self) -> None:

@@ -60,7 +60,7 @@ def estimate(pace: Pace, progress: Progress, now: float) -> tuple[float | None, 
     return max(0, progress.chunks_done - pace.chunks) / elapsed, left * elapsed / files
 
 
-class Condition(NamedTuple):
+class RepoCondition(NamedTuple):
     """What `status` says of a repository, in short."""
 
     state: str
@@ -101,7 +101,7 @@ class RepoSnapshot:
     repo: Repo
     number: int
     """another one if the repository was removed and added again"""
-    condition: Condition
+    condition: RepoCondition
     stored: Stored
     coverage: Coverage
     running: Scope | None

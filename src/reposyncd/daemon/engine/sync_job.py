@@ -140,8 +140,8 @@ class SyncJob:
         self._rate = RateLimit(config.limits.rate)
 
     def run(self, next_sync: NextSync) -> None:
-        """Runs the sync, and answers those who wait for it. What is no ReposyncError and no Exception ends the engine;
-        those who wait are given back to the registry then."""
+        """Runs the sync, and answers the callers that wait for it. Errors are a state of the repository. Only what ends
+        the engine is raised; the sync is due again then, and its callers are back in the registry."""
         now = time.monotonic()
         if self._watching.ensure():
             self._registry.rescan_all(now)  # and watch
@@ -159,7 +159,7 @@ class SyncJob:
             if result is not None:
                 self._report(run, result)
         except BaseException:
-            self._registry.change(name, lambda state: state.give_back(started))
+            self._registry.change(name, partial(_cut_off, started))
             raise
         self._end(run, result, error)
         self._activity.job_ends(time.monotonic())
@@ -326,9 +326,7 @@ class SyncJob:
         is_repeated = isinstance(error, InterruptedSyncError | WholeTreeNeededError)
 
         def end(state: RepoState) -> list[dict[str, str]]:
-            if is_repeated:
-                state.give_back(started)
-            state.end()
+            state.end(started if is_repeated else None)
             return [asdict(each) for each in state.unreadable.errors.values()]
 
         unindexed = self._registry.change(run.name, end)
@@ -341,6 +339,11 @@ class SyncJob:
         elif not is_repeated:
             for work in [*started.flushes, *started.syncs]:
                 work.fail(error)
+
+
+def _cut_off(started: StartedSync, state: RepoState) -> None:
+    state.interrupted(started.scope, time.monotonic())
+    state.end(started)
 
 
 def _record(repo: Repo, state: RepoState) -> None:

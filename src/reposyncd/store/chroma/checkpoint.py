@@ -39,7 +39,7 @@ SMALL = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class StoreMeasure:
     """A store, seen from outside."""
 
     log_rows: int
@@ -56,15 +56,15 @@ class Plan:
     """collections that are written anew, without what was deleted"""
 
 
-def examine(path: str) -> Condition:
+def examine(path: str) -> StoreMeasure:
     """What state the store at `path` is in. Never in a process that has it open in Chroma; see `database`."""
     size = sum(
         os.lstat(os.path.join(directory, name)).st_size for directory, _, names in os.walk(path) for name in names
     )
-    return Condition(replayed_rows(path), size)
+    return StoreMeasure(replayed_rows(path), size)
 
 
-def is_due(condition: Condition, live: int) -> bool:
+def is_due(condition: StoreMeasure, live: int) -> bool:
     """Whether a checkpoint is worth it for a store with this many live records."""
     return condition.log_rows > max(LOG_ROWS, live // LOG_SHARE)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from reposyncd.daemon.engine.repo_state import MISSING_S, RECHECK_S, RETRY_S, RepoState
-from reposyncd.daemon.engine.snapshots import Condition, Coverage, NextSync, Stored
+from reposyncd.daemon.engine.snapshots import Coverage, NextSync, RepoCondition, Stored
 from reposyncd.daemon.engine.work import Flush, Work
 from reposyncd.model import WHOLE, ChunkCounts, FileCounts, FileError, Progress, RootIdentity, Scope, SyncResult
 from reposyncd.store.manifest.catalog import Repo
@@ -30,7 +30,7 @@ def state() -> RepoState:
     sync(state, 10.0, files=1)
     state.cover(WATCHED, 10.0, 60.0)
     state.recheck.take_all()
-    assert state.condition == Condition("current")
+    assert state.condition == RepoCondition("current")
     return state
 
 
@@ -64,7 +64,7 @@ def work() -> Work:
 
 def test_a_new_repository_is_pending_and_its_first_index_is_due_at_once() -> None:
     state = new()
-    assert state.condition == Condition("pending")
+    assert state.condition == RepoCondition("pending")
     assert state.next_sync(5.0) == NextSync("app", "/src/app", 0.0, WHOLE, 1.0, is_first_index=True)
 
 
@@ -83,11 +83,11 @@ def test_after_a_full_scan_it_is_current_until_the_next_one_is_due(state: RepoSt
 def test_a_change_is_due_when_it_has_settled_and_a_part_is_synced(state: RepoState) -> None:
     assert state.hint("src", False, 20.0)
     assert not state.hint("src", False, 20.1)
-    assert state.condition == Condition("pending")
+    assert state.condition == RepoCondition("pending")
     assert state.next_sync(20.2).when == 20.1 + SETTLE_S
     assert state.next_sync(20.2, stretch=2.0).when == 20.1 + 2.0 * SETTLE_S
     assert sync(state, 21.0, files=1) == Scope(frozenset({"src"}))
-    assert state.condition == Condition("current")
+    assert state.condition == RepoCondition("current")
     assert state.next_sync(21.0).when == 21.0 + RECHECK_S  # once more, when the times are old enough
 
 
@@ -112,7 +112,7 @@ def test_while_a_first_index_runs_parts_can_go_first_once_files_are_indexed() ->
     assert not state.has_only_parts
     state.advance(Progress("index", 2, 9, 30), 2.0, Stored("app-1", 2, 30))
     assert state.has_only_parts
-    assert state.condition == Condition("syncing")
+    assert state.condition == RepoCondition("syncing")
     snapshot = state.snapshot()
     assert snapshot.pace == (2.0, 2, 30) and snapshot.stored.collection == "app-1" and snapshot.progress
 
@@ -125,13 +125,13 @@ def test_a_failure_is_told_until_a_sync_succeeds_and_needs_a_full_scan(state: Re
     state.begin(state.next_sync(21.0), 21.0)
     state.failed("a defect", 21.0)
     state.end()
-    assert state.condition == Condition("failed", "a defect")
+    assert state.condition == RepoCondition("failed", "a defect")
     assert state.next_sync(22.0) == NextSync("app", "/src/app", 21.0 + RETRY_S, WHOLE)
     state.begin(state.next_sync(90.0), 90.0)
-    assert state.condition == Condition("failed", "a defect")
+    assert state.condition == RepoCondition("failed", "a defect")
     state.end()
     sync(state, 91.0)
-    assert state.condition == Condition("current")
+    assert state.condition == RepoCondition("current")
 
 
 def test_what_an_interrupted_part_was_to_do_is_dirty_again(state: RepoState) -> None:
@@ -148,7 +148,7 @@ def test_an_interrupted_full_scan_is_due_at_once_and_parts_stay_possible(state: 
     started = state.begin(state.next_sync(20.0), 20.0)
     state.interrupted(started.scope, 21.0)
     state.end()
-    assert state.condition == Condition("pending")
+    assert state.condition == RepoCondition("pending")
     assert state.next_sync(21.0) == NextSync("app", "/src/app", 21.0, WHOLE)
     assert state.has_only_parts
 
@@ -156,9 +156,9 @@ def test_an_interrupted_full_scan_is_due_at_once_and_parts_stay_possible(state: 
 def test_one_whose_tree_has_to_be_scanned_as_a_whole_syncs_no_parts_before(state: RepoState) -> None:
     state.hint("src", False, 20.0)
     state.require_full_scan(21.0)
-    assert state.condition == Condition("pending") and not state.has_only_parts
+    assert state.condition == RepoCondition("pending") and not state.has_only_parts
     assert sync(state, 21.0) == WHOLE
-    assert state.condition == Condition("current") and state.has_only_parts
+    assert state.condition == RepoCondition("current") and state.has_only_parts
 
 
 def test_what_a_sync_waits_for_is_told_until_it_goes_on(state: RepoState) -> None:
@@ -166,10 +166,10 @@ def test_what_a_sync_waits_for_is_told_until_it_goes_on(state: RepoState) -> Non
     state.begin(state.next_sync(21.0), 21.0)
     state.advance(Progress("index", trouble="the disk is full"), 22.0)
     state.advance(Progress("index", trouble="the disk is still full"), 23.0)
-    assert state.condition == Condition("degraded", "the disk is still full", is_waiting=True)
+    assert state.condition == RepoCondition("degraded", "the disk is still full", is_waiting=True)
     assert state.snapshot().waiting_since == 22.0
     state.advance(Progress("index"), 24.0)
-    assert state.condition == Condition("syncing")
+    assert state.condition == RepoCondition("syncing")
     state.end()
     assert state.snapshot().running is None and state.snapshot().progress is None
 
@@ -177,11 +177,11 @@ def test_what_a_sync_waits_for_is_told_until_it_goes_on(state: RepoState) -> Non
 def test_a_root_that_is_missing_is_looked_for_and_nothing_is_watched(state: RepoState) -> None:
     state.hint("src", False, 20.0)
     state.missing("it is gone", 21.0)
-    assert state.condition == Condition("missing", "it is gone")
+    assert state.condition == RepoCondition("missing", "it is gone")
     assert state.coverage == Coverage() and len(state.changes) == 0
     assert state.next_sync(22.0) == NextSync("app", "/src/app", 21.0 + MISSING_S, WHOLE)
     sync(state, 30.0)
-    assert state.condition == Condition("current")
+    assert state.condition == RepoCondition("current")
 
 
 def test_for_how_long_it_is_missing_is_counted_from_the_first_time_on(state: RepoState) -> None:
@@ -196,7 +196,7 @@ def test_for_how_long_it_is_missing_is_counted_from_the_first_time_on(state: Rep
 
 def test_a_tree_that_is_not_watched_completely_is_degraded_and_scanned_more_often(state: RepoState) -> None:
     state.cover(POLLED, 20.0, 60.0)
-    assert state.condition == Condition("degraded", POLLED.reason)
+    assert state.condition == RepoCondition("degraded", POLLED.reason)
     assert state.next_sync(20.0).when == 80.0
     state.cover(POLLED, 30.0, 60.0)
     assert state.next_sync(30.0).when == 80.0
@@ -217,7 +217,7 @@ def test_while_it_is_paused_nothing_is_due_and_no_event_counts(state: RepoState)
 def test_one_that_is_resumed_is_scanned(state: RepoState) -> None:
     state.pause(replace(REPO, paused=True))
     state.resume(REPO, 30.0)
-    assert state.condition == Condition("pending")
+    assert state.condition == RepoCondition("pending")
     assert state.next_sync(30.0) == NextSync("app", "/src/app", 30.0, WHOLE)
 
 
@@ -226,14 +226,14 @@ def test_what_was_wrong_before_a_pause_is_found_out_anew_after_it(state: RepoSta
     state.pause(replace(REPO, paused=True))
     assert not state.snapshot().is_missing
     state.resume(REPO, 30.0)
-    assert state.condition == Condition("pending")
+    assert state.condition == RepoCondition("pending")
 
 
 def test_a_sync_by_hand_of_one_that_is_paused_leaves_it_paused(state: RepoState) -> None:
     state.pause(replace(REPO, paused=True))
     state.request_sync(work())
     state.begin(state.next_sync(20.0), 20.0)
-    assert state.condition == Condition("syncing")
+    assert state.condition == RepoCondition("syncing")
     state.end()
     assert state.condition.state == "paused"
 
@@ -251,7 +251,7 @@ def test_another_configuration_is_a_reason_to_scan_and_counts_for_what_is_dirty(
 
 def test_with_another_index_it_is_not_current_before_a_full_scan(state: RepoState) -> None:
     state.reconfigure(1.0, 5.0, is_index_changed=True, now=20.0)
-    assert state.condition == Condition("pending") and not state.has_only_parts
+    assert state.condition == RepoCondition("pending") and not state.has_only_parts
 
 
 def test_one_that_is_paused_stays_so_with_another_configuration(state: RepoState) -> None:
@@ -263,16 +263,16 @@ def test_one_that_is_paused_stays_so_with_another_configuration(state: RepoState
 
 def test_a_damaged_store_makes_a_full_scan_due(state: RepoState) -> None:
     state.invalidate(20.0)
-    assert state.condition == Condition("pending")
+    assert state.condition == RepoCondition("pending")
     assert state.next_sync(20.0) == NextSync("app", "/src/app", 20.0, WHOLE)
 
 
 def test_lost_events_and_a_sleep_make_it_look_everywhere(state: RepoState) -> None:
     state.hint("", True, 20.0)
-    assert state.condition == Condition("pending")
+    assert state.condition == RepoCondition("pending")
     assert sync(state, 20.0 + SETTLE_S).is_whole
     state.scan_soon(30.0)
-    assert state.condition == Condition("current")
+    assert state.condition == RepoCondition("current")
     assert sync(state, 30.0).is_whole
 
 
@@ -319,8 +319,7 @@ def test_those_who_wait_go_on_waiting_in_order_if_a_sync_makes_way(state: RepoSt
     state.request_sync(first)
     started = state.begin(state.next_sync(20.0), 20.0)
     state.request_sync(second)
-    state.give_back(started)
-    state.end()
+    state.end(started)
     assert state.withdraw_requests() == ([], [first, second])
     assert not state.is_wanted
 
