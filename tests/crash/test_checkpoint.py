@@ -39,6 +39,7 @@ import os, signal, sys
 from reposyncd.store.chroma import checkpoint
 from reposyncd.store.chroma.directory import StoreDirectory
 from tests.support import config_for, later_ns
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 checkpoint.LOG_ROWS = 0
 state, root, where, step = sys.argv[1:]
