@@ -6,11 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from reposyncd.app.stores import DEFAULT
 from reposyncd.embedding import identity_of, spec_of, spec_with
 from reposyncd.errors import ChunkerLostError, EmbedderUnavailableError, TransientStoreError
 from reposyncd.search.embedders import Embedders
-from reposyncd.store.kinds import NO_STORE, StoreSettings
+from reposyncd.store.kinds import NO_STORE
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
@@ -30,13 +29,14 @@ class Processes:
     """The index process, the chunking processes, and one embedder for each old index that is searched. Each is started
     when it is first needed. Thread-safe.
 
-    An `index` or `chunker` that is given is used in place of processes, and outlives `reconfigure`. `on_death` and
-    `on_wait` are as in `Workspace`.
+    `address` says where the store is at present. An `index` or `chunker` that is given is used in place of processes,
+    and outlives `reconfigure`. `on_death` and `on_wait` are as in `Workspace`.
     """
 
     def __init__(
         self,
         config: Config,
+        address: Callable[[], StoreAddress],
         *,
         index: RunningIndex | None,
         chunker: Chunker | None,
@@ -44,6 +44,7 @@ class Processes:
         on_wait: Callable[[], None],
     ) -> None:
         self._config = config
+        self._address = address
         self._on_death = on_death
         self._on_wait = on_wait
         self._lock = threading.Lock()
@@ -128,8 +129,7 @@ class Processes:
             if self._index is None:
                 if self._closed:
                     raise TransientStoreError("the index was closed")
-                address = DEFAULT.address(self.store_settings())
-                self._index = self._index_process(address, self._embedder)
+                self._index = self._index_process(self._address(), self._embedder)
             return self._index
 
     def maintenance(self, address: StoreAddress, log_name: str) -> IndexProcess:
@@ -137,10 +137,6 @@ class Processes:
         from reposyncd.store.process.supervisor import NO_EMBEDDER
 
         return self._index_process(address, NO_EMBEDDER, log_name)
-
-    def store_settings(self) -> StoreSettings:
-        """What is configured of the store at present."""
-        return StoreSettings(self._config.state_dir, self._config.lock.timeout)
 
     def _index_process(
         self, address: StoreAddress, embedder: EmbedderSpec | None, log_name: str = "index-process.log"

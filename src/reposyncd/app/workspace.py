@@ -14,6 +14,8 @@ from reposyncd.app.scanner import ScanHook, Scanner
 from reposyncd.app.stores import DEFAULT
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Progress
+from reposyncd.ports import Observer, Unobserved
+from reposyncd.store.kinds import StoreSettings
 from reposyncd.store.locks import STATE_LOCK
 from reposyncd.store.manifest.catalog import Catalog, Generation, Repo
 from reposyncd.store.manifest.manifest import Manifest
@@ -33,16 +35,19 @@ again. A change of it rebuilds every index."""
 _OPENED_AT_MOST = 3
 """How often the state is read at the start: the manifest and the store may each have to be replaced once."""
 
+_UNOBSERVED = Unobserved()
+
 
 class Workspace:
     """An open state directory (created if absent, 0700). For one thread, which does one operation after another;
     `index` and `processes` are for any thread.
 
     By default, `index` is the index process on the store, `store` the embedded Chroma directory, and `chunker` the
-    chunking processes. `now_ns` is the wall clock, nanoseconds. `scan_hook` makes every scan of a repository's tree:
-    the service watches the directories at the same time. `on_death` is called from another thread with the name of a
-    child process that has died, and why; the process is started again. `on_wait` is called about twice a second by a
-    thread that waits for the index outside a sync. Raises ReposyncError if the directory cannot be used.
+    chunking processes. `observer` is told how long the stages of syncs take. `now_ns` is the wall clock, nanoseconds.
+    `scan_hook` makes every scan of a repository's tree: the service watches the directories at the same time.
+    `on_death` is called from another thread with the name of a child process that has died, and why; the process is
+    started again. `on_wait` is called about twice a second by a thread that waits for the index outside a sync. Raises
+    ReposyncError if the directory cannot be used.
     """
 
     def __init__(
@@ -53,18 +58,28 @@ class Workspace:
         index: RunningIndex | None = None,
         store: StoreAdmin | None = None,
         chunker: Chunker | None = None,
+        observer: Observer = _UNOBSERVED,
         now_ns: Callable[[], int] = time.time_ns,
         scan_hook: ScanHook = lambda repo, scope, scan: scan(None),
         on_death: Callable[[str, str], None] = lambda what, why: None,
         on_wait: Callable[[], None] = lambda: None,
     ) -> None:
+        self.observer = observer
+        """of the syncs"""
         self._config = config
         self._environ = environ
         self._now_ns = now_ns
         self._scan_hook = scan_hook
-        self.processes = Processes(config, index=index, chunker=chunker, on_death=on_death, on_wait=on_wait)
+        self.processes = Processes(
+            config,
+            lambda: DEFAULT.address(self._store_settings()),
+            index=index,
+            chunker=chunker,
+            on_death=on_death,
+            on_wait=on_wait,
+        )
         """the child processes"""
-        store = store or DEFAULT.admin(self.processes.store_settings, self.processes.maintenance)
+        store = store or DEFAULT.admin(self._store_settings, self.processes.maintenance)
         self._state = State(config.state_dir, store)
         self._probed: dict[str, int] = {}
 
@@ -94,6 +109,9 @@ class Workspace:
     def scanner(self) -> Scanner:
         """What scans trees by the configuration at present."""
         return Scanner(self._config, self._environ, self._now_ns, self._scan_hook)
+
+    def _store_settings(self) -> StoreSettings:
+        return StoreSettings(self._config.state_dir, self._config.lock.timeout)
 
     @property
     def config(self) -> Config:
@@ -224,6 +242,7 @@ class Workspace:
             max_file_size=self._config.index.max_file_size,
             allows_secrets=scanner.allowed.covers,
             now_ns=self._now_ns,
+            observer=self.observer,
             on_progress=on_progress,
             should_stop=should_stop,
             probed=self._probed,
