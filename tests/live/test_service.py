@@ -569,7 +569,6 @@ def test_what_was_removed_is_not_discovered_again(finder: Live) -> None:
     assert names(finder) == {"app", "lib"}
 
 
-@pytest.mark.provokes_the_unexpected
 def test_the_metrics_say_how_long_the_stages_of_syncing_took(lab: Live, daemon: Daemon) -> None:
     lab.write({"a.py": "one = 3\n"})
     lab.flush()
@@ -595,6 +594,7 @@ def metrics(lab: Live) -> str:
         return connection.getresponse().read().decode()
 
 
+@pytest.mark.provokes_the_unexpected
 def test_a_command_that_fails_leaves_the_engine_alive(lab: Live, daemon: Daemon) -> None:
     def broken() -> dict[str, object]:
         raise ZeroDivisionError("a bug")
