@@ -48,6 +48,7 @@ class Examiner:
     """the live chunks of a path"""
     now_ns: Callable[[], int]
     stages: StageReport
+    """to which reading and cutting are added"""
 
     def read(self, path: str, known: FileRow | None) -> tuple[Read | Touched, int]:
         """Reads a file and has it cut, unless its records are up to date. Returns also the number of bytes read.

@@ -133,7 +133,9 @@ class _Run:
 
     def _end(self, generation: Generation) -> None:
         """Records that the generation is true, and makes it serve."""
-        if not self._catalog.generation(generation.id).checked:  # by now: its records may have been compared
+        if not self._catalog.generation(
+            generation.id
+        ).checked:  # read again: its records may have been compared meanwhile
             self._catalog.set_checked(generation, True)
         if generation.state == "building":
             self._catalog.switch(self._repo, generation)
