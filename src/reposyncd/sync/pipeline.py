@@ -105,8 +105,8 @@ class Pipeline:
     A batch that the store refuses, or that crashes the index process, is divided until the files that cause it are
     found. Those are quarantined: recorded with their digest, and reported to `on_quarantine` (path, reason).
 
-    `run` is the row of the history to update with each commit, and the progress that it starts with. `stages` is told how
-    long each batch took; the caller sends the report.
+    `run` is the row of the history to update with each commit, and the progress that it starts with. What the stages
+    take is added to `stages`; the caller sends it.
 
     `orphans` are ids of stored records that the manifest does not know. A chunk with such an id takes its vector, and
     the id is removed from the set. `guard` is called before a batch with the number of its new chunks, and raises

@@ -133,9 +133,8 @@ class _Run:
 
     def _end(self, generation: Generation) -> None:
         """Records that the generation is true, and makes it serve."""
-        if not self._catalog.generation(
-            generation.id
-        ).checked:  # read again: its records may have been compared meanwhile
+        # Read again: its records may have been compared meanwhile.
+        if not self._catalog.generation(generation.id).checked:
             self._catalog.set_checked(generation, True)
         if generation.state == "building":
             self._catalog.switch(self._repo, generation)
