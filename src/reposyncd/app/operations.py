@@ -62,7 +62,11 @@ def sync(
         repo = find(workspace.catalog, root, name)
         if repo and not full:
             result = result_if_unchanged(
-                state, repo, workspace.fingerprint, lambda known: workspace.scanner.scan(repo, known, WHOLE)
+                state,
+                repo,
+                workspace.fingerprint,
+                lambda known: workspace.scanner.scan(repo, known, WHOLE),
+                workspace.observer,
             )
             if result:
                 return result

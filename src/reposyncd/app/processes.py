@@ -1,4 +1,4 @@
-"""The child processes of a workspace: the index process, the chunking processes, and embedders for older indexes."""
+"""The child processes behind one open state directory, and their lifetime."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ _CHUNKING_BYTES_PER_BYTE = 200
 
 
 class Processes:
-    """Makes child processes when they are needed, and ends them. Every method is for any thread.
+    """The index process, the chunking processes, and one embedder for each old index that is searched. Each is started
+    when it is first needed. Thread-safe.
 
-    `address` tells the index process where the store is. An `index` or a `chunker` that is given is used instead of
-    processes, and survives `reconfigure`. `on_death` is called from another thread with the name of a process that has
-    died, and why; it is started again. `on_wait` is called now and then by a thread that waits for the index outside of
-    a sync.
+    `address` says where the store is at present. An `index` or `chunker` that is given is used in place of processes,
+    and outlives `reconfigure`. `on_death` and `on_wait` are as in `Workspace`.
     """
 
     def __init__(
@@ -49,25 +48,17 @@ class Processes:
         self._on_death = on_death
         self._on_wait = on_wait
         self._lock = threading.Lock()
-        """guards what follows: several threads may ask for the same process at once"""
+        """held while the index or the chunker is made or taken away: searches ask for it from threads of their own"""
         self._index = index
         self._chunker = chunker
-        self._closed = False
         self._owns_index, self._owns_chunker = index is None, chunker is None
+        self._closed = False
         self._embedders = Embedders(self._query_embedder)
 
-    def close(self) -> None:
-        """Ends them all. What is asked for afterwards fails."""
-        with self._lock:
-            self._closed = True
-        if self._chunker:
-            self._chunker.close()
-        self._embedders.close()
-        if self._index:
-            self._index.close()
+    # Lifetime -------------------------------------------------------------------------------------------
 
     def reconfigure(self, config: Config) -> None:
-        """Ends what depends on the configuration; the next use starts it again."""
+        """Ends the processes. Those that follow use the new configuration."""
         index, chunker = None, None
         with self._lock:
             self._config = config
@@ -79,8 +70,19 @@ class Processes:
             if each:
                 each.close()
 
+    def close(self) -> None:
+        """Ends the processes. No other is started after that."""
+        with self._lock:
+            self._closed = True
+        if self._chunker:
+            self._chunker.close()
+        self._embedders.close()
+        if self._index:
+            self._index.close()
+
     def abandon(self) -> None:
-        """Ends them at once, whatever they are doing; their operations fail."""
+        """Ends the index process and the chunking processes at once, whatever they are doing. Their operations
+        fail."""
         index, chunker = self._index, self._chunker  # another thread may replace them meanwhile
         if index:
             index.abandon()
@@ -99,19 +101,11 @@ class Processes:
         chunker = self._chunker  # another thread may replace it meanwhile
         return chunker.stalled_s if chunker else 0.0
 
-    @property
-    def index(self) -> RunningIndex:
-        """The index, not necessarily started. Raises TransientStoreError after `close`."""
-        with self._lock:
-            if self._index is None:
-                if self._closed:
-                    raise TransientStoreError("the index was closed")
-                self._index = self._process(self._address(), self.embedder)
-            return self._index
+    # The processes --------------------------------------------------------------------------------------
 
     @property
     def chunker(self) -> Chunker:
-        """What cuts files, not necessarily started. Raises ChunkerLostError after `close`."""
+        """What cuts files; it may not be started yet. Raises TransientStoreError after `close`."""
         with self._lock:
             if self._chunker is None:
                 if self._closed:
@@ -129,29 +123,22 @@ class Processes:
             return self._chunker
 
     @property
-    def embedder(self) -> EmbedderSpec:
-        """The embedder that is configured: that of the index process."""
-        return spec_of(self._config.embedding)
-
-    def embed_query(self, embedder: str, query: str) -> Sequence[float] | None:
-        """The vector of a query by the embedder of this identity; None if `index` has that embedder and embeds the
-        query itself. Raises a StoreError."""
-        return None if embedder == identity_of(self.embedder) else self._embedders.embed(embedder, query)
+    def index(self) -> RunningIndex:
+        """The index, one for all threads; it may not be started yet. Raises TransientStoreError after `close`."""
+        with self._lock:
+            if self._index is None:
+                if self._closed:
+                    raise TransientStoreError("the index was closed")
+                self._index = self._index_process(self._address(), self._embedder)
+            return self._index
 
     def maintenance(self, address: StoreAddress, log_name: str) -> IndexProcess:
-        """A process without an embedder, for the maintenance of a store. The caller closes it."""
+        """A new process on a store, which never embeds. The caller closes it."""
         from reposyncd.store.process.supervisor import NO_EMBEDDER
 
-        return self._process(address, NO_EMBEDDER, log_name)
+        return self._index_process(address, NO_EMBEDDER, log_name)
 
-    def _query_embedder(self, identity: str) -> RunningIndex:
-        """A process that only embeds, and so never opens a store. Raises EmbedderUnavailableError if no embedder has
-        this identity."""
-        if (spec := spec_with(identity, self.embedder)) is None:
-            raise EmbedderUnavailableError(f"the embedder that made the index is not installed any more: {identity}")
-        return self._process(NO_STORE, spec, f"{spec.kind}-embedder.log")
-
-    def _process(
+    def _index_process(
         self, address: StoreAddress, embedder: EmbedderSpec | None, log_name: str = "index-process.log"
     ) -> IndexProcess:
         from reposyncd.store.process.supervisor import IndexProcess, thread_limits
@@ -167,3 +154,29 @@ class Processes:
             on_death=lambda why: self._on_death("the index process", why),
             on_wait=lambda waiting: self._on_wait(),
         )
+
+    # Embedders ------------------------------------------------------------------------------------------
+
+    @property
+    def embedder_identity(self) -> str:
+        """The identity of the configured embedder, which is the one that `index` has."""
+        return identity_of(self._embedder)
+
+    def has_embedder(self, identity: str) -> bool:
+        """Whether an embedder with this identity is installed."""
+        return spec_with(identity, self._embedder) is not None
+
+    def embed_query(self, identity: str, query: str) -> Sequence[float] | None:
+        """The vector of a query, made by the embedder with this identity. None if `index` has that embedder and embeds
+        the query itself. Raises a StoreError; EmbedderUnavailableError if that embedder is not installed."""
+        return None if identity == self.embedder_identity else self._embedders.embed(identity, query)
+
+    @property
+    def _embedder(self) -> EmbedderSpec:
+        return spec_of(self._config.embedding)
+
+    def _query_embedder(self, identity: str) -> RunningIndex:
+        """A process that only embeds, and so never opens a store."""
+        if (spec := spec_with(identity, self._embedder)) is None:
+            raise EmbedderUnavailableError(f"the embedder that made the index is not installed any more: {identity}")
+        return self._index_process(NO_STORE, spec, f"{spec.kind}-embedder.log")

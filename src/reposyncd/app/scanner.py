@@ -1,8 +1,9 @@
-"""Lists the trees of repositories as the configuration says."""
+"""Scans the trees of repositories, by the rules of a configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from reposyncd import tree
 from reposyncd.config import Config
@@ -15,46 +16,48 @@ from reposyncd.tree.offlimits import OffLimits
 from reposyncd.tree.scan import ScanObserver, Snapshot, scan
 
 ScanHook = Callable[[Repo, Scope, Callable[[ScanObserver | None], Snapshot]], Snapshot]
-"""(repository, scope, the scan) to the result of the scan. It has to call the scan once, and may observe it."""
+"""(repo, scope, the scan) to what the scan found. The hook has to make the scan, and may observe it."""
 
 
+@dataclass(frozen=True, slots=True)
 class Scanner:
-    """Scans with the ignore rules, limits and secrets of one configuration. `now_ns` is the wall clock, nanoseconds;
-    `hook` makes every scan."""
+    """Scans trees, and says which of their files may be indexed."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str], now_ns: Callable[[], int], hook: ScanHook) -> None:
-        self._config = config
-        self._environ = environ
-        self._now_ns = now_ns
-        self._hook = hook
+    config: Config
+    environ: Mapping[str, str]
+    """where git's configuration is looked for"""
+    now_ns: Callable[[], int]
+    """the wall clock"""
+    hook: ScanHook
+    """makes every scan"""
 
     @property
     def allowed(self) -> IgnoreRules:
-        """Matches the files that are indexed although they may hold secrets."""
-        return IgnoreRules.for_patterns(self._config.index.allow_secrets)
+        """Covers the files that may hold secrets."""
+        return IgnoreRules.for_patterns(self.config.index.allow_secrets)
 
     def check_root(self, repo: Repo) -> OffLimits:
         """What no scan of the repository enters. Raises RefusedRootError if the repository must not be indexed: an
-        older version accepted any directory."""
-        off_limits = OffLimits.of(self._config.state_dir)
+        earlier version, which accepted any directory, recorded it."""
+        off_limits = OffLimits.of(self.config.state_dir)
         if why := refusal(repo, off_limits):
             raise RefusedRootError(why)
         return off_limits
 
     def scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None], scope: Scope) -> Snapshot:
-        """Lists the scope of a repository's tree; directories that are as in `known` are not listed again. Raises
-        RefusedRootError, RootMissingError."""
+        """Lists the scope of a repository's tree, and compares each directory with its row in `known`. Raises
+        RefusedRootError and RootMissingError."""
         off_limits = self.check_root(repo)
-        limit, worktrees, allowed = self._config.index.max_file_size, self._config.index.worktrees, self.allowed
+        limit, allowed, worktrees = self.config.index.max_file_size, self.allowed, self.config.index.worktrees
         salt = repr((limit, tree.VERSION, allowed.digest, worktrees))
-        rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ, salt=salt)
+        rules = IgnoreRules.for_root(repo.root, self.config.index.exclude, self.environ, salt=salt)
 
-        def scan_now(observer: ScanObserver | None) -> Snapshot:
+        def scan_with(observer: ScanObserver | None) -> Snapshot:
             return scan(
                 repo.root,
                 rules,
                 {path: row for path, row in known.items() if row is not None},
-                now_ns=self._now_ns(),
+                now_ns=self.now_ns(),
                 max_file_size=limit,
                 allowed=allowed,
                 worktrees=worktrees,
@@ -63,4 +66,4 @@ class Scanner:
                 observer=observer,
             )
 
-        return self._hook(repo, scope, scan_now)
+        return self.hook(repo, scope, scan_with)

@@ -1,4 +1,4 @@
-"""An open state directory: the one place that knows which implementation stands behind which port."""
+"""An open state directory: joins the ports with the implementations behind them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from reposyncd.app.processes import Processes
 from reposyncd.app.scanner import ScanHook, Scanner
 from reposyncd.app.stores import DEFAULT
-from reposyncd.embedding import identity_of, spec_with
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Progress
+from reposyncd.ports import Observer, Unobserved
 from reposyncd.store.kinds import StoreSettings
 from reposyncd.store.locks import STATE_LOCK
 from reposyncd.store.manifest.catalog import Catalog, Generation, Repo
@@ -32,19 +32,22 @@ _RECORDS = "records 1; tree=1"
 """The form of ids and metadata in Chroma, and of how files become text, unless `tree.VERSION` tells which files to read
 again. A change of it rebuilds every index."""
 
-
 _OPENED_AT_MOST = 3
-"""Times that the state is read at the start: the manifest and the store may each have to be made anew in between."""
+"""How often the state is read at the start: the manifest and the store may each have to be replaced once."""
+
+_UNOBSERVED = Unobserved()
 
 
 class Workspace:
-    """An open state directory (created if absent, 0700), on which one operation after another is done.
+    """An open state directory (created if absent, 0700). For one thread, which does one operation after another;
+    `index` and `processes` are for any thread.
 
-    `index` is by default the index process over the store, `store` the embedded Chroma directory, `chunker` the
-    chunking processes; `now_ns` is the wall clock, nanoseconds. `scan_hook` makes every scan of a repository's tree: a
-    service watches the directories meanwhile. `on_death` is called from another thread with the name of a child process
-    that has died, and why; the process is started again. `on_wait` is called now and then by a thread that waits for
-    the index outside of a sync. Raises ReposyncError if the directory cannot be used.
+    By default, `index` is the index process on the store, `store` the embedded Chroma directory, and `chunker` the
+    chunking processes. `observer` is told how long the stages of syncs take. `now_ns` is the wall clock, nanoseconds.
+    `scan_hook` makes every scan of a repository's tree: the service watches the directories at the same time.
+    `on_death` is called from another thread with the name of a child process that has died, and why; the process is
+    started again. `on_wait` is called about twice a second by a thread that waits for the index outside a sync. Raises
+    ReposyncError if the directory cannot be used.
     """
 
     def __init__(
@@ -55,16 +58,19 @@ class Workspace:
         index: RunningIndex | None = None,
         store: StoreAdmin | None = None,
         chunker: Chunker | None = None,
+        observer: Observer = _UNOBSERVED,
         now_ns: Callable[[], int] = time.time_ns,
         scan_hook: ScanHook = lambda repo, scope, scan: scan(None),
         on_death: Callable[[str, str], None] = lambda what, why: None,
         on_wait: Callable[[], None] = lambda: None,
     ) -> None:
+        self.observer = observer
+        """of the syncs"""
         self._config = config
         self._environ = environ
         self._now_ns = now_ns
         self._scan_hook = scan_hook
-        self._processes = Processes(
+        self.processes = Processes(
             config,
             lambda: DEFAULT.address(self._store_settings()),
             index=index,
@@ -72,7 +78,9 @@ class Workspace:
             on_death=on_death,
             on_wait=on_wait,
         )
-        self._state = State(config.state_dir, store or DEFAULT.admin(self._store_settings, self._processes.maintenance))
+        """the child processes"""
+        store = store or DEFAULT.admin(self._store_settings, self.processes.maintenance)
+        self._state = State(config.state_dir, store)
         self._probed: dict[str, int] = {}
 
     def __enter__(self) -> Workspace:
@@ -83,24 +91,24 @@ class Workspace:
 
     def close(self) -> None:
         """Ends the child processes and closes the manifest."""
-        self._processes.close()
+        self.processes.close()
         self._state.close()
 
     def reconfigure(self, config: Config) -> None:
         """Uses another configuration from now on. The state directory must be the same."""
         self._config = config
+        self.processes.reconfigure(config)
         self.__dict__.pop("fingerprint", None)
-        self._processes.reconfigure(config)
-
-    @property
-    def processes(self) -> Processes:
-        """The child processes. For any thread."""
-        return self._processes
 
     @property
     def index(self) -> RunningIndex:
-        """The index, not necessarily started. For any thread. Raises TransientStoreError after `close`."""
-        return self._processes.index
+        """See `Processes.index`."""
+        return self.processes.index
+
+    @property
+    def scanner(self) -> Scanner:
+        """What scans trees by the configuration at present."""
+        return Scanner(self._config, self._environ, self._now_ns, self._scan_hook)
 
     def _store_settings(self) -> StoreSettings:
         return StoreSettings(self._config.state_dir, self._config.lock.timeout)
@@ -122,24 +130,26 @@ class Workspace:
 
     @property
     def catalog(self) -> Catalog:
-        """The repos that are indexed."""
+        """The repositories on record."""
         return self._state.catalog
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of everything that decides what the records of a given file are."""
+        """The identity of everything that decides which records a given file has."""
         from reposyncd.chunking.identity import fingerprint as chunker
         from reposyncd.versions import installed_versions
 
         decoder = "charset_normalizer"
         decoder = f"{decoder}={installed_versions([decoder])[decoder]}"
-        return f"{_RECORDS} {decoder}; {chunker()}; {identity_of(self._processes.embedder)}"
+        return f"{_RECORDS} {decoder}; {chunker()}; {self.processes.embedder_identity}"
 
     def open(self, read: Callable[[], None] = lambda: None, on_wait: Callable[[], None] = lambda: None) -> None:
-        """Opens the manifest, and has `read` take from it what is needed at the start. A manifest that is damaged or
-        lost is replaced by a new one, which learns from the store, and is read again. A store that turns out to be
-        damaged is replaced, too. `on_wait` is called now and then. The caller holds the state lock. Raises a
-        StoreError; TransientStoreError if the store could not be inspected."""
+        """Opens the manifest, and calls `read`, which reads from it what the caller needs at the start.
+
+        If the manifest is damaged or lost, a new one is made from what the store knows, and `read` is called again. If
+        the store is found damaged, it is replaced, and `read` is called again. `on_wait` is called often meanwhile. The
+        caller holds the state lock. Raises a StoreError; TransientStoreError if the store could not be inspected.
+        """
         from reposyncd.errors import CorruptManifestError
         from reposyncd.sync.damage import DamageCheck
 
@@ -177,7 +187,7 @@ class Workspace:
         return self._state.recognise() is not None
 
     def stamp(self) -> None:
-        """Every record of the store is known as it is now. The caller holds the state lock."""
+        """Records that every record of the store is known as it is now. The caller holds the state lock."""
         self._state.stamp()
 
     def runs(self, repo: Repo, limit: int | None = None) -> list[Run]:
@@ -201,7 +211,7 @@ class Workspace:
         makes_checkpoints: bool = True,
         throttle: Callable[[int], None] = lambda chunks: None,
     ) -> SyncRunner:
-        """What the syncs of one repository are made with; see `sync.runner.SyncRunner`."""
+        """A runner for the syncs of one repository; see `sync.runner.SyncRunner` for the arguments."""
         from reposyncd.sync.runner import SyncRunner
 
         return SyncRunner(
@@ -222,15 +232,17 @@ class Workspace:
     def _context(self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Context:
         from reposyncd.sync.run import Context
 
+        scanner = self.scanner
         return Context(
             db=self._state.db,
             index=self.index,
-            chunker=self._processes.chunker,
+            chunker=self.processes.chunker,
             fingerprint=self.fingerprint,
-            scan=self.scanner.scan,
+            scan=scanner.scan,
             max_file_size=self._config.index.max_file_size,
-            allows_secrets=self.scanner.allowed.covers,
+            allows_secrets=scanner.allowed.covers,
             now_ns=self._now_ns,
+            observer=self.observer,
             on_progress=on_progress,
             should_stop=should_stop,
             probed=self._probed,
@@ -241,16 +253,11 @@ class Workspace:
         the records of the generation have another form."""
         identity = _embedder_of(generation)
         has_this_form = generation.fingerprint.startswith(f"{_RECORDS} ")
-        return identity if has_this_form and spec_with(identity, self._processes.embedder) else None
+        return identity if has_this_form and self.processes.has_embedder(identity) else None
 
     def embeds(self, generation: Generation) -> bool:
         """Whether `index` has the embedder that made the generation."""
-        return _embedder_of(generation) == identity_of(self._processes.embedder)
-
-    @property
-    def scanner(self) -> Scanner:
-        """Lists trees with the configuration that is in effect."""
-        return Scanner(self._config, self._environ, self._now_ns, self._scan_hook)
+        return _embedder_of(generation) == self.processes.embedder_identity
 
     @property
     def lock_path(self) -> str:

@@ -66,6 +66,7 @@ class Engine(threading.Thread):
         super().__init__(name="engine", daemon=True)
         self._config = config
         self._environ = environ
+        self._observer = observer
         self._reports = reports
         self._on_ready = on_ready
         self._on_end = on_end
@@ -210,6 +211,7 @@ class Engine(threading.Thread):
                     self._config,
                     self._environ,
                     index=self._index,
+                    observer=self._observer,
                     now_ns=self._now_ns,
                     scan_hook=self.watching.scan,
                     on_death=self._on_death,
