@@ -18,7 +18,7 @@ from reposyncd.chunking.inline import InlineChunker
 from reposyncd.config import Config, load
 from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.model import Record, SyncResult
-from reposyncd.ports import Chunker, RunningIndex, StoreAdmin
+from reposyncd.ports import Chunker, Observer, RunningIndex, StoreAdmin, Unobserved
 from reposyncd.store.chroma.address import EmbeddedAddress
 from reposyncd.store.manifest.catalog import Generation
 from reposyncd.store.memory import MemoryIndex
@@ -95,6 +95,7 @@ class Lab:
     """None: the embedded one, as outside of tests"""
     chunker: Chunker | None = field(default_factory=lambda: InlineChunker(classify))
     """None: processes, as outside of tests"""
+    observer: Observer = field(default_factory=Unobserved)
     variables: dict[str, str] = field(default_factory=dict)
     name: str = "lab"
     """of the repository; others may be in the same state directory"""
@@ -109,6 +110,7 @@ class Lab:
             index=index or self.index,
             store=self.store,
             chunker=self.chunker,
+            observer=self.observer,
             now_ns=later_ns,
         )
 

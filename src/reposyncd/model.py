@@ -86,7 +86,8 @@ class Chunk:
     """lower-case name such as "python", or "text" """
 
 
-class Cut(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cut:
     """The result of cutting the content of a file."""
 
     chunks: tuple[Chunk, ...] = ()
@@ -94,6 +95,8 @@ class Cut(NamedTuple):
     """why there are no chunks"""
     verdict: str | None = None
     """why the file was cut as plain lines, or not at all, although it is text; None for nearly every file"""
+    duration_s: float = field(default=0.0, compare=False)
+    """how many seconds the successful attempt took; 0 if there was none"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +146,16 @@ class Batch(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """How much had to be embedded for a batch."""
+    """How much had to be embedded for a batch, and how long its stages took."""
 
-    embedded: int
+    embedded: int = 0
     """texts that were embedded"""
-    characters: int
+    characters: int = 0
     """their total length"""
+    embed_s: float = 0.0
+    """time spent to get the vectors of texts"""
+    store_s: float = 0.0
+    """time spent in the store, without the wait for its lock"""
 
 
 class Record(NamedTuple):

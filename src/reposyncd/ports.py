@@ -367,7 +367,9 @@ class Observer(Protocol):
     once and raise nothing. It outlives the engine and the workspace that report to it."""
 
     def stage(self, repo: str, stage: Stage, duration_s: float, count: int) -> None:
-        """A stage took this long for this many items: directories (scan), files (read) or chunks (all others)."""
+        """A stage took this long for this many items: directories (scan), files (read) or chunks (all others). Called
+        once for each batch of a sync, and not for each item. Stages overlap, so their durations may add up to more than
+        the duration of the sync."""
         ...
 
     def transition(self, transition: Transition) -> None:

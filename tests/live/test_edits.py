@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reposyncd.app.workspace import Workspace
+from reposyncd.app.processes import Processes
 from reposyncd.chunking.inline import InlineChunker
 from reposyncd.tree.read import classify
 from tests.live.service import Live, live, many, until
@@ -163,7 +163,7 @@ def test_a_file_and_a_directory_that_become_unreadable_keep_their_chunks_and_are
 ) -> None:
     chunker = InlineChunker(classify)
     chunker.begin("a.py", b"loaded = 1\n", "").result()
-    monkeypatch.setattr(Workspace, "chunker", chunker)  # nobody may run or import root's Python
+    monkeypatch.setattr(Processes, "chunker", chunker)  # nobody may run or import root's Python
     lab = live(tmp_path)
     lab.write({"a.py": "one = 1\n", "b/c.py": "two = 2\n"})
     with as_somebody_else(tmp_path), lab.running():

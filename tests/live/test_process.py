@@ -158,9 +158,14 @@ def polling(pid: int) -> list[int]:
     found = []
     for thread in Path(f"/proc/{pid}/task").iterdir():
         _, *arguments = (thread / "syscall").read_text().split()
-        if "poll_schedule" in (thread / "wchan").read_text() and int(arguments[1], 16) == 1 and int(thread.name) != pid:
+        if len(arguments) < 2 or int(thread.name) == pid:  # it runs at this moment
+            continue
+        if "poll_schedule" in (thread / "wchan").read_text() and int(arguments[1], 16) == 1:
             found.append(int(thread.name))
     return found
+
+
+STALLED = '"event": "stalled"'
 
 
 @pytest.mark.parametrize(
@@ -200,7 +205,7 @@ def test_the_watchdog_is_fed_until_one_thread_hangs(
         threading.Thread(target=read, daemon=True).start()
         with hung(threads[number], calls):
             lab.write({"d1/f1.txt": "a change, which wakes it\n"})
-            until(lambda: any('"event": "stalled"' in line for line in said), "the hang is in the log")
+            until(lambda: any(part in line for line in said if STALLED in line), "the hang is in the log")
             systemd.drain()
             before = len(systemd.told)
             if part == "the API":
@@ -216,7 +221,8 @@ def test_the_watchdog_is_fed_until_one_thread_hangs(
                 until(lambda: report()["uptime_s"] > until_s, "three feeds would have been due")
                 assert any(part in problem for problem in report()["problems"])
             assert not any("WATCHDOG" in each for each in systemd.drain()[before:])
-        assert [part in line for line in said if '"event": "stalled"' in line] == [True]
+        # Another part may have been late too, where the machine is busy: this one is named once.
+        assert [part in line for line in said if STALLED in line].count(True) == 1
 
 
 def test_a_stop_in_the_middle_of_a_first_index_is_not_waited_for_and_nothing_is_done_twice(lab: StoreLab) -> None:

@@ -76,7 +76,7 @@ def test_without_the_model_of_before_it_is_busy_until_then(
 ) -> None:
     with lab.running() as daemon:
         index.gate.clear()
-        monkeypatch.setattr("reposyncd.app.workspace.spec_with", lambda *_: None)  # it is of another version of it
+        monkeypatch.setattr("reposyncd.app.processes.spec_with", lambda *_: None)  # it is of another version of it
         use_another_model(lab, daemon)
         until(lambda: lab.status()["state"] == "syncing", "it is being rebuilt")
         with pytest.raises(RebuildingError, match="lab: not searched: its index is being rebuilt"):

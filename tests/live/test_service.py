@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import sqlite3
@@ -10,11 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from reposyncd.app import operations
+from reposyncd.app.client import connect
 from reposyncd.daemon import resources
 from reposyncd.daemon.engine import repo_state, schedule, sync_job
 from reposyncd.daemon.engine.periodic import missing
@@ -22,6 +26,7 @@ from reposyncd.daemon.engine.snapshots import NextSync, RepoSnapshot
 from reposyncd.daemon.service import Daemon
 from reposyncd.errors import BusyError, ReposyncError, RootMissingError, UsageError
 from reposyncd.model import Applied, Batch
+from reposyncd.ports import Stage
 from reposyncd.store.manifest.database import Database
 from reposyncd.store.memory import MemoryIndex
 from reposyncd.tree.read import RawFile, _read
@@ -562,6 +567,31 @@ def test_what_was_removed_is_not_discovered_again(finder: Live) -> None:
     [root] = [repo["root"] for repo in finder.daemon.status()["repos"]]
     result_of(finder.daemon.add(str(Path(root).parent.parent / "app"), None))
     assert names(finder) == {"app", "lib"}
+
+
+def test_the_metrics_say_how_long_the_stages_of_syncing_took(lab: Live, daemon: Daemon) -> None:
+    lab.write({"a.py": "one = 3\n"})
+    lab.flush()
+    found = {
+        (sample.name, sample.labels["stage"]): sample.value
+        for family in text_string_to_metric_families(metrics(lab))
+        for sample in family.samples
+        if sample.labels.get("repo") == "lab" and "stage" in sample.labels
+    }
+    assert all(found["reposyncd_stage_seconds_total", stage] > 0 for stage in Stage)
+    items = {stage: found["reposyncd_stage_items_total", stage] for stage in Stage}
+    assert items[Stage.SCAN] >= 2
+    assert [items[stage] for stage in (Stage.READ, Stage.CHUNK, Stage.EMBED, Stage.STORE)] == [3, 3, 3, 3]
+    assert items[Stage.COMMIT] == 4  # the old chunk of the file that changed is deleted
+
+
+def metrics(lab: Live) -> str:
+    """What the API answers to Prometheus."""
+    connection = http.client.HTTPConnection("reposyncd")
+    connection.sock = connect(lab.config().socket)
+    with closing(connection):
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
 
 
 @pytest.mark.provokes_the_unexpected

@@ -3,8 +3,10 @@ stalls."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 
 from reposyncd.chunking.verdict import Trial
 from reposyncd.chunking.worker import File, TextOf
@@ -29,8 +31,10 @@ class InlineChunker:
         future: Future[Cut] = Future()
         trial, found = Trial(len(data)), None
         while found is None:
+            began = time.perf_counter()
             try:
-                found = trial.cut(self._cut(File(path, data, allow_secrets), trial.as_plain_lines, self._text_of))
+                cut = self._cut(File(path, data, allow_secrets), trial.as_plain_lines, self._text_of)
+                found = trial.cut(replace(cut, duration_s=time.perf_counter() - began))
             except Exception as error:
                 found = trial.raised(safe_message(error))
         future.set_result(found)

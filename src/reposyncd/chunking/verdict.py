@@ -7,7 +7,7 @@ process was killed from outside, the file is not to blame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reposyncd.errors import UncutError
 from reposyncd.model import Cut, Skip
@@ -97,7 +97,7 @@ class Trial:
 
     def cut(self, cut: Cut) -> Cut:
         """The attempt was successful."""
-        return cut._replace(verdict=self.reason or None)
+        return replace(cut, verdict=self.reason or None)
 
     def _condemn(self, why: str) -> Cut | None:
         if self.as_plain_lines:

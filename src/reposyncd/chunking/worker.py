@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -38,10 +39,13 @@ class Answer(NamedTuple):
     skip: str | None = None
     chunks: tuple[tuple[Any, ...], ...] = ()
     """the fields of each `Chunk`"""
+    duration_s: float = 0.0
+    """how long decoding and cutting took"""
 
     def cut(self) -> Cut:
         """The result of a request without an error."""
-        return Cut(tuple(Chunk(*each) for each in self.chunks), None if self.skip is None else Skip(self.skip))
+        skip = None if self.skip is None else Skip(self.skip)
+        return Cut(tuple(Chunk(*each) for each in self.chunks), skip, duration_s=self.duration_s)
 
 
 def cut(file: File, as_plain_lines: bool, text_of: TextOf) -> Cut:
@@ -66,8 +70,10 @@ def serve(connection: Connection, text_of: TextOf) -> None:
 
 
 def _answer(number: int, file: File, as_plain_lines: bool, text_of: TextOf) -> Answer:
+    began = time.perf_counter()
     try:
         found = cut(file, as_plain_lines, text_of)
+        duration_s = time.perf_counter() - began
         fields = tuple(
             (chunk.text, chunk.start_line, chunk.end_line, chunk.symbol, chunk.language) for chunk in found.chunks
         )
@@ -75,4 +81,4 @@ def _answer(number: int, file: File, as_plain_lines: bool, text_of: TextOf) -> A
         return Answer(number, "MemoryError", is_memory=True)
     except Exception as error:
         return Answer(number, safe_message(error))
-    return Answer(number, skip=found.skip, chunks=fields)
+    return Answer(number, skip=found.skip, chunks=fields, duration_s=duration_s)

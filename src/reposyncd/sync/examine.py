@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from reposyncd import tree
 from reposyncd.model import ChunkRow, Cut, FileRow, Skip
-from reposyncd.ports import Chunker
+from reposyncd.ports import Chunker, Stage
 from reposyncd.sync.plan import FilePlan, plan_file
+from reposyncd.sync.stages import StageReport
 from reposyncd.tree.read import Tree
 
 
@@ -45,6 +47,8 @@ class Examiner:
     stored_chunks: Callable[[str], list[ChunkRow]]
     """the live chunks of a path"""
     now_ns: Callable[[], int]
+    stages: StageReport
+    """to which reading and cutting are added"""
 
     def read(self, path: str, known: FileRow | None) -> tuple[Read | Touched, int]:
         """Reads a file and has it cut, unless its records are up to date. Returns also the number of bytes read.
@@ -53,7 +57,9 @@ class Examiner:
         """
         # Taken before the read, so that after a later change the times are too recent to be trusted.
         recorded_ns = self.now_ns()
+        began = time.perf_counter()
         raw = self.tree.read(path, self.max_file_size)
+        self.stages.add(Stage.READ, time.perf_counter() - began, 1)
         is_same = known is not None and known.digest == raw.digest
         if known is not None and is_same and self.is_judged(known):
             return Touched(known._replace(stat=raw.stat, recorded_ns=recorded_ns)), len(raw.data)
@@ -64,6 +70,7 @@ class Examiner:
     def plan(self, read: Read) -> FilePlan | Touched:
         """Waits for the cut, and plans what changes. Raises UncutError, and TransientStoreError."""
         cut, known = read.cut.result(), read.known
+        self.stages.add(Stage.CHUNK, cut.duration_s, len(cut.chunks))
         row = read.row._replace(skip=cut.skip, verdict=cut.verdict)
         stored = self.stored_chunks(row.path) if known is not None and known.skip is None else []
         plan = plan_file(self.repo, row, cut.chunks, stored)

@@ -11,6 +11,7 @@ and new chunks together for a moment, but never sees a file missing.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,10 +25,11 @@ from reposyncd.errors import (
     SuspectStoreError,
 )
 from reposyncd.model import Applied, Batch, ChunkRow, FileRow, NewChunk, Skip
-from reposyncd.ports import Deferred, VectorIndex, label
+from reposyncd.ports import Deferred, Stage, VectorIndex, label
 from reposyncd.store.manifest.commits import Commit, FileCommit, RunProgress
 from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.sync.plan import FilePlan, chunk_id, text_digest, with_sources
+from reposyncd.sync.stages import StageReport
 
 BATCH_CHUNKS = 500
 """Chunks that change in one batch: about a second of work, which may be lost or waited for. 1000 are not faster; with
@@ -53,6 +55,11 @@ class Totals:
     relabelled: int = 0
     deleted: int = 0
     embedded: int = 0
+
+    @property
+    def chunks(self) -> int:
+        """Chunks that were added, relabelled or deleted."""
+        return self.added + self.relabelled + self.deleted
 
 
 @dataclass(slots=True)
@@ -98,7 +105,8 @@ class Pipeline:
     A batch that the store refuses, or that crashes the index process, is divided until the files that cause it are
     found. Those are quarantined: recorded with their digest, and reported to `on_quarantine` (path, reason).
 
-    `run` is the row of the history to be kept up to date, with what it had done before.
+    `run` is the row of the history to update with each commit, and the progress that it starts with. What the stages
+    take is added to `stages`; the caller sends it.
 
     `orphans` are ids of stored records that the manifest does not know. A chunk with such an id takes its vector, and
     the id is removed from the set. `guard` is called before a batch with the number of its new chunks, and raises
@@ -111,6 +119,7 @@ class Pipeline:
         collection: str,
         manifest: Manifest,
         index: VectorIndex,
+        stages: StageReport,
         *,
         run: RunProgress | None = None,
         orphans: set[str] | None = None,
@@ -122,6 +131,7 @@ class Pipeline:
         self._collection = collection
         self._manifest = manifest
         self._index = index
+        self._stages = stages
         self._run = run
         self._orphans = orphans if orphans is not None else set()
         self._guard = guard
@@ -193,10 +203,12 @@ class Pipeline:
     def _finish(self, begun: _Begun) -> None:
         """Step 3, when step 2 is done, and the start of step 4."""
         try:
-            embedded = begun.applied.result().embedded if begun.applied else 0
+            applied = begun.applied.result() if begun.applied else Applied()
         except (LethalOperationError, PermanentStoreError) as error:
             self._divide(begun, error)
             return
+        self._stages.add(Stage.EMBED, applied.embed_s, applied.embedded)
+        self._stages.add(Stage.STORE, applied.store_s, len(begun.added) + len(begun.relabelled))
         filling = begun.filling
         doomed = [(id, plan.row.path) for plan in filling.plans for id in plan.doomed] + filling.gone_chunks
         self._commit(
@@ -213,7 +225,7 @@ class Pipeline:
                 added=self.totals.added + len(begun.added),
                 relabelled=self.totals.relabelled + len(begun.relabelled),
                 deleted=self.totals.deleted + len(doomed),
-                embedded=self.totals.embedded + embedded,
+                embedded=self.totals.embedded + applied.embedded,
             ),
         )
         self._orphans.difference_update(chunk.row.id for chunk in begun.added)
@@ -262,7 +274,9 @@ class Pipeline:
         if self._run is not None:
             done = RunProgress(self._run.id, self._run.files_done + totals.files, self._run.chunks_done + totals.added)
             commit = replace(commit, run=done)
+        began = time.perf_counter()
         self._manifest.commit(commit)
+        self._stages.add(Stage.COMMIT, time.perf_counter() - began, totals.chunks - self.totals.chunks)
         self.totals = totals
         if commit.doomed:
             ids = [id for id, _ in commit.doomed]

@@ -14,7 +14,7 @@ from reposyncd.errors import (
     WholeTreeNeededError,
 )
 from reposyncd.model import WHOLE, ChunkCounts, DirectoryRow, Progress, Scope, SyncResult, Waiting
-from reposyncd.ports import Chunker, RunningIndex
+from reposyncd.ports import Chunker, Observer, RunningIndex
 from reposyncd.store.manifest.catalog import Catalog, Generation, Repo
 from reposyncd.store.manifest.commits import RunProgress
 from reposyncd.store.manifest.database import Database
@@ -24,6 +24,7 @@ from reposyncd.sync.examine import Examiner
 from reposyncd.sync.listing import gone_directories, is_current, skips_of
 from reposyncd.sync.pipeline import Pipeline, Totals, compare_records, recover
 from reposyncd.sync.reconcile import COMMIT_S, Dirty, Reconciler, ReconcileResult
+from reposyncd.sync.stages import StageReport, observed_scan
 from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot
 
@@ -48,6 +49,8 @@ class Context:
     allows_secrets: Callable[[str], bool]
     """whether the file at a path may hold secrets; `scan` must know the same"""
     now_ns: Callable[[], int]
+    observer: Observer
+    """is told how long each stage took: after every commit, and at the end"""
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     guard: Callable[[int], None] = lambda chunks: None
@@ -130,7 +133,8 @@ class _Run:
 
     def _end(self, generation: Generation) -> None:
         """Records that the generation is true, and makes it serve."""
-        if not self._catalog.generation(generation.id).checked:  # by now: its records may have been compared
+        # Read again: its records may have been compared meanwhile.
+        if not self._catalog.generation(generation.id).checked:
             self._catalog.set_checked(generation, True)
         if generation.state == "building":
             self._catalog.switch(self._repo, generation)
@@ -142,7 +146,8 @@ class _Run:
     def _scan(self, manifest: Manifest, scope: Scope) -> tuple[dict[str, DirectoryRow | None], Snapshot]:
         """What is on record of the scope, and what is on the disk."""
         known = manifest.directories(scope)
-        snapshot = self._context.scan(self._repo, known, scope)
+        context = self._context
+        snapshot = observed_scan(context.observer, self._repo.name, lambda: context.scan(self._repo, known, scope))
         if not scope.is_whole and (gone := gone_directories(snapshot, known)):
             known |= manifest.directories(Scope(trees=frozenset(gone)))  # what was below them is gone too
         return known, snapshot
@@ -181,16 +186,23 @@ class _Run:
         scope: Scope,
     ) -> tuple[ReconcileResult, Totals]:
         context = self._context
+        stages = StageReport(context.observer, self._repo.name)
+
+        def on_commit() -> None:
+            stages.send()
+            reconciler.report()
+
         pipeline = Pipeline(
             self._repo.name,
             generation.collection,
             manifest,
             self._index,
+            stages,
             run=None if self._run is None else RunProgress(self._run, *self._before),
             orphans=orphans,
             guard=context.guard,
             on_quarantine=lambda path, reason: reconciler.quarantined(path, reason),
-            on_commit=lambda: reconciler.report(),
+            on_commit=on_commit,
         )
         with Tree(self._repo.root, snapshot.identity) as tree:
             examiner = Examiner(
@@ -201,6 +213,7 @@ class _Run:
                 context.chunker,
                 manifest.chunks,
                 context.now_ns,
+                stages,
             )
             reconciler = Reconciler(
                 manifest,
@@ -224,6 +237,7 @@ class _Run:
                 raise
             finally:
                 context.chunker.release()
+                stages.send()
         return outcome, pipeline.totals
 
     def _since_the_beginning(self, progress: Progress) -> Progress:

@@ -46,7 +46,7 @@ class SyncRunner:
     lock: Callable[[], AbstractContextManager[None]]
     """the state lock"""
     context: Callable[[Callable[[Progress], None]], Context]
-    """made anew for every try, with the hook for its progress"""
+    """makes the context of one try; the argument is the hook for its progress"""
     find: Callable[[], Repo]
     """finds or creates the repository on record; called again after a new manifest was begun"""
     on_progress: Callable[[Progress], None]
@@ -140,7 +140,7 @@ class Sync:
 
     @property
     def number(self) -> int | None:
-        """The id of its row in the history, if it has one by now."""
+        """The id of its row in the history; None if it has none yet."""
         return self._run
 
     def run(self, scope: Scope = WHOLE) -> SyncResult:
@@ -289,11 +289,11 @@ class Sync:
     def _recognise_store(self) -> None:
         """Checks whether the store is as the last sync left it. If it is not, or in a full sync, its files are compared
         with their checksums, and later all records with the manifest. If the manifest is new, its repositories are
-        learnt from the store."""
+        restored from the store."""
         catalog = self._state.catalog
         recorded, recognised = catalog.stamp(), self._state.recognise()
         if recognised and self._trusts:
-            if recognised != recorded:  # somebody has read from it: the next comparison is quick again
+            if recognised != recorded:  # another program has read from it: this makes the next comparison quick again
                 catalog.set_stamp(recognised)
             return
         self._state.store.check()

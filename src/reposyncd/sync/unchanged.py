@@ -7,16 +7,22 @@ import time
 from collections.abc import Callable, Mapping
 
 from reposyncd.model import ChunkCounts, DirectoryRow, FileCounts, SyncResult
+from reposyncd.ports import Observer
 from reposyncd.store.locks import STATE_LOCK, holder
 from reposyncd.store.manifest.catalog import Repo
 from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.store.state import State
 from reposyncd.sync.listing import is_current, skips_of
+from reposyncd.sync.stages import observed_scan
 from reposyncd.tree.scan import Snapshot
 
 
 def result_if_unchanged(
-    state: State, repo: Repo, fingerprint: str, scan: Callable[[Mapping[str, DirectoryRow]], Snapshot]
+    state: State,
+    repo: Repo,
+    fingerprint: str,
+    scan: Callable[[Mapping[str, DirectoryRow]], Snapshot],
+    observer: Observer,
 ) -> SyncResult | None:
     """The result of a sync that has nothing to do, found without a lock, a child process or a write; None if there may
     be something to do. `fingerprint` is that of an index built now; `scan` lists the tree against what is on record."""
@@ -32,7 +38,8 @@ def result_if_unchanged(
     if holder(os.path.join(state.path, STATE_LOCK)) is None and state.recognise() is None:
         return None
     known = manifest.directories()
-    snapshot = scan({path: row for path, row in known.items() if row is not None})
+    listed = {path: row for path, row in known.items() if row is not None}
+    snapshot = observed_scan(observer, repo.name, lambda: scan(listed))
     if snapshot.identity != repo.identity or not is_current(snapshot, known):
         return None
     return SyncResult(

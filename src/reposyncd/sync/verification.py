@@ -59,7 +59,7 @@ class RepoVerification:
                 return found
 
     def _once(self, repo: Repo, repair: bool) -> Generator[None, None, Verification | None]:
-        """None: by now there is another generation, or another manifest, to be compared."""
+        """Returns None if another generation or another manifest has to be compared now."""
         self.check_root(repo)
         db = self.state.db
         db.check()

@@ -84,6 +84,10 @@ def test_a_file_is_cut_as_in_this_process(asked: Asked) -> None:
     assert len(asked.pool.pids) == 1
 
 
+def test_the_process_measures_how_long_a_file_takes(asked: Asked) -> None:
+    assert 0 < asked.cut("a/b.py", CODE).duration_s < HANGS_S
+
+
 def test_a_file_without_text_has_the_reason(asked: Asked) -> None:
     assert asked.pool.begin("a", b"\x7fELF\0\0", "0").result(HANGS_S).skip == "binary"
 

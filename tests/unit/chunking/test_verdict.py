@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reposyncd.chunking.verdict import DEATHS, LOSSES, MOST_S, PLAIN_FACTOR, Trial, limit_s
 from reposyncd.errors import UncutError
 from reposyncd.model import Chunk, Cut, Skip
@@ -25,7 +27,7 @@ def test_a_file_that_takes_too_long_is_cut_as_plain_lines_at_once_and_has_longer
     assert trial.took_too_long() is None
     assert trial.as_plain_lines
     assert trial.limit_s == before * PLAIN_FACTOR
-    assert trial.cut(CUT) == CUT._replace(verdict="it takes more than 1.0 s of CPU time")
+    assert trial.cut(CUT) == replace(CUT, verdict="it takes more than 1.0 s of CPU time")
 
 
 def test_a_file_of_which_an_error_is_raised_is_cut_as_plain_lines_at_once() -> None:

@@ -67,6 +67,7 @@ class Engine(threading.Thread):
         super().__init__(name="engine", daemon=True)
         self._config = config
         self._environ = environ
+        self._observer = observer
         self._reports = reports
         self._on_ready = on_ready
         self._on_end = on_end
@@ -130,7 +131,7 @@ class Engine(threading.Thread):
     def abandon(self) -> None:
         """Cuts off what the child processes are doing. Nothing is lost: the next start does it again."""
         if self._workspace:  # else it is still opening the state
-            self._workspace.abandon()
+            self._workspace.processes.abandon()
 
     @property
     def workspace(self) -> Workspace:
@@ -163,12 +164,12 @@ class Engine(threading.Thread):
     @property
     def is_index_responsive(self) -> bool:
         """Whether the thread that supervises the index process makes progress."""
-        return self._workspace is None or self._workspace.index_stalled_s < self._stall_s
+        return self._workspace is None or self._workspace.processes.index_stalled_s < self._stall_s
 
     @property
     def is_chunking_responsive(self) -> bool:
         """Whether the thread that supervises the chunking processes makes progress."""
-        return self._workspace is None or self._workspace.chunking_stalled_s < self._stall_s
+        return self._workspace is None or self._workspace.processes.chunking_stalled_s < self._stall_s
 
     @property
     def is_busy(self) -> bool:
@@ -211,6 +212,7 @@ class Engine(threading.Thread):
                     self._config,
                     self._environ,
                     index=self._index,
+                    observer=self._observer,
                     now_ns=self._now_ns,
                     scan_hook=self.watching.scan,
                     on_death=self._on_death,

@@ -25,7 +25,7 @@ NO_EMBEDDER = None
 """For a process that never embeds."""
 
 _POLL_S = 1.0
-"""Between two looks at the clock; deadlines are tens of seconds."""
+"""Time between two checks of the deadlines, which are tens of seconds."""
 
 _ON_WAIT_S = 0.5
 """Between two calls of `on_wait`."""
@@ -34,8 +34,8 @@ _CHILDREN_AT_MOST = 2
 """Children that one request may cost. The second one shows that the first was no accident."""
 
 _LATE_S = 3.0
-"""If a look at the clock comes this much later than planned, the whole machine was held up: a child that missed its
-deadline then may be innocent."""
+"""If a check comes this much later than planned, the whole machine was held up, and a child that has missed its
+deadline may not be to blame."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")
 """The variables in which numpy, the tokenizers and Chroma look for the number of threads they may start."""
@@ -70,11 +70,11 @@ class IndexProcess(Operations):
     The first operation (or `start`) starts the child, and it leaves after `idle_s` without one. When it dies, or an
     operation takes longer than `deadline_s` (and the address's slack), it is killed and started again, and what was
     not answered is sent again in order: operations are idempotent. An operation in which two children have crashed,
-    or hung while the machine was responsive, fails with LethalOperationError. If two were ended in it by somebody else
-    (the kernel, for want of memory), nothing is held against it: everything that waits fails with TransientStoreError.
-    After an error that may pass (a full disk) the child is given up, since Chroma's client is of no use any more, and
-    everything that waits fails with that error. The errors in `CONCERN_ONE_OPERATION` fail one operation only: a lock
-    that another program holds, and trouble of the embedder.
+    or hung while the machine was responsive, fails with LethalOperationError. If two were killed from outside
+    during it (by the kernel, because memory was short), it is not to blame: everything that waits fails with
+    TransientStoreError. After an error that may pass (a full disk), Chroma's client is of no use any more: the child is
+    ended, and everything that waits fails with that error. The errors in `CONCERN_ONE_OPERATION` fail one operation
+    only: a lock that another program holds, and trouble of the embedder.
 
     `embedder` says which embedder the child is to have, if any. The child gets it over its socket, as it is.
     `environment` is what the child gets in addition to the little that it inherits. `on_death` is called, from a thread
@@ -211,7 +211,7 @@ class IndexProcess(Operations):
         return self._child
 
     def _attend(self, child: ChildProcess, slack_s: float) -> None:
-        """The thread that receives. Whatever happens to it, nobody is left waiting."""
+        """Runs in the thread that receives. If it fails, every operation that waits fails, too."""
         try:
             self._receive(child, slack_s)
         except BaseException as error:
@@ -302,7 +302,7 @@ class IndexProcess(Operations):
             if self._requests:
                 try:
                     successor = self._ensure_child()
-                except Exception:  # whatever it was, nobody may be left waiting
+                except Exception:  # whatever it was, no caller may wait forever
                     orphans, self._requests = list(self._requests), deque()
                 else:
                     self._requests[0].may_be_done()

@@ -94,11 +94,15 @@ class IndexWorker:
 
     def _vectors_of(self, texts: list[str]) -> tuple[dict[str, Any], Applied]:
         """By text; and what had to be embedded."""
+        if not texts:
+            return {}, Applied()
+        began = time.perf_counter()
         known, sampled = self._backend.known_vectors(texts, self._embed)
         unknown = [text for text in texts if text not in known]
         if unknown:
             known |= dict(zip(unknown, self._embed(unknown), strict=True))
-        return known, Applied(len(sampled) + len(unknown), sum(map(len, sampled)) + sum(map(len, unknown)))
+        embedded = [*sampled, *unknown]
+        return known, Applied(len(embedded), sum(map(len, embedded)), time.perf_counter() - began)
 
     def perform(self, operation: str, arguments: tuple[Any, ...]) -> Any:
         """The second step: the store is read or written."""
@@ -122,13 +126,16 @@ class IndexWorker:
         import numpy as np
 
         store = self._store
+        began = time.perf_counter()
         copied = store.vectors(collection, sorted({c.source for c in batch.added if c.source is not None}))
         by_text |= {c.text: copied[c.source] for c in batch.added if c.source in copied}
+        store_s = time.perf_counter() - began
         # A source may have been deleted since it was looked up: its text has to be embedded after all.
         missing = list({c.text: None for c in batch.added if c.text not in by_text})
         embedded, took = self._vectors_of(missing)
         by_text |= embedded
         with self._backend.writing():
+            began = time.perf_counter()
             if batch.added:
                 store.upsert(
                     collection,
@@ -142,7 +149,13 @@ class IndexWorker:
                 [row.id for row in batch.relabelled],
                 [row.metadata(batch.repo) for row in batch.relabelled],
             )
-        return Applied(applied.embedded + took.embedded, applied.characters + took.characters)
+            store_s += time.perf_counter() - began
+        return Applied(
+            embedded=applied.embedded + took.embedded,
+            characters=applied.characters + took.characters,
+            embed_s=applied.embed_s + took.embed_s,
+            store_s=store_s,
+        )
 
     def delete(self, collection: str, ids: list[str]) -> None:
         store = self._store
