@@ -53,7 +53,7 @@ _OUT_OF_MEMORY = ("memory allocation of", "MemoryError", "std::bad_alloc", "Cann
 _BLOCKED = "TtD"
 """States (proc(5)) in which a process cannot run: stopped (T, t), or waiting for a disk (D)."""
 
-LEAVE_S = 2.0
+GRACEFUL_EXIT_S = 2.0
 """How long a child has to exit by itself after it was asked to, in seconds."""
 
 Message = tuple[int, str, tuple[Any, ...]]
@@ -117,13 +117,13 @@ class ChildProcess:
         """The next reply. Raises EOFError or OSError when the child is gone."""
         return self._connection.recv()
 
-    def end(self, leave_s: float = LEAVE_S) -> None:
-        """Asks the child to exit, and kills it after `leave_s` if it has not."""
+    def end(self, exit_s: float = GRACEFUL_EXIT_S) -> None:
+        """Asks the child to exit, and kills it after `exit_s` if it has not."""
         self._outgoing.put(None)
         # Shut down, not closed: the receiver still reads from it, and reaps the child when it reads the end.
         self._shut_down()
         try:
-            self._process.wait(leave_s)
+            self._process.wait(exit_s)
         except subprocess.TimeoutExpired:
             self._kill()
 
@@ -132,13 +132,13 @@ class ChildProcess:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def reap(self, leave_s: float = 0.0) -> None:
-        """Waits up to `leave_s` for the child to exit, kills it if it has not, and closes everything.
+    def reap(self, exit_s: float = 0.0) -> None:
+        """Waits up to `exit_s` for the child to exit, kills it if it has not, and closes everything.
 
         Called once, by the receiver, after `receive` has raised. A child that exits closes its connection first.
         """
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(leave_s)
+            self._process.wait(exit_s)
         self._kill()
         self._outgoing.put(None)
         self._shut_down()  # so that a pending send fails

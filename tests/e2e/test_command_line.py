@@ -179,7 +179,7 @@ def test_a_sync_that_is_stopped_goes_on_where_it_was(tmp_path: Path, tree: Path,
         rest = process.stderr.read()
     if number is not signal.SIGKILL:
         assert process.returncode == 130
-        assert "the next sync goes on from there" in rest
+        assert "the next sync continues from there" in rest
     result = json.loads(run(tmp_path, "sync", str(tree), "--name", "lab", "--json").stdout)
     assert 0 < result["chunks"]["embedded"] < 6000
     assert result["files"]["total"] == 6003

@@ -213,7 +213,7 @@ def test_a_repo_is_named_by_name_or_path_and_others_are_refused(lab: Lab) -> Non
         assert (
             operations.verify(workspace, "lab")[0].repo == operations.verify(workspace, str(lab.root))[0].repo == "lab"
         )
-        with pytest.raises(UsageError, match='there is no repository "other"; there is: lab'):
+        with pytest.raises(UsageError, match='there is no repository "other"; known: lab'):
             operations.verify(workspace, "other")
 
 

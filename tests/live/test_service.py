@@ -431,7 +431,7 @@ def test_the_same_root_twice_is_the_same_repository(lab: Live, daemon: Daemon, t
 
 
 def test_roots_that_overlap_are_refused_unless_the_outer_one_ignores_the_inner(lab: Live, daemon: Daemon) -> None:
-    with pytest.raises(UsageError, match=r'lies in the repository "lab".*reposyncd repo remove lab'):
+    with pytest.raises(UsageError, match=r'is inside the repository "lab".*reposyncd repo remove lab'):
         result_of(daemon.add(str(lab.root / "b"), None))
     with pytest.raises(UsageError, match=r'contains the repository "lab"'):
         result_of(daemon.add(str(lab.root.parent), None))

@@ -22,7 +22,7 @@ from reposyncd.app.client import Client
 from reposyncd.daemon.engine import unreadable
 from reposyncd.daemon.engine.loop import Engine
 from reposyncd.daemon.engine.watching import Watching
-from reposyncd.daemon.events import EVENTS_LOST, say
+from reposyncd.daemon.events import EVENTS_LOST, log_event
 from reposyncd.daemon.process.log import Log, logging_to, writer
 from reposyncd.daemon.process.systemd import Notifier
 from reposyncd.errors import CorruptManifestError, DaemonNotRunningError, OverloadedError, ReposyncError
@@ -409,7 +409,7 @@ def test_a_log_that_cannot_be_written_ends_nothing() -> None:
     log = Log(writer("text", {}, Full()))
     with logging_to(log, "info"):
         for _ in range(3):
-            say(EVENTS_LOST, reason="a storm")
+            log_event(EVENTS_LOST, reason="a storm")
         log.write_counts(float("inf"))
 
 

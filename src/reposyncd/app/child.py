@@ -86,9 +86,9 @@ def _store(connection: Connection, lifeline: int, entry: str, kind: str, *argume
         return  # the parent is gone
     embed = EmbedderProcess(spec, lifeline, entry)
     from reposyncd.app.stores import backend
-    from reposyncd.store.process.worker import IndexWorker, news_of_waiting, serve
+    from reposyncd.store.process.worker import IndexWorker, serve, wait_notifier
 
-    serve(connection, IndexWorker(backend(kind, arguments, news_of_waiting(connection)), embed))
+    serve(connection, IndexWorker(backend(kind, arguments, wait_notifier(connection)), embed))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The child processes behind one open state directory, and their lifetime."""
+"""The child processes of one open state directory, and their lifetime."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from reposyncd.store.process.supervisor import IndexProcess
 
 _CHUNKING_BYTES = 768 << 20
-"""Memory that a chunking process may take for its data, whatever it cuts. Cutting a megabyte of code takes 60 MB,
+"""How much memory a chunking process may use for its data, whatever it cuts. A megabyte of code takes 60 MB, a megabyte
 of brackets 320 MB."""
 
 _CHUNKING_BYTES_PER_BYTE = 200
-"""And for each byte of the largest file that is read."""
+"""And this much for each byte of the largest file that is read."""
 
 
 class Processes:
-    """The index process, the chunking processes, and one embedder for each old index that is searched. Each is started
-    when it is first needed. Thread-safe.
+    """The index process, the chunking processes, and one embedder for each old index that is searched. Each of them is
+    started when it is first needed. Thread-safe.
 
-    `address` says where the store is at present. An `index` or `chunker` that is given is used in place of processes,
-    and outlives `reconfigure`. `on_death` and `on_wait` are as in `Workspace`.
+    `address` returns where the store is at present. If `index` or `chunker` is given, it is used instead of processes,
+    and survives `reconfigure`. `on_death` and `on_wait` are as in `Workspace`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Processes:
         self._on_death = on_death
         self._on_wait = on_wait
         self._lock = threading.Lock()
-        """held while the index or the chunker is made or taken away: searches ask for it from threads of their own"""
+        """held while the index or the chunker is created or removed: searches request it from other threads"""
         self._index = index
         self._chunker = chunker
         self._owns_index, self._owns_chunker = index is None, chunker is None
@@ -58,7 +58,7 @@ class Processes:
     # Lifetime -------------------------------------------------------------------------------------------
 
     def reconfigure(self, config: Config) -> None:
-        """Ends the processes. Those that follow use the new configuration."""
+        """Ends the processes. New ones use the new configuration."""
         index, chunker = None, None
         with self._lock:
             self._config = config
@@ -83,7 +83,7 @@ class Processes:
     def abandon(self) -> None:
         """Ends the index process and the chunking processes at once, whatever they are doing. Their operations
         fail."""
-        index, chunker = self._index, self._chunker  # another thread may replace them meanwhile
+        index, chunker = self._index, self._chunker  # another thread may replace them in the meantime
         if index:
             index.abandon()
         if chunker:
@@ -92,20 +92,20 @@ class Processes:
     @property
     def index_stalled_s(self) -> float:
         """See `ports.IndexLifetime.stalled_s`."""
-        index = self._index  # another thread may replace it meanwhile
+        index = self._index  # another thread may replace it in the meantime
         return index.stalled_s if index else 0.0
 
     @property
     def chunking_stalled_s(self) -> float:
         """See `ports.Chunker.stalled_s`."""
-        chunker = self._chunker  # another thread may replace it meanwhile
+        chunker = self._chunker  # another thread may replace it in the meantime
         return chunker.stalled_s if chunker else 0.0
 
     # The processes --------------------------------------------------------------------------------------
 
     @property
     def chunker(self) -> Chunker:
-        """What cuts files; it may not be started yet. Raises TransientStoreError after `close`."""
+        """Cuts files. It may not be started yet. Raises TransientStoreError after `close`."""
         with self._lock:
             if self._chunker is None:
                 if self._closed:
@@ -124,7 +124,8 @@ class Processes:
 
     @property
     def index(self) -> RunningIndex:
-        """The index, one for all threads; it may not be started yet. Raises TransientStoreError after `close`."""
+        """The index, the same one for all threads. It may not be started yet. Raises TransientStoreError after
+        `close`."""
         with self._lock:
             if self._index is None:
                 if self._closed:
@@ -159,7 +160,7 @@ class Processes:
 
     @property
     def embedder_identity(self) -> str:
-        """The identity of the configured embedder, which is the one that `index` has."""
+        """The identity of the configured embedder, which `index` has."""
         return identity_of(self._embedder)
 
     def has_embedder(self, identity: str) -> bool:
@@ -167,8 +168,8 @@ class Processes:
         return spec_with(identity, self._embedder) is not None
 
     def embed_query(self, identity: str, query: str) -> Sequence[float] | None:
-        """The vector of a query, made by the embedder with this identity. None if `index` has that embedder and embeds
-        the query itself. Raises a StoreError; EmbedderUnavailableError if that embedder is not installed."""
+        """The vector of a query, computed by the embedder with this identity. None if `index` has that embedder and
+        embeds the query itself. Raises StoreError; EmbedderUnavailableError if that embedder is not installed."""
         return None if identity == self.embedder_identity else self._embedders.embed(identity, query)
 
     @property
@@ -176,7 +177,7 @@ class Processes:
         return spec_of(self._config.embedding)
 
     def _query_embedder(self, identity: str) -> RunningIndex:
-        """A process that only embeds, and so never opens a store."""
+        """A process that only embeds, and never opens a store."""
         if (spec := spec_with(identity, self._embedder)) is None:
             raise EmbedderUnavailableError(f"the embedder that made the index is not installed any more: {identity}")
         return self._index_process(NO_STORE, spec, f"{spec.kind}-embedder.log")

@@ -1,4 +1,4 @@
-"""Scans the trees of repositories, by the rules of a configuration."""
+"""Scans the trees of repositories according to a configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reposyncd.tree.offlimits import OffLimits
 from reposyncd.tree.scan import ScanObserver, Snapshot, scan
 
 ScanHook = Callable[[Repo, Scope, Callable[[ScanObserver | None], Snapshot]], Snapshot]
-"""(repo, scope, the scan) to what the scan found. The hook has to make the scan, and may observe it."""
+"""(repo, scope, the scan) to the result of the scan. The hook must run the scan, and may pass an observer to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +25,20 @@ class Scanner:
 
     config: Config
     environ: Mapping[str, str]
-    """where git's configuration is looked for"""
+    """where the paths of git's configuration come from"""
     now_ns: Callable[[], int]
     """the wall clock"""
     hook: ScanHook
-    """makes every scan"""
+    """runs every scan"""
 
     @property
     def allowed(self) -> IgnoreRules:
-        """Covers the files that may hold secrets."""
+        """Covers the files that are indexed even if they look like secrets."""
         return IgnoreRules.for_patterns(self.config.index.allow_secrets)
 
     def check_root(self, repo: Repo) -> OffLimits:
-        """What no scan of the repository enters. Raises RefusedRootError if the repository must not be indexed: an
-        earlier version, which accepted any directory, recorded it."""
+        """What no scan of the repository enters. Raises RefusedRootError if the repository must not be indexed. Such a
+        repository was recorded by an earlier version, which accepted any directory."""
         off_limits = OffLimits.of(self.config.state_dir)
         if why := refusal(repo, off_limits):
             raise RefusedRootError(why)

@@ -1,4 +1,4 @@
-"""An open state directory: joins the ports with the implementations behind them."""
+"""An open state directory: connects the ports with their implementations."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from reposyncd.sync.runner import SyncRunner
 
 _RECORDS = "records 1; tree=1"
-"""The form of ids and metadata in Chroma, and of how files become text, unless `tree.VERSION` tells which files to read
-again. A change of it rebuilds every index."""
+"""The form of ids and metadata in Chroma, and of how files become text, as far as `tree.VERSION` does not cover it. Any
+change rebuilds every index."""
 
 _OPENED_AT_MOST = 3
-"""How often the state is read at the start: the manifest and the store may each have to be replaced once."""
+"""How often the state is read at the start. The manifest and the store may each have to be replaced once."""
 
 _UNOBSERVED = Unobserved()
 
 
 class Workspace:
-    """An open state directory (created if absent, 0700). For one thread, which does one operation after another;
+    """An open state directory (created if absent, 0700). For one thread, which does one operation after another.
     `index` and `processes` are for any thread.
 
     By default, `index` is the index process on the store, `store` the embedded Chroma directory, and `chunker` the
-    chunking processes. `observer` is told how long the stages of syncs take. `now_ns` is the wall clock, nanoseconds.
-    `scan_hook` makes every scan of a repository's tree: the service watches the directories at the same time.
-    `on_death` is called from another thread with the name of a child process that has died, and why; the process is
-    started again. `on_wait` is called about twice a second by a thread that waits for the index outside a sync. Raises
-    ReposyncError if the directory cannot be used.
+    chunking processes. `observer` receives the durations of the stages of syncs. `now_ns` is the wall clock, in
+    nanoseconds. `scan_hook` runs every scan of a repository's tree: with it, the service watches the directories at the
+    same time. `on_death` is called from another thread with the name of a child process that has died, and why; the
+    process is started again. `on_wait` is called about twice a second by a thread that waits for the index outside of a
+    sync. Raises ReposyncError if the directory cannot be used.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Workspace:
 
     @property
     def scanner(self) -> Scanner:
-        """What scans trees by the configuration at present."""
+        """Scans trees according to the present configuration."""
         return Scanner(self._config, self._environ, self._now_ns, self._scan_hook)
 
     def _store_settings(self) -> StoreSettings:
@@ -115,7 +115,7 @@ class Workspace:
 
     @property
     def config(self) -> Config:
-        """The configuration that is in effect."""
+        """The configuration in effect."""
         return self._config
 
     @property
@@ -125,7 +125,7 @@ class Workspace:
 
     @property
     def now_ns(self) -> Callable[[], int]:
-        """The wall clock, nanoseconds."""
+        """The wall clock, in nanoseconds."""
         return self._now_ns
 
     @property
@@ -146,9 +146,9 @@ class Workspace:
     def open(self, read: Callable[[], None] = lambda: None, on_wait: Callable[[], None] = lambda: None) -> None:
         """Opens the manifest, and calls `read`, which reads from it what the caller needs at the start.
 
-        If the manifest is damaged or lost, a new one is made from what the store knows, and `read` is called again. If
-        the store is found damaged, it is replaced, and `read` is called again. `on_wait` is called often meanwhile. The
-        caller holds the state lock. Raises a StoreError; TransientStoreError if the store could not be inspected.
+        If the manifest is damaged or lost, a new one is built from the store, and `read` is called again. If the store
+        turns out to be damaged, it is replaced, and `read` is called again. In the meantime, `on_wait` is called often.
+        The caller holds the state lock. Raises StoreError; TransientStoreError if the store could not be inspected.
         """
         from reposyncd.errors import CorruptManifestError
         from reposyncd.sync.damage import DamageCheck
@@ -173,7 +173,7 @@ class Workspace:
                     self.index.release()
 
     def _learn(self) -> None:
-        """Checks the manifest. A new one learns its repositories from the store."""
+        """Checks the manifest. A new one gets its repositories from the store."""
         from reposyncd.sync.adopt import adopt
 
         self._state.check()
@@ -187,17 +187,17 @@ class Workspace:
         return self._state.recognise() is not None
 
     def stamp(self) -> None:
-        """Records that every record of the store is known as it is now. The caller holds the state lock."""
+        """Records the present store stamp: every record of the store is known. The caller holds the state lock."""
         self._state.stamp()
 
     def runs(self, repo: Repo, limit: int | None = None) -> list[Run]:
-        """The repo's history, newest first; `limit` runs of it at most."""
+        """The repository's history, newest run first; at most `limit` runs."""
         from reposyncd.store.manifest.history import RUNS_KEPT, History
 
         return History(self._state.db).runs(repo, RUNS_KEPT if limit is None else limit)
 
     def manifest(self, generation: Generation) -> Manifest:
-        """What is recorded of a generation."""
+        """What is recorded about a generation."""
         return Manifest(self._state.db, generation)
 
     def runner(
@@ -261,16 +261,16 @@ class Workspace:
 
     @property
     def lock_path(self) -> str:
-        """The file of the state lock."""
+        """The path of the state lock."""
         return os.path.join(self._config.state_dir, STATE_LOCK)
 
     def state_lock(self, timeout_s: float | None = None) -> AbstractContextManager[None]:
-        """Makes this process the one writer of the state. Raises BusyError after the time-out (`lock.timeout`)."""
+        """Makes this process the only writer of the state. Raises BusyError after the time-out (`lock.timeout`)."""
         from reposyncd.store.locks import state_lock
 
         return state_lock(self._config.state_dir, self._config.lock.timeout if timeout_s is None else timeout_s)
 
 
 def _embedder_of(generation: Generation) -> str:
-    """The identity of the embedder that made its vectors."""
+    """The identity of the embedder that made the generation's vectors."""
     return generation.fingerprint.rpartition("; ")[2]

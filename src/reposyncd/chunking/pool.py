@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
-from reposyncd.child_process import LEAVE_S, has_crashed
+from reposyncd.child_process import GRACEFUL_EXIT_S, has_crashed
 from reposyncd.chunking import process as processes
 from reposyncd.chunking.process import ChunkingProcess, start_process
 from reposyncd.chunking.tasks import ChunkingTask, TaskQueue
@@ -124,7 +124,7 @@ class ChunkingPool:
             self._fail_all(ChunkerLostError("the chunking processes were closed"))
             self._changed.notify_all()
             # They die at once, unless the disk that they are reading from hangs. Then they have to be reaped.
-            self._changed.wait_for(lambda: not self._processes, LEAVE_S)
+            self._changed.wait_for(lambda: not self._processes, GRACEFUL_EXIT_S)
 
     @property
     def pids(self) -> list[int]:
@@ -307,7 +307,7 @@ class ChunkingPool:
                     break
         with self._changed:
             process.is_gone = True
-        process.child.reap(0.0 if process.on_killed else LEAVE_S)
+        process.child.reap(0.0 if process.on_killed else GRACEFUL_EXIT_S)
         death = ""
         with self._changed:
             self._processes.remove(process)

@@ -131,19 +131,19 @@ _FRAMES = 12
 """How many frames of an unexpected error are logged: the last ones."""
 
 
-def say(event: LogEvent, **fields: Any) -> None:
+def log_event(event: LogEvent, **fields: Any) -> None:
     """Writes an event to the log. From any thread. The fields must not contain file content."""
     logging.getLogger(LOGGER).log(event.level, event.text, extra={"log_event": event, "fields": fields})
 
 
-def say_unexpected(what: str, error: BaseException) -> None:
+def log_unexpected(what: str, error: BaseException) -> None:
     """Logs an error in `what` that nobody expected: its kind, and where it was raised, without values."""
-    say(UNEXPECTED, what=what, reason=safe_message(error), frames=frames(error))
+    log_event(UNEXPECTED, what=what, reason=safe_message(error), frames=frames(error))
 
 
 def internal_error(what: str) -> ReposyncError:
     """The error that a client gets for an unexpected error in `what`. The log has the details; see
-    `say_unexpected`."""
+    `log_unexpected`."""
     return ReposyncError(f"internal error in {what}; the service's log has the details")
 
 

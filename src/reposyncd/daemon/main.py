@@ -24,8 +24,8 @@ from reposyncd.daemon.events import (
     RELOADED,
     STOPPED,
     STOPPING,
-    say,
-    say_unexpected,
+    log_event,
+    log_unexpected,
 )
 from reposyncd.daemon.process.log import Log, is_journal, logging_to, set_level, writer
 from reposyncd.daemon.process.signals import STOPS, SignalWaker
@@ -75,7 +75,7 @@ def run(config: Config, environ: Mapping[str, str], load: Callable[[], Config], 
         with logging_to(log, config.log.level):
             is_systemd = bool(environ.get("NOTIFY_SOCKET")) or is_journal(environ, sys.stderr)
             if is_systemd and not available():
-                say(NO_SYSTEMD)
+                log_event(NO_SYSTEMD)
             _Process(config, environ, load, waker, log).run()
 
 
@@ -102,13 +102,13 @@ class _Process:
         try:
             stop = self._start()
             while stop is None:
-                stop = self._attend()
+                stop = self._handle_next()
         except BaseException as error:
             self._daemon.ask_to_stop()
             self._daemon.close(_GRACE_S)
             if isinstance(error, ReposyncError):
                 raise
-            say_unexpected("the service", error)
+            log_unexpected("the service", error)
             raise ReposyncError(f"the service cannot continue ({safe_message(error)}); see the log") from None
         self._stop(stop)
 
@@ -126,26 +126,26 @@ class _Process:
             if (stop := self._wait(STATUS_S)) is not None:
                 return stop
         self._daemon.serve()
-        say(READY, socket=self._config.socket, place=self._config.state_dir)
+        log_event(READY, socket=self._config.socket, place=self._config.state_dir)
         self._systemd.ready()
         return None
 
-    def _attend(self) -> signal.Signals | None:
+    def _handle_next(self) -> signal.Signals | None:
         """Waits until there is something to do, and does it. Returns the signal that stops the service, if any."""
         now = time.monotonic()
-        moments = [
+        times = [
             self._daemon.check_reach(now),
             self._daemon.restart_dead(now),
             self._watchdog.due(now),
             self._log.next_due,
         ]
         if self._systemd.is_wanted and (due := self._update_status(now)):
-            moments.append(due)
+            times.append(due)
         if self._reload:
-            moments.append(now + _RELOAD_CHECK_S)
+            times.append(now + _RELOAD_CHECK_S)
         elif self._is_reload_wanted:  # a further SIGHUP, or one that came during the start
-            moments.append(now)
-        due = min((each for each in moments if each is not None), default=math.inf)
+            times.append(now)
+        due = min((each for each in times if each is not None), default=math.inf)
         if (stop := self._wait(due - now)) is not None:
             return stop
         if self._is_reload_wanted and not self._reload:
@@ -180,7 +180,7 @@ class _Process:
         try:
             config = self._load()
         except Exception as error:  # such as a working directory that is gone; the old configuration stays in effect
-            say(REFUSED, reason=str(error) if isinstance(error, ConfigError) else safe_message(error))
+            log_event(REFUSED, reason=str(error) if isinstance(error, ConfigError) else safe_message(error))
             self._systemd.ready()
             return
         config = replace(
@@ -193,11 +193,11 @@ class _Process:
         try:
             work.result()
         except ReposyncError as error:
-            say(REFUSED, reason=str(error))
+            log_event(REFUSED, reason=str(error))
         else:
             set_level(config.log.level)
             lower_priority(config.limits.nice)
-            say(RELOADED, reason=_difference(self._config, config))
+            log_event(RELOADED, reason=_difference(self._config, config))
             self._config = config
         self._daemon.check_reach(
             time.monotonic(), at_once=True
@@ -210,7 +210,7 @@ class _Process:
         """Ends within STOP_S; at once after a second signal. Nothing is lost: the next start repeats the work."""
         began = time.monotonic()
         self._systemd.stopping()
-        say(STOPPING, reason=why.name)
+        log_event(STOPPING, reason=why.name)
         self._daemon.ask_to_stop()
         is_abandoned = False
         while not self._daemon.has_ended:
@@ -219,17 +219,17 @@ class _Process:
                 self._leave()
             if elapsed >= BATCH_S and not is_abandoned:
                 is_abandoned = True
-                say(ABANDONED)
+                log_event(ABANDONED)
                 self._daemon.abandon()
             self._waker.wait((STOP_S if is_abandoned else BATCH_S) - elapsed)
         self._daemon.close(_GRACE_S)
         if self._are_threads_left(began + STOP_S):
             self._leave()
-        say(STOPPED)
+        log_event(STOPPED)
 
     def _leave(self) -> NoReturn:
         """Ends the process at once, even if there are threads that the interpreter would wait for."""
-        say(STOPPED)
+        log_event(STOPPED)
         self._log.write_counts(math.inf)
         os._exit(0)
 

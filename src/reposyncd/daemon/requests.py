@@ -13,7 +13,7 @@ from reposyncd.config import Config
 from reposyncd.daemon.engine.loop import Engine
 from reposyncd.daemon.engine.snapshots import RepoSnapshot
 from reposyncd.daemon.engine.work import Work
-from reposyncd.daemon.events import internal_error, say_unexpected
+from reposyncd.daemon.events import internal_error, log_unexpected
 from reposyncd.errors import ReposyncError, StoreError
 from reposyncd.search.select import Candidate, Selection, Target, select
 from reposyncd.search.service import SearchService
@@ -153,7 +153,7 @@ class Requests:
             except ReposyncError as error:
                 work.fail(error)
             except Exception as error:
-                say_unexpected("a request", error)
+                log_unexpected("a request", error)
                 work.fail(internal_error("a request"))
 
         try:

@@ -17,7 +17,7 @@ from reposyncd.daemon.engine.observers import Observers
 from reposyncd.daemon.engine.registry import LOCK_TIMEOUT_S
 from reposyncd.daemon.engine.transition_log import TransitionLog
 from reposyncd.daemon.engine.work import Work
-from reposyncd.daemon.events import DIED, say
+from reposyncd.daemon.events import DIED, log_event
 from reposyncd.daemon.http.api import Api
 from reposyncd.daemon.http.server import GRACE_S
 from reposyncd.daemon.process.supervision import HealthCheck, Restart
@@ -213,7 +213,7 @@ class Daemon(Requests):
     def _report_death(self, what: str, error: BaseException | str) -> None:
         """From any thread."""
         why = str(error) if isinstance(error, str | ReposyncError) else safe_message(error)
-        say(DIED, what=what, reason=why)
+        log_event(DIED, what=what, reason=why)
         at = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._now_ns() / 1e9))
         self._deaths.append(f"{what} died on {at} and is restarted automatically: {why}")
 

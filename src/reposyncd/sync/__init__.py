@@ -1,1 +1,1 @@
-"""The difference between the tree and the index, and its undoing."""
+"""Finds the difference between the tree and the index, and removes it."""

@@ -1,4 +1,4 @@
-"""A new manifest beside an existing store: the repositories are those that the collections name."""
+"""Fills a new manifest from an existing store: the collections name their repositories."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ UNKNOWN_ROOT = RootIdentity(0, 0)
 
 
 def adopt(catalog: Catalog, index: VectorIndex, fingerprint: str) -> None:
-    """Records the repositories that the collections name. Of two collections of a repository, the one with this
-    fingerprint serves, and the other is doomed. Their records are orphans until they are compared and claimed. Raises
+    """Records the repositories that the collections name. If a repository has several collections, the one with this
+    fingerprint serves, and the others are doomed. Their records are orphans until they are compared and claimed. Raises
     CorruptStoreError if the store cannot be opened."""
     try:
         collections = index.collections()

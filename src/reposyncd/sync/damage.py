@@ -1,5 +1,5 @@
-"""Decides whether a store that causes trouble is damaged. A store is given up only for what an inspection of it finds,
-not for the errors that were met while it was used."""
+"""Decides whether a store that causes errors is damaged. A store is replaced only if an inspection finds damage, and
+not because of the errors themselves."""
 
 from __future__ import annotations
 
@@ -25,57 +25,57 @@ from reposyncd.errors import (
 )
 
 _FILE = "doubt.json"
-"""In the state directory: what is suspected outlives the process, since every sync by hand is a process of its own. It
-is recorded for each repository, since success in one says nothing about the files that another one needs."""
+"""A file in the state directory. The suspicion must outlive the process, since each sync by hand is a process of its
+own. It is recorded for each repository, since success in one says nothing about the files that another one needs."""
 
 BACK_OFF_S = (1.0, 3.0)
-"""The waits before the inspections that must agree on damage, in seconds: most faults are over by then."""
+"""How long to wait before each of the inspections that must agree on damage, in seconds. Most faults are over by
+then."""
 
 INSPECTIONS = 5
-"""How many inspections there must have been before time counts as evidence: the clock may jump, the machine may
-sleep."""
+"""How many inspections are needed before time counts as evidence, since the clock may jump or the machine sleep."""
 
 UNREADABLE_S = 120.0
-"""A file of the store that the disk cannot read for this long is lost: a controller that was reset is back by then, and
-the kernel has tried each sector again itself."""
+"""If the disk cannot read a file of the store for this long, the file is lost. By then, a controller that was reset
+works again, and the kernel has retried each sector itself."""
 
 UNUSABLE_S = 600.0
-"""A store that fails whenever it is used or inspected, for this long and without storing one batch, is given up,
-whatever the reason. An inspection recognises a disk that is full or read-only; this is for what nobody foresaw."""
+"""If a store fails whenever it is used or inspected, for this long and without storing a single batch, it is replaced,
+whatever the reason. Inspections recognise a disk that is full or read-only; this is for unexpected faults."""
 
 GAP_S = 150.0
-"""The most that the time between two inspections counts, so that a night between them, or a clock that was set, is no
-evidence. With INSPECTIONS inspections at this distance UNUSABLE_S are just over."""
+"""The largest part of the time between two inspections that counts, so that a night without inspections, or a change of
+the clock, is no evidence. INSPECTIONS inspections at this distance take just over UNUSABLE_S."""
 
 _ELSEWHERE = (StoreBusyError, NoSpaceError, EmbedderUnavailableError, ChunkerLostError, LethalTextError)
-"""Errors whose cause is known not to be the store."""
+"""Errors that are known to have another cause than the store."""
 
 _PASSING_AT_FIRST = 3
-"""How many errors that usually pass are met in a row before the store is inspected."""
+"""After how many errors in a row that usually pass the store is inspected."""
 
 _POLL_S = 0.2
-"""Between two checks whether to stop."""
+"""Time between two checks whether to stop."""
 
 _SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """How long the store has been suspected."""
+    """For how long the store has been suspected."""
 
     last_ns: int
     """when it was last inspected, nanoseconds since the epoch"""
     seconds: float = 0.0
-    """time between inspections; no gap counts for more than GAP_S"""
+    """time between the inspections; no gap counts for more than GAP_S"""
     inspections: int = 0
 
     def again(self, now_ns: int) -> Suspicion:
-        """With one more inspection."""
+        """The suspicion after one more inspection."""
         gap_s = (now_ns - self.last_ns) / _SECOND_NS
         return Suspicion(now_ns, self.seconds + min(max(gap_s, 0.0), GAP_S), self.inspections + 1)
 
     def has_lasted(self, seconds: float) -> bool:
-        """Whether it has lasted that long, by the clock and by the number of inspections."""
+        """Whether it has lasted this long, by the clock and by the number of inspections."""
         return self.inspections >= INSPECTIONS and self.seconds >= seconds
 
     def __str__(self) -> str:
@@ -85,8 +85,8 @@ class Suspicion:
 class DamageCheck:
     """Decides on the store of a state directory. The caller holds the state lock.
 
-    `of` names the repository that meets the trouble, "" while none is known. `inspect` returns if the store is sound,
-    and raises as `StoreAdmin.inspect` does. `wait` is called now and then while nothing else is done, and raises
+    `of` returns the name of the repository that met the error, "" if none is known. `inspect` returns if the store is
+    sound, and raises like `StoreAdmin.inspect`. `wait` is called now and then during waits, and raises
     InterruptedSyncError when asked to stop.
     """
 
@@ -109,7 +109,7 @@ class DamageCheck:
         self._failures = 0
 
     def progress(self) -> None:
-        """Tells that something was stored: all is well."""
+        """Something was stored, so the suspicion ends."""
         self._failures = 0
         suspicions = self._read()
         left = {name: each for name, each in suspicions.items() if name not in (self._of(), "")}
@@ -117,17 +117,17 @@ class DamageCheck:
             self._write(left)
 
     def is_due(self, error: StoreError) -> bool:
-        """Whether the store is to be inspected after this error."""
+        """Whether the store has to be inspected after this error."""
         if isinstance(error, _ELSEWHERE):
             return False
         self._failures += 1
         return is_suspicion(error) or (isinstance(error, TransientStoreError) and self._failures >= _PASSING_AT_FIRST)
 
     def evidence(self, error: StoreError) -> CorruptStoreError | None:
-        """Inspects the store after this error. Returns the evidence that it is damaged, None if it is sound. Nobody may
+        """Inspects the store after this error. Returns the evidence that it is damaged; None if it is sound. Nobody may
         have it open.
 
-        Raises TransientStoreError if it is not known yet.
+        Raises TransientStoreError if that is not known yet.
         """
         suspicion = self._note()
         found: StoreError | None = None
@@ -139,7 +139,7 @@ class DamageCheck:
                 found = each
             else:
                 return judge_sound(error, suspicion)
-        assert found is not None  # noqa: S101 - else it was sound
+        assert found is not None  # noqa: S101 - if it were None, the store would be sound
         return judge(found, suspicion)
 
     def _pause(self, seconds: float) -> None:
@@ -161,7 +161,7 @@ class DamageCheck:
         return {}
 
     def _write(self, suspicions: Mapping[str, Suspicion]) -> None:
-        """A disk that cannot be written to is reported by others."""
+        """Does nothing if the disk cannot be written to: others report that."""
         with suppress(OSError):
             if not suspicions:
                 os.unlink(self._path)
@@ -174,12 +174,12 @@ class DamageCheck:
 
 
 def is_suspicion(error: StoreError) -> bool:
-    """Whether damage may look like this, so that the store is inspected at once."""
+    """Whether this error may come from damage, so that the store is inspected at once."""
     return isinstance(error, CorruptStoreError | LethalOperationError) and not isinstance(error, LethalTextError)
 
 
 def judge(found: StoreError, suspicion: Suspicion) -> CorruptStoreError:
-    """What the inspections have found, as evidence. Raises TransientStoreError if it is none yet."""
+    """The findings of the inspections, as evidence. Raises TransientStoreError if they are no evidence yet."""
     match found:
         case UnreadableStoreError():
             if suspicion.has_lasted(UNREADABLE_S):
@@ -188,7 +188,7 @@ def judge(found: StoreError, suspicion: Suspicion) -> CorruptStoreError:
         case SuspectStoreError():
             if suspicion.has_lasted(UNUSABLE_S):
                 return CorruptStoreError(f"{found}, {suspicion}")
-            raise TransientStoreError(f"{found}; this may pass, and is tried again")
+            raise TransientStoreError(f"{found}; this may pass, and will be retried")
         case CorruptStoreError():
             return found
     return CorruptStoreError(f"the store cannot be inspected: {found}")

@@ -8,8 +8,8 @@ from reposyncd.model import Scope
 from reposyncd.paths import with_ancestors
 
 DIRTY_AT_MOST = 1000
-"""Parts that are kept apart. If a change touches more, they are merged into larger parts; scanning those costs little
-more."""
+"""How many parts are kept separately. If a change affects more, they are merged into larger parts. Scanning those costs
+little more."""
 
 
 class _Part(NamedTuple):
@@ -66,7 +66,7 @@ class Debounce:
         return sorted(self._dirty)
 
     def add(self, path: str, recursive: bool, now: float) -> None:
-        """There was an event: marks the directory, or with `recursive` the tree at it, as dirty."""
+        """There was an event: marks the directory as dirty, or with `recursive` the tree at it."""
         tree = self._tree_of(path)
         if tree is not None:
             path, recursive = tree, True

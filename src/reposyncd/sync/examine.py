@@ -17,7 +17,7 @@ from reposyncd.tree.read import Tree
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """A file whose records are up to date. Only its row changes: another stat, or judged by newer rules."""
+    """A file whose records are up to date. Only its row changes: it has another stat, or was judged by newer rules."""
 
     row: FileRow
 
@@ -27,7 +27,7 @@ class Read:
     """A file that was read and is being cut."""
 
     row: FileRow
-    """its new row, without `skip` and `verdict`, which the cut decides"""
+    """its new row, without `skip` and `verdict`, which are the result of cutting"""
     known: FileRow | None
     """its row on record"""
     cut: Future[Cut]
@@ -42,20 +42,20 @@ class Examiner:
     max_file_size: int
     """bytes"""
     allows_secrets: Callable[[str], bool]
-    """whether the file at a path is indexed even if it holds secrets"""
+    """whether the file at a path is indexed even if it contains secrets"""
     chunker: Chunker
     stored_chunks: Callable[[str], list[ChunkRow]]
     """the live chunks of a path"""
     now_ns: Callable[[], int]
     stages: StageReport
-    """to which reading and cutting are added"""
+    """receives the durations of reading and cutting"""
 
     def read(self, path: str, known: FileRow | None) -> tuple[Read | Touched, int]:
-        """Reads a file and has it cut, unless its records are up to date. Returns also the number of bytes read.
+        """Reads a file and has it cut, unless its records are up to date. Also returns the number of bytes read.
 
-        Raises a FileProblem.
+        Raises FileProblem.
         """
-        # Taken before the read, so that after a later change the times are too recent to be trusted.
+        # Taken before the read, so that the times of a later change are too recent to be trusted.
         recorded_ns = self.now_ns()
         began = time.perf_counter()
         raw = self.tree.read(path, self.max_file_size)
@@ -68,7 +68,7 @@ class Examiner:
         return Read(row, known, cut), len(raw.data)
 
     def plan(self, read: Read) -> FilePlan | Touched:
-        """Waits for the cut, and plans what changes. Raises UncutError, and TransientStoreError."""
+        """Waits until the file is cut, and plans what changes. Raises UncutError and TransientStoreError."""
         cut, known = read.cut.result(), read.known
         self.stages.add(Stage.CHUNK, cut.duration_s, len(cut.chunks))
         row = read.row._replace(skip=cut.skip, verdict=cut.verdict)
@@ -80,8 +80,8 @@ class Examiner:
         return Touched(row) if is_same and plan.changes_nothing else plan
 
     def is_judged(self, known: FileRow) -> bool:
-        """Whether the row was made by the rules that are in force now. For a file that cannot be stored, the rules make
-        no difference."""
+        """Whether the present rules have judged the row. For a file that cannot be stored, the rules make no
+        difference."""
         return known.skip is Skip.QUARANTINED or known.judged == self._judgement(known.path)
 
     def _judgement(self, path: str) -> int:

@@ -1,4 +1,4 @@
-"""Compares the listing of a tree with what is on record. Cheap to import: a sync with nothing to do needs no more."""
+"""Compares the listing of a tree with what is on record. Cheap to import: a sync with nothing to do needs only this."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def skips_of(rows: Iterable[DirectoryRow | None]) -> dict[str, int]:
 
 
 def is_current(snapshot: Snapshot, known: Iterable[str]) -> bool:
-    """Whether the listing alone proves that nothing has changed since what is on record."""
+    """Whether the listing alone proves that nothing has changed since it was recorded."""
     return not snapshot.changed and not snapshot.unreadable and not gone_directories(snapshot, known)

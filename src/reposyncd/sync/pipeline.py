@@ -1,12 +1,13 @@
-"""The commit protocol: file plans become batches, each batch one commit over two stores that share none.
+"""The commit protocol: collects file plans into batches, and commits each batch to two stores without a transaction for
+both.
 
-1. One transaction: the ids about to be added are recorded as pending, those about to be relabelled as such.
-2. The index: the batch is applied.
-3. One transaction: the files' rows and chunks are replaced, those intents end, leftovers are doomed.
-4. The index: the doomed are deleted; then their intents end.
+1. One transaction records the ids that will be added as pending, and those that will be relabelled as relabelled.
+2. The index applies the batch.
+3. One transaction replaces the rows of files and chunks, removes those intents, and dooms leftovers.
+4. The index deletes the doomed records. Then their intents are removed.
 
-Whenever the process dies, `recover` makes the collection again what the manifest says. A reader may see a file's old
-and new chunks together for a moment, but never sees a file missing.
+Whenever the process dies, `recover` makes the collection match the manifest again. For a moment, a reader may see the
+old and the new chunks of a file together, but it never finds the file missing.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ from reposyncd.sync.plan import FilePlan, chunk_id, text_digest, with_sources
 from reposyncd.sync.stages import StageReport
 
 BATCH_CHUNKS = 500
-"""Chunks that change in one batch: about a second of work, which may be lost or waited for. 1000 are not faster; with
-250 a first index takes a quarter longer."""
+"""How many chunks change in one batch: about a second of work, which may be lost, or which others may have to wait for.
+1000 are not faster; with 250, a first index takes a quarter longer."""
 
 BATCH_FILES = 2000
-"""Files in one batch, if they change few chunks."""
+"""How many files one batch has, if they change few chunks."""
 
 BATCHES_UNDER_WAY = 2
-"""One is stored, one is embedded, and the next is collected. With more, urgent files would wait longer, and a fault
-would cost more."""
+"""One batch is stored, one is embedded, and the next is collected. With more, urgent files would wait longer, and a
+fault would cost more."""
 
 QUARANTINED_AT_MOST = 20
-"""Files that one run may quarantine. If there were more, the files would hardly be the cause."""
+"""How many files one run may quarantine. With more of them, the files would probably not be the cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class _Filling:
         return self.chunks >= BATCH_CHUNKS or self.files >= BATCH_FILES
 
     def halves(self) -> tuple[_Filling, _Filling]:
-        """Two batches that together do the same."""
+        """Two batches that have the same effect together."""
         middle = len(self.plans) // 2
         return replace(self, plans=self.plans[:middle]), _Filling(plans=self.plans[middle:])
 
@@ -92,25 +93,24 @@ class _Begun(NamedTuple):
     added: list[NewChunk]
     relabelled: tuple[ChunkRow, ...]
     applied: Deferred[Applied] | None
-    """None: nothing is added or relabelled"""
+    """None if nothing is added or relabelled"""
 
 
 class Pipeline:
     """Applies plans to one collection, batch by batch, while the caller makes the next plans.
 
     Batches are begun, applied and committed in the order of the calls. A plan is committed, and durable, when `drain`
-    has returned, or earlier. Any method may raise a StoreError: what was committed by then stays, and `recover` cleans
-    up the rest.
+    has returned, or earlier. Any method may raise StoreError. What was committed before that stays, and `recover`
+    cleans up the rest.
 
-    A batch that the store refuses, or that crashes the index process, is divided until the files that cause it are
-    found. Those are quarantined: recorded with their digest, and reported to `on_quarantine` (path, reason).
+    If the store refuses a batch, or the batch crashes the index process, it is divided until the files that cause this
+    are found. These files are quarantined: recorded with their digest, and reported to `on_quarantine` (path, reason).
+    `run` is the row of the history to update with each commit, and the progress that it starts with. The durations of
+    stages are added to `stages`; the caller sends it.
 
-    `run` is the row of the history to update with each commit, and the progress that it starts with. What the stages
-    take is added to `stages`; the caller sends it.
-
-    `orphans` are ids of stored records that the manifest does not know. A chunk with such an id takes its vector, and
-    the id is removed from the set. `guard` is called before a batch with the number of its new chunks, and raises
-    NoSpaceError.
+    `orphans` are ids of stored records that the manifest does not know. A chunk with such an id takes the vector of the
+    orphan, and the id is removed from the set. `guard` is called before a batch with the number of its new chunks, and
+    raises NoSpaceError.
     """
 
     def __init__(
@@ -143,31 +143,32 @@ class Pipeline:
         self.totals = Totals()
 
     def put(self, plan: FilePlan) -> None:
-        """The file's records become what the plan says."""
+        """Makes the records of the file what the plan says."""
         self._filling.plans.append(plan)
         self._filled(len(plan.added) + len(plan.relabelled) + len(plan.doomed))
 
     def touch(self, row: FileRow) -> None:
-        """The file's content is unchanged; only its stat is new."""
+        """Updates the row of a file whose content has not changed."""
         self._filling.touched.append(row)
         self._filled(0)
 
     def remove(self, path: str, ids: Sequence[str]) -> None:
-        """The file leaves the index; `ids` are its records."""
+        """Removes the file from the index; `ids` are its records."""
         self._filling.gone.append(path)
         self._filling.gone_chunks += [(id, path) for id in ids]
         self._filled(len(ids))
 
     def drain(self) -> None:
-        """Returns when everything handed over so far is committed and the leftovers are deleted."""
+        """Returns when all plans so far are committed and the leftovers are deleted."""
         self._send()
         while self._under_way:
             self._under_way.popleft()()
 
     def finish_begun(self) -> None:
-        """As `drain`, for the batches that were begun, to stop soon. The batch that is being collected is dropped,
-        except for what needs no index. It is finished, too, if it is the first one, so that a sync makes progress even
-        if it is always stopped early, or if one of its files took the whole time limit to turn out unparseable."""
+        """Like `drain`, but only for the batches that were begun, in order to stop soon. The batch that is being
+        collected is dropped, except for what needs no index. If it is the first batch, it is committed too: so a sync
+        makes progress even if it is always stopped early, or if one file took the whole time to turn out unparseable.
+        """
         is_cheap = not any(plan.row.verdict for plan in self._filling.plans)
         if is_cheap and (self.totals.files or self._under_way):
             self._filling = _Filling(touched=self._filling.touched)
@@ -182,7 +183,7 @@ class Pipeline:
         filling, self._filling = self._filling, _Filling()
         if not filling.files:
             return
-        # Waits before it sends, not after: what is sent and not committed is embedded again after a fault.
+        # Waits before it sends, not after it: after a fault, what was sent and not committed is embedded again.
         while len(self._under_way) >= BATCHES_UNDER_WAY:
             self._under_way.popleft()()
         begun = self._begin(filling)
@@ -201,7 +202,7 @@ class Pipeline:
         return _Begun(filling, added, relabelled, self._index.apply(self._collection, batch))
 
     def _finish(self, begun: _Begun) -> None:
-        """Step 3, when step 2 is done, and the start of step 4."""
+        """Step 3, after step 2 is done, and the start of step 4."""
         try:
             applied = begun.applied.result() if begun.applied else Applied()
         except (LethalOperationError, PermanentStoreError) as error:
@@ -231,7 +232,7 @@ class Pipeline:
         self._orphans.difference_update(chunk.row.id for chunk in begun.added)
 
     def _divide(self, begun: _Begun, error: StoreError) -> None:
-        """Applies the batch in two halves; quarantines the file, if it is the only one."""
+        """Applies the batch in two halves. If it has only one file, quarantines that file."""
         if len(begun.filling.plans) > 1:
             for half in begun.filling.halves():
                 if half.files:
@@ -256,8 +257,8 @@ class Pipeline:
         self._on_quarantine(row.path, f"quarantined until it changes: {error}")
 
     def _assert_the_store_works(self) -> None:
-        """Stores and deletes a record. What that raises is the fault of the store, not of a file; CorruptStoreError if
-        the store is to be inspected."""
+        """Stores and deletes a record. If this raises, the store is to blame and not a file; CorruptStoreError if the
+        store has to be inspected."""
         digest = text_digest(_CANARY)
         row = ChunkRow(chunk_id(self._repo, "", digest, 0), "", 1, 1, "", "text", digest)
         self._manifest.begin([row], ())
@@ -290,13 +291,13 @@ class Pipeline:
 
 
 _CANARY = "reposyncd asks itself whether the store works\n"
-"""The text of the record that tries out the store."""
+"""The text of the record that tests the store."""
 
 
 def recover(repo: str, collection: str, manifest: Manifest, index: VectorIndex) -> None:
-    """Undoes or finishes what a crash left half done: usually nothing.
+    """Undoes or finishes what a crash has interrupted: usually nothing.
 
-    Pending and doomed records are deleted, relabelled ones get the metadata of their rows again. Idempotent.
+    Deletes pending and doomed records, and gives relabelled ones the metadata of their rows again. Idempotent.
     """
     intents = manifest.intents()
     if not intents:
@@ -311,11 +312,11 @@ def recover(repo: str, collection: str, manifest: Manifest, index: VectorIndex) 
 
 
 def compare_records(repo: str, collection: str, manifest: Manifest, index: VectorIndex) -> set[str]:
-    """Compares the collection's ids and metadata with the manifest, after somebody else may have written to it.
+    """Compares the collection's ids and metadata with the manifest, when somebody else may have written to it.
 
-    Records with other metadata get those of their rows again. Files of which a record is missing are forgotten, so
-    that the reconcile that must follow stores them again. Returns the ids of orphans: records that the manifest does
-    not know, which that reconcile claims, or which are to be deleted.
+    Records with other metadata get the metadata of their rows again. Files with missing records are forgotten, so that
+    the reconcile that must follow stores them again. Returns the ids of orphans: records that the manifest does not
+    know. That reconcile claims them, or they are deleted.
     """
     found = index.labels(collection)
     invalidated: set[str] = set()

@@ -22,9 +22,9 @@ def text_digest(text: str) -> str:
 
 def chunk_id(repo: str, path: str, digest: str, occurrence: int) -> str:
     """The id of a chunk, 32 hex digits. It does not depend on line numbers: a chunk that moves within its file keeps
-    it.
+    its id.
 
-    `digest` is that of the text. `occurrence` is how many chunks with the same text precede this one in the file.
+    `digest` is that of the text. `occurrence` is the number of chunks with the same text before this one in the file.
     """
     return xxhash.xxh3_128_hexdigest(f"{repo}\0{path}\0{digest}\0{occurrence}".encode())
 
@@ -81,8 +81,8 @@ def plan_file(repo: str, row: FileRow, chunks: Sequence[Chunk], known: Sequence[
 def with_sources(added: Sequence[NewChunk], stored: Mapping[str, str], orphans: Set[str]) -> tuple[NewChunk, ...]:
     """The chunks, each with the id of a record whose vector can be copied, if there is one.
 
-    `orphans` are ids of stored records that the manifest does not know. The source of a chunk is its own id if that is
-    an orphan, else the id that `stored` (text digest to id) has for the same text.
+    `orphans` are ids of stored records that the manifest does not know. If the id of a chunk is an orphan, that is its
+    source; else the id that `stored` (text digest to id) has for the same text.
     """
     return tuple(
         chunk._replace(source=chunk.row.id if chunk.row.id in orphans else stored.get(chunk.row.digest))

@@ -1,6 +1,6 @@
 """Makes the records of a generation exactly the chunks of the files on disk, from any state.
 
-It compares the disk with the manifest, and assumes nothing about how either came to be as it is.
+It compares the disk with the manifest, and assumes nothing about the history of either.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from reposyncd.sync.plan import FilePlan, is_unchanged
 from reposyncd.tree.scan import ScannedDirectory, Snapshot
 
 _READS_OF_UNSTABLE = 3
-"""How often a file is read that changes during the read, before it is left to the next sync."""
+"""How often a file that changes during the read is read before it is left for the next sync."""
 
 READ_AHEAD_FILES = 32
-"""Files that are read ahead: so many that the chunking process never waits for one."""
+"""How many files are read ahead: so many that the chunking process never waits for one."""
 
 READ_AHEAD_BYTES = 4 << 20
-"""Total size of the files that are read ahead. They are in memory."""
+"""Total size of the files that are read ahead. They are kept in memory."""
 
 STALLED_BYTES = 16 << 20
 """Total size of the files that take long to be cut, and stay in memory while others are read."""
 
 STOP_CHECK_S = 0.1
-"""How often to check whether the sync has to stop, while it waits for a file to be cut."""
+"""How often to check whether the sync has to stop while it waits for a file to be cut, in seconds."""
 
 NOTHING_CUT_S = 0.3
-"""If no file has been cut for so long, everything that can be committed is committed."""
+"""If no file has been cut for this long, everything that can be committed is committed."""
 
 COMMIT_S = 0.1
-"""A plan waits at most so long for its commit while other files are being cut; the time doubles with each commit.
-Somebody may be waiting for the first file, but nobody for small batches after it. Not used in a full scan."""
+"""A plan waits for its commit at most this long while other files are being cut. The time doubles with each commit:
+somebody may be waiting for the first file, but nobody for small batches after it. Not used in a full scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,13 @@ class _Directory:
     """path to the reason why the file has no chunks; None if it has some"""
 
     def row(self) -> DirectoryRow:
-        """The row to remember, with the skips that were found by reading files."""
+        """The row to record, with the skips that were found by reading files."""
         return self.scanned.row._replace(skipped=add_counts(self.scanned.row.skipped, _count(self.skips.values())))
 
 
 @dataclass(slots=True)
 class ReconcileResult:
-    """What a reconcile found and did, in files. The pipeline counts the chunks."""
+    """What a reconcile has found and done, in files. The pipeline counts the chunks."""
 
     new: int = 0
     modified: int = 0
@@ -109,11 +109,11 @@ class ReconcileResult:
 
 
 class Reconciler:
-    """One reconcile of one tree with one generation. Not reusable.
+    """One reconcile of one tree with one generation. Cannot be used twice.
 
-    Raises InterruptedSyncError when `should_stop` returns True, and a StoreError when a store fails. In both cases,
-    what was committed stays, and the next reconcile continues from there. A file that cannot be read is an error in the
-    result, and keeps its chunks.
+    Raises InterruptedSyncError if `should_stop` returns True, and StoreError if a store fails. In both cases, what was
+    committed stays, and the next reconcile continues from there. A file that cannot be read is an error in the result,
+    and keeps its chunks.
     """
 
     def __init__(
@@ -141,8 +141,7 @@ class Reconciler:
         self.total = 0
 
     def find_dirty(self, snapshot: Snapshot, known: Mapping[str, DirectoryRow | None]) -> list[Dirty]:
-        """Compares the snapshot with the manifest, and returns the files to read. This is step one; `run` is step
-        two."""
+        """Step one: compares the snapshot with the manifest, and returns the files to read. `run` is step two."""
         dirty: list[Dirty] = []
         unknown = {error.path for error in snapshot.unreadable}
         self.result.errors += snapshot.unreadable
@@ -173,8 +172,8 @@ class Reconciler:
     def run(self, dirty: Iterable[Dirty], gone: Iterable[str]) -> ReconcileResult:
         """Brings the dirty files up to date, then deletes the chunks of files that are gone.
 
-        In this order, the vectors of a renamed file can be copied, and a reader finds its new chunks before the old
-        ones disappear. `gone` are the directories on record that no longer exist.
+        Because of this order, the vectors of a renamed file can be copied, and a reader finds its new chunks before the
+        old ones disappear. `gone` are the directories on record that no longer exist.
         """
         self.report()  # the amount of work is known now
         self._bring_up_to_date(dirty)
@@ -190,8 +189,8 @@ class Reconciler:
         return self.result
 
     def _bring_up_to_date(self, dirty: Iterable[Dirty]) -> None:
-        """Reads some files ahead of those that are being cut, and plans files in the order in which they are cut, so
-        that no file waits for one that takes long."""
+        """Reads some files ahead of those that are being cut. Plans files in the order in which they are cut, so that
+        no file waits for one that takes long."""
         waiting = deque((file, 1) for file in dirty)
         cutting: list[_Cutting] = []
         stalled: list[_Cutting] = []
@@ -220,9 +219,9 @@ class Reconciler:
                 waited_s = 0.0
 
     def _wait(self, cutting: Sequence[_Cutting], waited_s: float) -> float:
-        """Waits for a moment, or until a file is cut. Commits what it can if no file was cut for too long.
+        """Waits for a moment, or until a file is cut. If no file was cut for too long, commits what it can.
 
-        `waited_s` is how long there was none before the call. Returns how long there was none after it.
+        `waited_s` is for how long no file was cut before the call. Returns for how long none was cut after it.
         """
         began = time.monotonic()
         wait([each.read.cut for each in cutting], STOP_CHECK_S, FIRST_COMPLETED)
@@ -234,7 +233,7 @@ class Reconciler:
         return waited_s
 
     def _read(self, file: Dirty, is_last: bool) -> _Cutting | None:
-        """Reads a file and has it cut. None if nothing is left to do for it.
+        """Reads a file and has it cut. Returns None if nothing is left to do for it.
 
         Raises UnstableError if the file changed during the read, unless this is the last attempt (`is_last`).
         """
@@ -305,7 +304,7 @@ class Reconciler:
         self.report()
 
     def progress(self) -> Progress:
-        """How much is done."""
+        """How much was done so far."""
         return Progress("index", self.done, self.total, self._pipeline.totals.added)
 
     def report(self) -> None:
@@ -317,7 +316,7 @@ class Reconciler:
             self._pipeline.finish_begun()
             raise InterruptedSyncError(
                 f"stopped after {self.done} of {self.total} changed files; what is stored stays, and the next "
-                "sync goes on from there"
+                "sync continues from there"
             )
 
 

@@ -1,4 +1,4 @@
-"""Finds a repository by its path or name, and adds a new one."""
+"""Finds a repository by its path or name, or adds a new one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from reposyncd.tree.offlimits import OffLimits
 def root_of(path: str, state_dir: str) -> str:
     """The directory as an absolute path without symbolic links.
 
-    Raises RootMissingError if it is not a directory, UsageError if its path is not UTF-8, and RefusedRootError if it is
-    never indexed: `state_dir`, and whatever else is off limits.
+    Raises RootMissingError if it is not a directory, UsageError if its path is not UTF-8, and RefusedRootError if it
+    must not be indexed: `state_dir`, and everything else that is off limits.
     """
     root = os.path.realpath(path)
     if not os.path.isdir(root):
@@ -46,7 +46,7 @@ def find(catalog: Catalog, root: str, name: str | None) -> Repo | None:
 
 
 def add(catalog: Catalog, root: str, name: str | None) -> Repo:
-    """Adds a repository with this root, or takes over the one that was moved there.
+    """Adds a repository with this root, or moves the repository that was moved there.
 
     Raises UsageError if the name is taken or not allowed, and OverlapError.
     """
@@ -67,7 +67,7 @@ def identity_of(root: str) -> RootIdentity:
 
 
 def moved(catalog: Catalog, root: str) -> Repo | None:
-    """The repository on record that this directory was, if it has been moved here; None if there is none."""
+    """The repository on record whose directory has been moved here; None if there is none."""
     identity = identity_of(root)
     for repo in catalog.repos():
         if repo.identity == identity and not os.path.lexists(repo.root):
@@ -83,24 +83,24 @@ def _refuse_overlap(catalog: Catalog, root: str) -> None:
         if contains(other.root, root):
             if not catalog.leaves_out(other, os.path.relpath(root, other.root)):
                 raise OverlapError(
-                    f'{root} lies in the repository "{other.name}" ({other.root}), which is indexed with everything '
+                    f'{root} is inside the repository "{other.name}" ({other.root}), which is indexed with everything '
                     f"in it. Make that one ignore it, or remove that one first: reposyncd repo remove {other.name}"
                 )
         elif contains(root, other.root):
             raise OverlapError(
-                f'{root} contains the repository "{other.name}" ({other.root}), which is indexed by itself. Index the '
+                f'{root} contains the repository "{other.name}" ({other.root}), which has its own index. Index the '
                 f"other directories one by one, or remove that one first: reposyncd repo remove {other.name}"
             )
 
 
 def named(catalog: Catalog, repo: str | None) -> list[Repo]:
-    """The repository with this name or path, or all of them for None. Raises NotFoundError if there is none."""
+    """The repository with this name or path; all repositories for None. Raises NotFoundError if there is none."""
     known = catalog.repos()
     found = [each for each in known if repo in (None, each.name) or os.path.realpath(str(repo)) == each.root]
     if not found:
         names = ", ".join(each.name for each in known)
         raise NotFoundError(
-            f'there is no repository "{repo}"; there is: {names}'
+            f'there is no repository "{repo}"; known: {names}'
             if names
             else "nothing is indexed yet; index a directory with: reposyncd sync PATH"
         )

@@ -1,4 +1,4 @@
-"""Retries while trouble lasts that may pass by itself, ever more slowly."""
+"""Retries an operation after faults that may pass, at growing intervals."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FIRST_WAIT_S = 0.5
-"""The longest wait before the first retry; it doubles with each."""
+"""The longest wait before the first retry. It doubles with each retry."""
 
 LONGEST_WAIT_S = 20.0
-"""Between two tries. The end of a fault is noticed within this time and that of the next try."""
+"""The longest wait between two attempts. The end of a fault is noticed within this time plus that of one attempt."""
 
 _POLL_S = 0.2
-"""Between two checks whether to stop."""
+"""Time between two checks whether to stop."""
 
 
 class Retry:
-    """Repeats an operation while it raises TransientStoreError, with exponential backoff and jitter. The backoff starts
-    again after each `progress`.
+    """Repeats an operation as long as it raises TransientStoreError, with exponential backoff and jitter. The backoff
+    starts again after each `progress`.
 
-    Gives up and raises the last error when the trouble has lasted for `patience_s` without `progress`; with 0 at once.
-    `on_trouble` is called with the error after every failed try, before the wait. Raises InterruptedSyncError when
-    asked to stop meanwhile.
+    Gives up and raises the last error when the fault has lasted for `patience_s` without `progress`; at once if that is
+    0. `on_trouble` is called with the error after every failed attempt, before the wait. Raises InterruptedSyncError
+    when asked to stop during a wait.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Retry:
         self._error: TransientStoreError | None = None
 
     def progress(self) -> None:
-        """Tells that something was done: the trouble is over."""
+        """Something was done, so the fault is over."""
         self._since, self._tries = None, 0
 
     def run(self, operation: Callable[[], T]) -> T:
-        """What the operation returns when it succeeds."""
+        """Returns what the operation returns when it succeeds."""
         from tenacity import Retrying, retry_if_exception_type
 
         retrying = Retrying(
@@ -88,6 +88,6 @@ class Retry:
         while (left := until - self._monotonic()) > 0:
             if self._should_stop():
                 raise InterruptedSyncError(
-                    f"stopped, waiting: {self._error}; what is stored stays, and the next sync goes on from there"
+                    f"stopped, waiting: {self._error}; what is stored stays, and the next sync continues from there"
                 )
             self._sleep(min(left, _POLL_S))

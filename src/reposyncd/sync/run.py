@@ -1,4 +1,4 @@
-"""One sync of one repository: its generation, what a crash left, the reconcile, the switch, the history."""
+"""One sync of one repository: generation, recovery after a crash, reconcile, switch, and history."""
 
 from __future__ import annotations
 
@@ -31,53 +31,53 @@ from reposyncd.tree.scan import Snapshot
 NANOSECONDS = 1_000_000_000
 
 SAVED_NS = 10 * NANOSECONDS
-"""Somebody may be waiting for a file that was saved within this time."""
+"""If a file was saved within this time, somebody may be waiting for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a sync works with. The caller holds the state lock."""
+    """What a sync needs. The caller holds the state lock."""
 
     db: Database
     index: RunningIndex
     chunker: Chunker
     fingerprint: str
-    """of the chunker, the embedder and the form of the records; another one means another generation"""
+    """of the chunker, the embedder and the form of the records; if it differs, a new generation is needed"""
     scan: Callable[[Repo, Mapping[str, DirectoryRow | None], Scope], Snapshot]
     max_file_size: int
     """bytes"""
     allows_secrets: Callable[[str], bool]
-    """whether the file at a path may hold secrets; `scan` must know the same"""
+    """whether the file at a path may contain secrets; `scan` must use the same rules"""
     now_ns: Callable[[], int]
     observer: Observer
-    """is told how long each stage took: after every commit, and at the end"""
+    """receives the duration of each stage: after every commit, and at the end"""
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     guard: Callable[[int], None] = lambda chunks: None
-    """called before each batch; raises NoSpaceError if the disk has no room for that many more chunks"""
+    """called before each batch; raises NoSpaceError if the disk has no space for this many more chunks"""
     begin: Callable[[], int | None] = lambda: None
-    """called when there is something to do; returns the run's row in the history, if it is to have one"""
+    """called when there is something to do; returns the run's row in the history, if it has one"""
     on_stopped: Callable[[SyncResult], None] = lambda done: None
-    """called with what was done, when a sync was asked to stop"""
+    """called with what was done, if a sync was asked to stop"""
     probed: dict[str, int] = field(default_factory=dict)
-    """by collection: the session of the index in which it was found sound. The same dict for all syncs of a process"""
+    """by collection: the session of the index in which it was found sound. All syncs of a process use the same dict"""
 
 
 def sync_repo(context: Context, repo: Repo, scope: Scope = WHOLE) -> SyncResult:
-    """Makes the index of a repository true within the scope, and returns when it is. The duration in the result is 0:
-    the caller fills it in.
+    """Makes the index of a repository match its tree within the scope, and returns when that is done. The duration in
+    the result is 0: the caller sets it.
 
     Raises RootMissingError if the root is another directory than before, and empty: a disk may not be mounted, so
-    nothing is deleted. Raises WholeTreeNeededError if a part cannot be made true alone, InterruptedSyncError and
+    nothing is deleted. Raises WholeTreeNeededError if a part cannot be synced alone, InterruptedSyncError and
     StoreError as `Reconciler` does, and CorruptStoreError if the store fails its probe.
     """
     return _Run(context, repo).sync(scope)
 
 
 def choose_generation(catalog: Catalog, repo: Repo, fingerprint: str) -> Generation:
-    """The generation to be made true: the one with this fingerprint, else a new one.
+    """The generation to sync: the one with this fingerprint, else a new one.
 
-    The serving generation goes on serving until its successor is complete. The first one serves from the start.
+    The serving generation keeps serving until its successor is complete. The first one serves from the start.
     """
     alive = [each for each in catalog.generations(repo) if each.state != "doomed"]
     serves = any(each.state == "serving" for each in alive)
@@ -89,7 +89,7 @@ def choose_generation(catalog: Catalog, repo: Repo, fingerprint: str) -> Generat
 
 
 class _Run:
-    """One sync under way."""
+    """One sync that is under way."""
 
     def __init__(self, context: Context, repo: Repo) -> None:
         self._context = context
@@ -113,7 +113,7 @@ class _Run:
         if trusted and is_current(snapshot, known) and len(self._catalog.generations(self._repo)) == 1:
             self._check_identity(snapshot, False)
             return self._result(generation, ReconcileResult(skipped=skips_of(known.values())), Totals())
-        if not self._context.index.session:  # both start together; else it starts with the first file
+        if not self._context.index.session:  # so that both start together; otherwise it starts with the first file
             self._context.chunker.start()
         self._run = self._context.begin()
         if self._run is not None:
@@ -132,8 +132,8 @@ class _Run:
         return self._result(generation, outcome, totals)
 
     def _end(self, generation: Generation) -> None:
-        """Records that the generation is true, and makes it serve."""
-        # Read again: its records may have been compared meanwhile.
+        """Records that the generation is complete, and makes it serve."""
+        # Read again: its records may have been compared in the meantime.
         if not self._catalog.generation(generation.id).checked:
             self._catalog.set_checked(generation, True)
         if generation.state == "building":
@@ -144,16 +144,16 @@ class _Run:
                 self._catalog.forget(other)
 
     def _scan(self, manifest: Manifest, scope: Scope) -> tuple[dict[str, DirectoryRow | None], Snapshot]:
-        """What is on record of the scope, and what is on the disk."""
+        """What is on record within the scope, and what is on the disk."""
         known = manifest.directories(scope)
         context = self._context
         snapshot = observed_scan(context.observer, self._repo.name, lambda: context.scan(self._repo, known, scope))
         if not scope.is_whole and (gone := gone_directories(snapshot, known)):
-            known |= manifest.directories(Scope(trees=frozenset(gone)))  # what was below them is gone too
+            known |= manifest.directories(Scope(trees=frozenset(gone)))  # what was below them is gone, too
         return known, snapshot
 
     def _check(self, generation: Generation, manifest: Manifest) -> set[str] | None:
-        """Removes leftovers, probes the store, and compares its records with the manifest's if there is reason to.
+        """Removes leftovers, probes the store, and compares its records with the manifest if there is a reason to.
 
         Returns None if there was no reason, else the ids of orphans: records that the manifest does not know. The
         reconcile claims them, or they are deleted.
@@ -231,7 +231,7 @@ class _Run:
             try:
                 outcome = reconciler.run(dirty, gone_directories(snapshot, known))
             except InterruptedSyncError:
-                if not orphans:  # what was begun is finished, and nothing else is in the collection
+                if not orphans:  # everything that was begun is finished, and nothing else is in the collection
                     self._catalog.set_checked(generation, True)
                 context.on_stopped(self._result(generation, reconciler.result, pipeline.totals))
                 raise
@@ -256,7 +256,7 @@ class _Run:
         empty = not snapshot.unchanged and not any(directory.files for directory in snapshot.changed)
         if empty and (orphans or any(each.files for each in self._catalog.generations(self._repo))):
             raise RootMissingError(
-                f"{self._repo.root} is another directory than the one that was indexed, and there is nothing in it: "
+                f"{self._repo.root} is another directory than the one that was indexed, and it is empty: "
                 "is a disk not mounted? Its index stays as it was."
             )
         self._catalog.set_identity(self._repo, snapshot.identity)
@@ -270,7 +270,7 @@ class _Run:
         self._context.on_progress(replace(self._progress(), trouble=waiting.reason if waiting else ""))
         if waiting and self._context.should_stop():
             raise InterruptedSyncError(
-                f"stopped, waiting: {waiting.reason}; what is stored stays, and the next sync goes on from there"
+                f"stopped, waiting: {waiting.reason}; what is stored stays, and the next sync continues from there"
             )
 
     def _result(self, generation: Generation, outcome: ReconcileResult, totals: Totals) -> SyncResult:
@@ -293,17 +293,17 @@ class _Run:
 
 
 def put_first(dirty: list[Dirty], now_ns: int) -> None:
-    """Moves the files that were saved last to the front: somebody may wait for them. The order of the others stays."""
+    """Moves the files that were saved last to the front: somebody may wait for them. The others keep their order."""
     dirty.sort(key=lambda file: min(0, now_ns - SAVED_NS - file.stat.mtime_ns))
 
 
 def plain_files(manifest: Manifest) -> int:
-    """The number of files that are cut as plain lines because the parser cannot cope with them."""
+    """The number of files that are cut as plain lines because the parser cannot handle them."""
     return sum(verdict.is_indexed for verdict in manifest.verdicts())
 
 
 def collection_metadata(repo: Repo, generation: Generation) -> dict[str, str]:
-    """What a collection says of itself to other programs."""
+    """The metadata of a collection, for other programs."""
     return {
         "reposyncd_repo": repo.name,
         "reposyncd_root": repo.root,

@@ -1,5 +1,5 @@
-"""A sync as its users know it: alone, retried while trouble passes, with a new store in place of a damaged one, and
-with a checkpoint at its end."""
+"""A complete sync: the only one at a time, retried after faults that may pass, with a damaged store replaced, and with
+a checkpoint at its end."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ from reposyncd.sync.retry import Retry
 from reposyncd.sync.run import NANOSECONDS, Context, sync_repo
 
 _RENEWED_AT_MOST = 3
-"""Times that one sync begins a new store or manifest: each may be damaged once, and one more for bad luck."""
+"""How often one sync begins a new store or manifest: each may be damaged once, and one more is allowed for."""
 
 _AT_ONCE = 1
-"""Times in a row that a sync continues at once with a store that was found sound; after that it waits as a retry."""
+"""How many times in a row a sync continues at once with a store that was found sound. After that, it waits first."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRunner:
-    """What the syncs of one repository are made with."""
+    """Makes the syncs of one repository."""
 
     state: State
     index: RunningIndex
     fingerprint: str
     """as in `Context`"""
     lock: Callable[[], AbstractContextManager[None]]
-    """the state lock"""
+    """takes the state lock"""
     context: Callable[[Callable[[Progress], None]], Context]
-    """makes the context of one try; the argument is the hook for its progress"""
+    """creates the context of one attempt; the argument is called with its progress"""
     find: Callable[[], Repo]
     """finds or creates the repository on record; called again after a new manifest was begun"""
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     now_ns: Callable[[], int]
     patience_s: float
-    """how long trouble may last before a sync gives up"""
+    """for how many seconds a fault may last before a sync gives up"""
     makes_checkpoints: bool = True
-    """whether a sync that makes a checkpoint due makes it, too"""
+    """whether a sync also makes the checkpoint that it has made due"""
     throttle: Callable[[int], None] = lambda chunks: None
     """called before each batch with the number of its new chunks; waits if that is too fast"""
 
     def sync(self, *, full: bool) -> SyncResult:
-        """Makes the index of the repository true, in whatever state it is, and returns when it is."""
+        """Makes the index of the repository match its tree, from any state, and returns when that is done."""
         sync = Sync(self, full=full)
         try:
             return sync.run()
@@ -69,8 +69,8 @@ class SyncRunner:
             raise
 
     def checkpoint(self, on_progress: Callable[[Progress], None]) -> bool:
-        """Makes a checkpoint, if one is due. Returns whether one was due. If it fails or is stopped, the store is as it
-        was. The caller holds the state lock, and records the store's stamp afterwards."""
+        """Makes a checkpoint, if one is due. Returns whether one was due. If it fails or is stopped, the store has not
+        changed. The caller holds the state lock, and records the store stamp afterwards."""
         state = self.state
         live = {
             generation.collection: generation.chunks
@@ -87,7 +87,7 @@ class SyncRunner:
             pass
         except StoreError as error:
             if isinstance(error, CorruptStoreError):
-                state.catalog.forget_stamp()  # the original was sound a moment ago: the next sync checks it
+                state.catalog.forget_stamp()  # the original was sound a moment ago, so the next sync checks it
             on_progress(Progress("checkpoint", trouble=f"the checkpoint of the store failed: {error}"))
         return True
 
@@ -97,13 +97,13 @@ class SyncRunner:
 
 
 class Sync:
-    """One sync, with all its tries. One that was stopped may be run again, and continues.
+    """One sync, with all its attempts. If it was stopped, it may be run again, and continues.
 
     A full sync trusts nothing: the store's index files and every file of the tree are read, and every record is
-    compared. At its beginning it invalidates what is on record; what was proven since then stays proven. So if it ends
-    early, the next sync, full or not, does what is left of it.
+    compared. At its beginning, it invalidates what is on record. What was proven since then stays proven. So if it ends
+    early, the next sync, full or not, does the rest.
 
-    A sync of a part of the tree leaves no row in the history.
+    A sync of a part of the tree is not recorded in the history.
     """
 
     def __init__(self, runner: SyncRunner, *, full: bool) -> None:
@@ -111,7 +111,7 @@ class Sync:
         self._state = runner.state
         self._kind = "full" if full else "sync"
         self._trusts = not full
-        """whether what is on record counts; of a full sync, from when it has invalidated it"""
+        """whether what is on record counts; for a full sync, once it has invalidated what was on record before"""
         self._now_ns = runner.now_ns
         self._started_ns = runner.now_ns()
         self._report = runner.on_progress
@@ -121,7 +121,7 @@ class Sync:
         self._trouble: Waiting | None = None
         self._renewed = self._found_sound = 0
         self._name = ""
-        """of the repo, when it is known"""
+        """identity of the repository on record, once it is known"""
         self._damage = DamageCheck(
             runner.state.path,
             lambda: runner.state.inspect(self._raise_if_stopped),
@@ -135,7 +135,7 @@ class Sync:
 
     @property
     def trusts(self) -> bool:
-        """Whether it takes what is on record for true: not full, or what was on record is invalidated."""
+        """Whether it trusts what is on record: it is not full, or has already invalidated what was on record before."""
         return self._trusts
 
     @property
@@ -144,15 +144,15 @@ class Sync:
         return self._run
 
     def run(self, scope: Scope = WHOLE) -> SyncResult:
-        """Makes the index true within the scope. Raises InterruptedSyncError when asked to stop. If it raises anything
-        else, or is not run again after that, the caller calls `end`."""
+        """Makes the index match the tree within the scope. Raises InterruptedSyncError when asked to stop. If it raises
+        anything else, or is not run again after that, the caller must call `end`."""
         self._scope = scope
         return self._retry.run(self._try)
 
     def end(self, error: BaseException) -> None:
-        """Records why it ended; it is not run again."""
+        """Records why it ended. It is not run again."""
         stopped = isinstance(error, InterruptedSyncError | KeyboardInterrupt)
-        with suppress(StoreError):  # what ended it says why
+        with suppress(StoreError):  # the error that ended it is more important
             self._finish("interrupted" if stopped else "failed", error=str(error))
 
     def _try(self) -> SyncResult:
@@ -190,12 +190,12 @@ class Sync:
             raise
         except (StoreError, WholeTreeNeededError):
             raise
-        except ReposyncError:  # a missing root gets a row in the history, too
+        except ReposyncError:  # a missing root is recorded in the history, too
             self._begin(repo)
             raise
         state.stamp()
         self._damage.progress()
-        if not state.catalog.unchecked():  # if the store was ever lost, all repositories are stored again
+        if not state.catalog.unchecked():  # even if the store was lost, all repositories are stored again now
             state.store.discard_salvage()
         if self._done:
             result = self._done.plus(result)
@@ -220,7 +220,7 @@ class Sync:
     def _on_trouble(self, error: TransientStoreError) -> None:
         if self._trouble is None:
             self._trouble = Waiting(str(error), self._now_ns())
-            with suppress(StoreError):  # a disk that cannot be written to shows in the status anyway
+            with suppress(StoreError):  # if the disk cannot be written to, the status shows that anyway
                 if self._run is not None:
                     History(self._state.db).note(self._run, self._trouble)
         self._report(replace(self._last, trouble=str(error)))
@@ -237,8 +237,8 @@ class Sync:
         self._report(progress)
 
     def _inspect_after(self, error: CorruptStoreError | TransientStoreError) -> None:
-        """Returns if the sync is to try again at once: the store is sound, or there is a new one. Raises
-        TransientStoreError if it is to wait first."""
+        """Returns if the sync can continue at once: the store is sound, or was replaced. Raises TransientStoreError if
+        it has to wait first."""
         if not self._damage.is_due(error):
             raise error
         self._report(replace(self._last, trouble=f"the store may be damaged and is being inspected: {error}"))
@@ -249,13 +249,13 @@ class Sync:
         self._found_sound += 1
         if not isinstance(error, CorruptStoreError) or self._found_sound > _AT_ONCE:
             raise TransientStoreError(
-                f"{error}; the store was inspected and is sound, so this is tried again"
+                f"{error}; the store was inspected and is sound, so this will be retried"
             ) from error
 
     def _raise_if_stopped(self) -> None:
-        """Called while the store is inspected."""
+        """Called during an inspection of the store."""
         if self._should_stop():
-            raise InterruptedSyncError("stopped while the store was inspected; nothing was changed")
+            raise InterruptedSyncError("stopped during an inspection of the store; nothing was changed")
 
     def _renew(self, error: CorruptStoreError) -> None:
         self._renewed += 1
@@ -266,7 +266,7 @@ class Sync:
         self._report(
             replace(
                 self._last,
-                trouble=f"the {what} is damaged and is replaced by a new one; it is kept in {quarantine}: {error}",
+                trouble=f"the {what} is damaged and is being replaced; the damaged one is in {quarantine}: {error}",
             )
         )
         self._runner.index.release()
@@ -274,9 +274,9 @@ class Sync:
             self._run = None
             self._state.renew_manifest(error, self._now_ns())
         else:
-            # A stop waits for the salvage, which takes seconds. Asking shows that this thread is alive.
+            # A stop waits for the salvage, which takes seconds. The call shows that this thread makes progress.
             self._state.renew_store(error, self._now_ns(), self._runner.fingerprint, self._ask_to_stop)
-        # A search may have opened the store meanwhile that is now in the quarantine.
+        # A search may have opened the store that is now in the quarantine.
         self._runner.index.release()
 
     def _finish(self, outcome: str, result: SyncResult | None = None, error: str | None = None) -> None:
@@ -287,13 +287,13 @@ class Sync:
         self._should_stop()
 
     def _recognise_store(self) -> None:
-        """Checks whether the store is as the last sync left it. If it is not, or in a full sync, its files are compared
-        with their checksums, and later all records with the manifest. If the manifest is new, its repositories are
-        restored from the store."""
+        """Checks whether the store is as the last sync left it. If it is not, or in a full sync, compares its files
+        with their checksums, and later all records with the manifest. If the manifest is new, restores its repositories
+        from the store."""
         catalog = self._state.catalog
         recorded, recognised = catalog.stamp(), self._state.recognise()
         if recognised and self._trusts:
-            if recognised != recorded:  # another program has read from it: this makes the next comparison quick again
+            if recognised != recorded:  # another program has read from it: so the next comparison is quick again
                 catalog.set_stamp(recognised)
             return
         self._state.store.check()

@@ -1,4 +1,4 @@
-"""A sync that has nothing to do. Cheap to import: such a sync gets no further."""
+"""Recognises a sync that has nothing to do. Cheap to import, because such a sync imports nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def result_if_unchanged(
     observer: Observer,
 ) -> SyncResult | None:
     """The result of a sync that has nothing to do, found without a lock, a child process or a write; None if there may
-    be something to do. `fingerprint` is that of an index built now; `scan` lists the tree against what is on record."""
+    be something to do. `fingerprint` is that of an index built now. `scan` compares the tree with what is on record."""
     started = time.monotonic()
     generations = state.catalog.generations(repo)
     if len(generations) != 1:
@@ -34,7 +34,7 @@ def result_if_unchanged(
     manifest = Manifest(state.db, generation)
     if not generation.checked or generation.fingerprint != fingerprint or manifest.intents():
         return None
-    # While another process writes, the store is not as the last sync left it: only that process knows how it is.
+    # While another process writes, the store is not as the last sync left it. Only that process knows its state.
     if holder(os.path.join(state.path, STATE_LOCK)) is None and state.recognise() is None:
         return None
     known = manifest.directories()

@@ -1,4 +1,4 @@
-"""Verification of one repository, step by step: what is verified, and what a repair does to it."""
+"""Verifies one repository in steps: what is compared, and what a repair removes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class RepoVerification:
     check_root: Callable[[Repo], object]
     """raises RefusedRootError for a repository that must not be indexed"""
     scan: Callable[[Repo], Snapshot]
-    """lists the whole tree, with nothing taken as unchanged"""
+    """lists the whole tree, and treats nothing as unchanged"""
     embeds: Callable[[Generation], bool]
-    """whether the index embeds as it did for this generation: vectors of another model are not compared"""
+    """whether the index has the embedder of this generation: vectors of another model are not compared"""
     max_file_size: int
     """bytes"""
     now_ns: Callable[[], int]
@@ -39,13 +39,13 @@ class RepoVerification:
     def steps(self, repo: Repo, *, repair: bool) -> Steps:
         """Compares records, manifest and files of the repository.
 
-        `repair` removes what a full sync would not see. The caller then runs that sync, which corrects the rest.
-        A store or a manifest that is too damaged to be compared is CorruptStoreError, and with `repair` a finding.
-        If the repository gets another generation meanwhile, the comparison starts again.
+        `repair` removes what a full sync would not notice. The caller then runs that sync, which corrects the rest. If
+        the store or the manifest is too damaged to be compared, that is CorruptStoreError, or with `repair` a finding.
+        If the repository gets another generation in the meantime, the comparison starts again.
         """
         while True:
             try:
-                current = find(self.state.catalog, repo.root, None)  # in a new manifest it has another number
+                current = find(self.state.catalog, repo.root, None)  # in a new manifest, it has another id
                 if current is None:
                     return Verification(repo.name, repo.root, errors=[FileError("", "it is not indexed any more")])
                 found = yield from self._once(current, repair)
@@ -98,7 +98,7 @@ class RepoVerification:
             yield
             if self.state.db is not db or not self._serves(repo, generation):
                 return None
-            recover(repo.name, generation.collection, manifest, self.index)  # what a sync left half done meanwhile
+            recover(repo.name, generation.collection, manifest, self.index)  # a sync in between may have been cut off
         if repair and found.bad:
             self.state.catalog.set_checked(generation, False)
             self.index.delete(generation.collection, sorted(found.bad)).result()

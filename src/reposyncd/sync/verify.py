@@ -1,6 +1,6 @@
 """Compares manifest, collection and tree with each other, and trusts none of them.
 
-A comparison is made in steps, and others may write between two of them: what a step compares, it reads itself.
+A comparison is made in steps. Others may write between two steps, so each step reads itself what it compares.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from reposyncd.tree.read import Tree
 from reposyncd.tree.scan import Snapshot
 
 _SLICE = 500
-"""Records that one step reads: some tenths of a second, with the vectors that are computed again."""
+"""How many records one step reads: some tenths of a second, including the vectors that are computed again."""
 
 _FILES = 100
-"""Files of one directory that one step reads; most have some kilobytes."""
+"""How many files of one directory one step reads; most have some kilobytes."""
 
 Steps = Generator[None, None, "Verification"]
-"""A comparison in steps; it returns what it found."""
+"""A comparison in steps. Its return value is what was found."""
 
 
 def ended(steps: Steps) -> Verification:
@@ -41,13 +41,13 @@ def ended(steps: Steps) -> Verification:
 
 
 _VECTORS = 2000
-"""The most vectors of a repository that are computed again."""
+"""How many vectors of a repository are computed again at most."""
 
 _NEAR = 0.999
-"""The least cosine of two vectors of the same text: they differ by rounding."""
+"""The smallest cosine of two vectors of the same text. They differ by rounding."""
 
 EXAMPLES = 20
-"""Problems that are listed; all are counted."""
+"""How many problems are listed. All are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Problem:
     differs from what was indexed, although its size and times do not) """
     path: str
     id: str
-    """of the record; "" for a file"""
+    """id of the record; "" for a file"""
 
 
 @dataclass(slots=True)
 class Verification:
-    """What was found in one repository. `problems` has the first ones; `counts` counts all, by kind."""
+    """What was found in one repository. `problems` has the first problems; `counts` counts all, by kind."""
 
     repo: str
     root: str
@@ -74,8 +74,8 @@ class Verification:
     vectors: int = 0
     """vectors that were computed again"""
     pending: int = 0
-    """files that were changed, created or deleted since the last sync, or are being changed: not a problem, since the
-    next sync sees them"""
+    """files that were changed, created or deleted since the last sync, or are being changed; not a problem, since the
+    next sync finds them"""
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     errors: list[FileError] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Verification:
     """ids of the records whose content is wrong"""
 
     def add(self, kind: str, path: str, id: str = "") -> None:
-        """One more problem."""
+        """Adds one more problem."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         if len(self.problems) < EXAMPLES:
             self.problems.append(Problem(kind, path, id))
@@ -92,7 +92,7 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         found = asdict(self)
-        del found["bad"]  # may be thousands, and is of no use to users
+        del found["bad"]  # may have thousands of ids, and is of no use to users
         return found
 
 
@@ -105,7 +105,7 @@ class Verifier:
     manifest: Manifest
     index: VectorIndex
     scan: Callable[[], Snapshot]
-    """lists the whole tree: nothing in it is known as unchanged"""
+    """lists the whole tree, and treats nothing as unchanged"""
     max_file_size: int
     """bytes"""
     now_ns: Callable[[], int]
@@ -116,8 +116,8 @@ class Verifier:
     """whether the index has the embedder of this generation: vectors of different models are not compared"""
 
     def verify(self, found: Verification) -> Iterator[None]:
-        """Adds what is wrong to `found`, step by step. Between two steps anything may be written, as long as this
-        generation is not replaced by another."""
+        """Adds what is wrong to `found`, step by step. Between two steps, anything may be written, as long as this
+        generation is not replaced by another one."""
         yield from self._records(found)
         yield from self._tree(found)
 
@@ -146,7 +146,7 @@ class Verifier:
             self._note(found, now, "vector", self._wrong_vectors(sampled))
 
     def _rows_of(self, paths: Iterable[str]) -> dict[str, ChunkRow]:
-        """What the manifest has of these files now."""
+        """What the manifest has for these files now."""
         return {row.id: row for path in paths for row in self.manifest.chunks(path)}
 
     def _is_sound(self, record: Record, rows: Mapping[str, ChunkRow]) -> bool:
@@ -158,7 +158,7 @@ class Verifier:
         return {
             record.id
             for record, vector in zip(records, vectors, strict=True)
-            if not _cosine(record.vector, vector) > _NEAR  # so NaN is wrong too
+            if not _cosine(record.vector, vector) > _NEAR  # written so that NaN counts as wrong
         }
 
     def _note(self, found: Verification, rows: Mapping[str, ChunkRow], kind: str, ids: set[str]) -> None:
@@ -206,7 +206,7 @@ class Verifier:
             return
         if raw.digest == row.digest:
             return
-        # By the stat of what was read: the file may have been saved since the tree was listed.
+        # Uses the stat of what was read: the file may have been saved since the tree was listed.
         if is_unchanged(row, raw.stat):
             found.add("stale", path)
         else:
@@ -219,7 +219,7 @@ class Verifier:
 
 
 def _older(rows: Iterable[FileRow], than_ns: int) -> int:
-    """How many were recorded before then. A file that was recorded later is not one that the listing lacks."""
+    """How many rows were recorded before that time. Files recorded later may be missing from an older listing."""
     return sum(row.recorded_ns < than_ns for row in rows)
 
 

@@ -10,7 +10,7 @@ from reposyncd.app.workspace import Workspace
 from reposyncd.daemon.engine.activity import Activity
 from reposyncd.daemon.engine.lifecycle import Heartbeat
 from reposyncd.daemon.engine.registry import RepoRegistry
-from reposyncd.daemon.events import NOT_TIDIED, say
+from reposyncd.daemon.events import NOT_TIDIED, log_event
 from reposyncd.daemon.resources import return_memory
 from reposyncd.errors import StoreError
 from reposyncd.model import Progress
@@ -56,7 +56,7 @@ class CheckpointJob:
             except (StoreError, OSError) as error:
                 self._failure = f"the checkpoint of the store failed: {error}"
         if self._failure and self._failure != self._activity.checkpoint_failure:
-            say(NOT_TIDIED, reason=self._failure)
+            log_event(NOT_TIDIED, reason=self._failure)
         return_memory()
         self._activity.checkpoint_ends(self._failure, is_done=not self._should_stop(), now=time.monotonic())
 

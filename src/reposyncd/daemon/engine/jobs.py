@@ -29,7 +29,7 @@ from reposyncd.daemon.engine.sync_job import SyncJob
 from reposyncd.daemon.engine.tracking import RepoTracking
 from reposyncd.daemon.engine.transition_log import SyncReports
 from reposyncd.daemon.engine.watching import Watching
-from reposyncd.daemon.events import internal_error, say_unexpected
+from reposyncd.daemon.events import internal_error, log_unexpected
 from reposyncd.daemon.resources import ResourceGate
 from reposyncd.errors import InterruptedSyncError, ReposyncError, StoreError
 from reposyncd.tree.gitdir import is_busy
@@ -145,14 +145,14 @@ class Jobs:
         except ReposyncError as error:
             command.work.fail(error)
         except Exception as error:
-            say_unexpected("a command", error)
+            log_unexpected("a command", error)
             command.work.fail(internal_error("a command"))
 
     def _run_task(self, task: PeriodicTask) -> None:
         try:
             task.run()
         except Exception as error:
-            say_unexpected(type(task).__name__, error)
+            log_unexpected(type(task).__name__, error)
             task.postpone(time.monotonic() + RETRY_S)
 
     def reconfigure(self, config: Config) -> list[str]:

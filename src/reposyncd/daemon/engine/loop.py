@@ -22,7 +22,7 @@ from reposyncd.daemon.engine.state_lock import take_state_lock
 from reposyncd.daemon.engine.transition_log import SyncReports
 from reposyncd.daemon.engine.watching import Watching
 from reposyncd.daemon.engine.work import Work
-from reposyncd.daemon.events import EVENTS_LOST, say
+from reposyncd.daemon.events import EVENTS_LOST, log_event
 from reposyncd.daemon.resources import ResourceGate, SuspendDetector
 from reposyncd.errors import CorruptManifestError, ReposyncError, safe_message
 from reposyncd.model import Progress
@@ -108,7 +108,7 @@ class Engine(threading.Thread):
 
     def lose_events(self, reason: str) -> None:
         """Events were lost, so every tree has to be scanned."""
-        say(EVENTS_LOST, reason=reason)
+        log_event(EVENTS_LOST, reason=reason)
         self.registry.lose_events(time.monotonic())
 
     def invalidate_store(self) -> Work:

@@ -154,13 +154,13 @@ class RepoState:
             return -math.inf, WHOLE if self.full_scan_due <= now or self.changes.is_whole else Scope()
         if self.repo.paused:
             return math.inf, Scope()
-        moments = [(self.full_scan_due, WHOLE)]
+        candidates = [(self.full_scan_due, WHOLE)]
         if self.can_sync_parts:
             for dirty, factor in ((self.changes, stretch), (self.recheck, 1.0), (self.unreadable.retry, 1.0)):
                 if (due := dirty.due(factor)) is not None:
-                    moments.append((due, WHOLE if dirty.is_whole else Scope()))
+                    candidates.append((due, WHOLE if dirty.is_whole else Scope()))
         # If several are due, the smallest part goes first.
-        return min(moments, key=lambda each: (max(each[0], now), each[1].is_whole))
+        return min(candidates, key=lambda each: (max(each[0], now), each[1].is_whole))
 
     # Events and requests ----------------------------------------------------------------------------------
 

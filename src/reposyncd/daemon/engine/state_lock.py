@@ -11,7 +11,7 @@ from reposyncd.app.client import running as is_answered
 from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.engine.lifecycle import Lifecycle
-from reposyncd.daemon.events import LOCKED, say
+from reposyncd.daemon.events import LOCKED, log_event
 from reposyncd.errors import BusyError
 from reposyncd.store.locks import STATE_LOCK, holder
 
@@ -45,7 +45,7 @@ def take_state_lock(
             if is_service and time.monotonic() >= began + config.lock.timeout:
                 raise BusyError(f"{_holder_name(config, is_service)} uses {config.state_dir}; stop it first") from None
             if why != lifecycle.waits_for_lock:
-                say(LOCKED, reason=why)
+                log_event(LOCKED, reason=why)
             lifecycle.wait_for_lock(why)
             on_wait()
             timeout_s = TRY_S

@@ -22,7 +22,7 @@ from reposyncd.daemon.engine.repo_state import RepoState
 from reposyncd.daemon.engine.snapshots import NextSync, StartedSync, Stored
 from reposyncd.daemon.engine.transition_log import SyncReports
 from reposyncd.daemon.engine.watching import Watching
-from reposyncd.daemon.events import internal_error, say_unexpected
+from reposyncd.daemon.events import internal_error, log_unexpected
 from reposyncd.daemon.resources import RateLimit, ResourceGate, return_memory
 from reposyncd.errors import (
     InterruptedSyncError,
@@ -141,8 +141,7 @@ class SyncJob:
 
     def run(self, next_sync: NextSync) -> None:
         """Runs the sync, and answers the callers that wait for it. An error becomes the state of the repository. Only
-        an error that ends the engine is raised; then the sync is due again, and its callers are in the registry again.
-        """
+        an error that ends the engine is raised; then the sync is due again, and its callers wait for that."""
         now = time.monotonic()
         if self._watching.ensure():
             self._registry.rescan_all(now)  # the scans also set the watches
@@ -173,7 +172,7 @@ class SyncJob:
             return None, raised
         except Exception as raised:
             what = f"the sync of {run.name}"
-            say_unexpected(what, raised)
+            log_unexpected(what, raised)
             return None, internal_error(what)
 
     def _sync(self, run: _Run) -> SyncResult:

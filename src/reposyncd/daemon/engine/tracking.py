@@ -15,7 +15,7 @@ from reposyncd.daemon.engine.snapshots import RepoSnapshot
 from reposyncd.daemon.engine.transition_log import SyncReports
 from reposyncd.daemon.engine.watching import Watching
 from reposyncd.daemon.engine.work import Work
-from reposyncd.daemon.events import ADDED, PAUSED, REMOVED, RESUMED, say
+from reposyncd.daemon.events import ADDED, PAUSED, REMOVED, RESUMED, log_event
 from reposyncd.errors import InterruptedSyncError, ReposyncError
 from reposyncd.store.manifest.catalog import Repo
 from reposyncd.sync.repos import add, find, named, root_of
@@ -70,7 +70,7 @@ class RepoTracking:
                 self._untrack(repo.name)
         if tracked := self._registry.find(repo.name):
             return tracked
-        say(ADDED, repo=repo.name, path=repo.root)
+        log_event(ADDED, repo=repo.name, path=repo.root)
         return self._registry.track(self.state_of(repo))
 
     def remove(self, name: str, *, decline: bool = True) -> messages.RepoRef:
@@ -80,7 +80,7 @@ class RepoTracking:
         self._untrack(repo.name)
         self._records.catalog.remove(repo, decline=decline)
         self._on_removed()
-        say(REMOVED, repo=repo.name, path=repo.root)
+        log_event(REMOVED, repo=repo.name, path=repo.root)
         return {"name": repo.name, "root": repo.root}
 
     def pause(self, name: str | None) -> messages.RepoNames:
@@ -113,14 +113,14 @@ class RepoTracking:
         self._ensure_tracked(repo)
         paused = self._records.catalog.set_paused(repo, True)
         self._registry.change(repo.name, lambda state: state.pause(paused))
-        say(PAUSED, repo=repo.name, path=repo.root)
+        log_event(PAUSED, repo=repo.name, path=repo.root)
         self._watching.drop(repo.root)
 
     def _resume(self, repo: Repo) -> None:
         self._ensure_tracked(repo)
         resumed = self._records.catalog.set_paused(repo, False)
         self._registry.change(repo.name, lambda state: state.resume(resumed, time.monotonic()))
-        say(RESUMED, repo=repo.name, path=repo.root)
+        log_event(RESUMED, repo=repo.name, path=repo.root)
 
     def _ensure_tracked(self, repo: Repo) -> None:
         if self._registry.find(repo.name) is None:

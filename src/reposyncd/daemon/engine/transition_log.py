@@ -17,7 +17,7 @@ from reposyncd.daemon.events import (
     UPDATED,
     WAITING,
     LogEvent,
-    say,
+    log_event,
 )
 from reposyncd.model import FileError, Scope, SyncResult, Transition
 from reposyncd.ports import Stage
@@ -77,36 +77,36 @@ class TransitionLog:
             before = self._troubles.get(root)
             if event and before != (event, reason):
                 self._troubles[root] = event, reason
-                say(event, repo=transition.repo, path=root, reason=reason)
+                log_event(event, repo=transition.repo, path=root, reason=reason)
             elif before and is_over:
                 del self._troubles[root]
-                say(RECOVERED, repo=transition.repo, path=root, reason=before[1])
+                log_event(RECOVERED, repo=transition.repo, path=root, reason=before[1])
 
     def synced(
         self, repo: Repo, scope: Scope, result: SyncResult, unindexed: Mapping[str, FileError], run: int | None
     ) -> None:
         """See `SyncReports`."""
         with self._lock:
-            is_news = not result.is_empty or (scope.is_whole and repo.root not in self._synced)
+            has_changed = not result.is_empty or (scope.is_whole and repo.root not in self._synced)
             self._synced.add(repo.root)
-            if is_news:
-                _say_synced(repo, scope, result, run)
+            if has_changed:
+                _log_synced(repo, scope, result, run)
             logged = self._unindexed.get(repo.root, {})
             errors = {path: each.error for path, each in unindexed.items()}
             self._unindexed[repo.root] = errors
-        news = [path for path in errors if logged.get(path) != errors[path]]
-        for path in news[:PATHS_AT_MOST]:
-            say(NOT_INDEXED, repo=repo.name, path=path, run=run, reason=errors[path])
-        if len(news) > PATHS_AT_MOST:
-            more = f"{len(news) - PATHS_AT_MOST:,} more files"
-            say(NOT_INDEXED, repo=repo.name, path=more, run=run, reason="see reposyncd status --json")
+        new_errors = [path for path in errors if logged.get(path) != errors[path]]
+        for path in new_errors[:PATHS_AT_MOST]:
+            log_event(NOT_INDEXED, repo=repo.name, path=path, run=run, reason=errors[path])
+        if len(new_errors) > PATHS_AT_MOST:
+            more = f"{len(new_errors) - PATHS_AT_MOST:,} more files"
+            log_event(NOT_INDEXED, repo=repo.name, path=more, run=run, reason="see reposyncd status --json")
 
     def incidents(self, incidents: Iterable[Incident]) -> None:
         """See `SyncReports`."""
         for each in incidents:
             if each.at_ns > self._logged_until_ns:
                 self._logged_until_ns = each.at_ns
-                say(DAMAGED, what=each.what, reason=each.reason, place=each.place)
+                log_event(DAMAGED, what=each.what, reason=each.reason, place=each.place)
 
     def untracked(self, repo: Repo) -> None:
         """See `SyncReports`."""
@@ -116,8 +116,8 @@ class TransitionLog:
             self._unindexed.pop(repo.root, None)
 
 
-def _say_synced(repo: Repo, scope: Scope, result: SyncResult, run: int | None) -> None:
-    say(
+def _log_synced(repo: Repo, scope: Scope, result: SyncResult, run: int | None) -> None:
+    log_event(
         SYNCED if scope.is_whole else UPDATED,
         repo=repo.name,
         path=repo.root,

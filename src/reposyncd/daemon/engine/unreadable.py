@@ -27,13 +27,13 @@ class Unreadable:
         `at_most_s` at the latest."""
         elsewhere = {path: each for path, each in self.errors.items() if not scope.covers(each)}
         found = {each.path: each for each in errors}
-        was_tried, is_news = len(elsewhere) < len(self.errors), bool(found.keys() - self.errors.keys())
+        was_tried, is_new = len(elsewhere) < len(self.errors), bool(found.keys() - self.errors.keys())
         self.errors = {**elsewhere, **found}
         if not self.errors:
             self.retry.take_all()
             self._retry_s = 0.0
-        elif is_news or len(self.retry) == 0:
-            if is_news:
+        elif is_new or len(self.retry) == 0:
+            if is_new:
                 self._retry_s = RETRY_FIRST_S
             elif was_tried:
                 self._retry_s = min(2 * self._retry_s, at_most_s)

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from reposyncd.app.client import STATE_HEADER
-from reposyncd.daemon.events import internal_error, say_unexpected
+from reposyncd.daemon.events import internal_error, log_unexpected
 from reposyncd.daemon.http.access import AccessPolicy, Refusal
 from reposyncd.daemon.http.operations import LookupOperation, Operation, WorkOperation
 from reposyncd.daemon.http.responses import HttpAnswer, RefusedError, encoded, failure, refused, wrong_method
@@ -86,7 +86,7 @@ class Dispatcher:
         except ClientDisconnect:
             raise
         except Exception as error:  # whatever went wrong, the next request must be answered
-            say_unexpected("the API", error)
+            log_unexpected("the API", error)
             answer = refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", str(internal_error("the API")))
             return answer, encoded(answer)
 

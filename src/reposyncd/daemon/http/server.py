@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from reposyncd.app.client import peer_uid
-from reposyncd.daemon.events import say_unexpected
+from reposyncd.daemon.events import log_unexpected
 from reposyncd.errors import ReposyncError
 
 CONNECTIONS = 64
@@ -148,10 +148,10 @@ class Server:
         """
         self._is_closing = True
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._begin_end, grace_s)
+            self._loop.call_soon_threadsafe(self._begin_close, grace_s)
         self.thread.join(grace_s + _END_S)
 
-    def _begin_end(self, grace_s: float) -> None:
+    def _begin_close(self, grace_s: float) -> None:
         if not self._end.done():
             self._end.set_result(grace_s)
 
@@ -292,4 +292,4 @@ class _Connection(H11Protocol):
 
 def _log_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Logs an error of the event loop without values, which asyncio's own message would contain."""
-    say_unexpected("the API", context.get("exception") or RuntimeError())
+    log_unexpected("the API", context.get("exception") or RuntimeError())

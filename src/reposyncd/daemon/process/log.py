@@ -139,7 +139,7 @@ class Log(logging.Handler):
             if waits is None and self._bursts.next_due is not None:
                 self._on_counted()
         except Exception as error:
-            _say_lost(error)
+            _report_lost(error)
 
     def write_counts(self, now: float | None = None) -> None:
         """Writes how often entries were repeated whose window has ended; with an infinite `now`, for all of them. An
@@ -149,7 +149,7 @@ class Log(logging.Handler):
                 for entry in self._bursts.due(time.monotonic() if now is None else now):
                     self._write(entry)
         except Exception as error:
-            _say_lost(error)
+            _report_lost(error)
 
     @property
     def next_due(self) -> float | None:
@@ -158,7 +158,7 @@ class Log(logging.Handler):
             return self._bursts.next_due
 
 
-def _say_lost(error: Exception) -> None:
+def _report_lost(error: Exception) -> None:
     """Reports on stderr, if possible, that an entry was lost, without its content."""
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"a log entry was lost: {safe_message(error)}\n")

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from reposyncd.daemon.events import STALLED, say
+from reposyncd.daemon.events import STALLED, log_event
 
 FEEDS = 2
 """How often the watchdog is fed within its time-out, as sd_watchdog_enabled(3) recommends."""
@@ -115,7 +115,7 @@ class Watchdog:
         self._due = now + (min(STALLED_CHECK_S, self._every_s) if stalled else self._every_s)
         for what in stalled:
             if what not in self.stalled:
-                say(STALLED, what=what)
+                log_event(STALLED, what=what)
         self.stalled = stalled
         if not stalled:
             self._feed()

@@ -1,1 +1,1 @@
-"""The index process, from both of its sides."""
+"""The index process: the parent's side and the child's side."""

@@ -1,4 +1,4 @@
-"""An index that works in the caller's thread: for stores in memory, and for tests."""
+"""An index that works in the thread of the caller: for stores in memory, and for tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 class InlineIndex(Operations):
     """A `ports.RunningIndex` without a process: an operation is done when it is called.
 
-    `make` opens the store; it is called for the first operation, and again for the first after a `release` or `close`.
+    `make` opens the store. It is called for the first operation, and for the first one after `release` or `close`.
     """
 
     def __init__(self, make: Callable[[], IndexWorker]) -> None:
@@ -47,7 +47,7 @@ class InlineIndex(Operations):
         return future.result()
 
     def observed(self, on_wait: OnWait) -> InlineIndex:
-        """The same: nobody ever waits."""
+        """Returns the same index, since nobody ever waits."""
         return self
 
     @property
@@ -59,7 +59,7 @@ class InlineIndex(Operations):
         return 0.0
 
     def start(self) -> None:
-        """The first operation opens the store."""
+        """Does nothing: the first operation opens the store."""
 
     def release(self) -> None:
         worker, self._worker = self._worker, None

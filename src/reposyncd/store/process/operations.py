@@ -1,4 +1,4 @@
-"""The operations of `ports.VectorIndex`, as requests to whatever does them: a child process, or this one."""
+"""The operations of `ports.VectorIndex`, as requests to whatever carries them out: a child process, or this one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class Operations(ABC):
-    """A `ports.VectorIndex` that turns each operation into a request. For any thread."""
+    """A `ports.VectorIndex` that turns each operation into a request. Thread-safe."""
 
     @abstractmethod
     def submit(self, operation: str, *arguments: Any) -> Future[Any]:
-        """Has the operation done, after those that were submitted before."""
+        """Has the operation carried out, after all that were submitted before."""
 
     @abstractmethod
     def wait_for(self, future: Future[T]) -> T:
@@ -70,13 +70,13 @@ class Operations(ABC):
 
     def query(self, collection: str, wanted: str | Sequence[float], limit: int) -> list[Hit]:
         asked = wanted if isinstance(wanted, str) else tuple(wanted)
-        found: list[Hit] = self.submit("query", collection, asked, limit).result()  # may be from any thread: no hook
+        found: list[Hit] = self.submit("query", collection, asked, limit).result()  # from any thread, so without a hook
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Submitted(Generic[T]):
-    """A `ports.Deferred` whose wait is that of the operations it came from."""
+    """A `ports.Deferred` that waits like the operations it came from."""
 
     operations: Operations
     future: Future[T]

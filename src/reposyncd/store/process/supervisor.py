@@ -1,4 +1,4 @@
-"""The parent's side of the index process: sends it requests, kills it when it is late, and starts it again."""
+"""The parent's side of the index process: sends requests, kills the process when it is late, and starts it again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from reposyncd.child_process import LEAVE_S, ChildProcess
+from reposyncd.child_process import GRACEFUL_EXIT_S, ChildProcess
 from reposyncd.errors import CONCERN_ONE_OPERATION, LethalOperationError, TransientStoreError
 from reposyncd.model import Waiting
 from reposyncd.ports import OnWait, StoreAddress
@@ -28,21 +28,21 @@ _POLL_S = 1.0
 """Time between two checks of the deadlines, which are tens of seconds."""
 
 _ON_WAIT_S = 0.5
-"""Between two calls of `on_wait`."""
+"""Time between two calls of `on_wait`."""
 
 _CHILDREN_AT_MOST = 2
-"""Children that one request may cost. The second one shows that the first was no accident."""
+"""How many children one request may use. The second one shows that the end of the first was no accident."""
 
 _LATE_S = 3.0
-"""If a check comes this much later than planned, the whole machine was held up, and a child that has missed its
-deadline may not be to blame."""
+"""If a check is late by this much, the whole machine was slow or suspended, and a child that has missed its deadline
+may not be to blame."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")
-"""The variables in which numpy, the tokenizers and Chroma look for the number of threads they may start."""
+"""The variables from which numpy, the tokenizers and Chroma read how many threads they may start."""
 
 
 def thread_limits(threads: int) -> dict[str, str]:
-    """The environment of a child that computes with no more threads than this; 0: with as many as it likes."""
+    """The environment of a child that computes with at most this many threads; 0: no limit."""
     return dict.fromkeys(_THREADS, str(threads)) if threads else {}
 
 
@@ -52,12 +52,12 @@ class _Request:
     arguments: tuple[Any, ...]
     future: Future[Any] = field(default_factory=Future)
     ends: int = 0
-    """children that ended while they did it"""
+    """how many children have ended during the operation"""
     crashes: int = 0
-    """of those the ones that it may have been the cause of"""
+    """how many of these it may have crashed"""
 
     def may_be_done(self) -> None:
-        """It was under way: chunks that it has already stored need not be embedded again."""
+        """The operation was under way: chunks that it has already stored need not be embedded again."""
         if self.operation == "apply":
             collection, batch = self.arguments
             added = tuple(each if each.source else each._replace(source=each.row.id) for each in batch.added)
@@ -65,23 +65,23 @@ class _Request:
 
 
 class IndexProcess(Operations):
-    """A `ports.RunningIndex` whose work is done by a child process.
+    """A `ports.RunningIndex` whose operations are carried out by a child process.
 
-    The first operation (or `start`) starts the child, and it leaves after `idle_s` without one. When it dies, or an
-    operation takes longer than `deadline_s` (and the address's slack), it is killed and started again, and what was
-    not answered is sent again in order: operations are idempotent. An operation in which two children have crashed,
-    or hung while the machine was responsive, fails with LethalOperationError. If two were killed from outside
-    during it (by the kernel, because memory was short), it is not to blame: everything that waits fails with
-    TransientStoreError. After an error that may pass (a full disk), Chroma's client is of no use any more: the child is
-    ended, and everything that waits fails with that error. The errors in `CONCERN_ONE_OPERATION` fail one operation
-    only: a lock that another program holds, and trouble of the embedder.
+    The first operation (or `start`) starts the child. It exits after `idle_s` without an operation. If it dies, or an
+    operation takes longer than `deadline_s` (plus the slack of the address), it is killed and started again, and
+    everything that it has not answered is sent again in order: operations are idempotent. If two children have crashed
+    in the same operation, or hung while the machine was responsive, that operation fails with LethalOperationError. If
+    two were killed from outside during it (by the kernel, because memory was short), it is not to blame, and all
+    pending operations fail with TransientStoreError. After an error that may pass (a full disk), Chroma's client cannot
+    be used any more. So the child is ended, and all pending operations fail with that error. The errors in
+    `CONCERN_ONE_OPERATION` fail only one operation: another program holds a lock, or the embedder has a fault.
 
-    `embedder` says which embedder the child is to have, if any. The child gets it over its socket, as it is.
-    `environment` is what the child gets in addition to the little that it inherits. `on_death` is called, from a thread
-    of its own, with the reason why a child has died or was killed without having been asked to leave. `on_wait` is the
-    hook of those who have not made an `observed` index of their own.
+    `embedder` is the spec of the child's embedder, if it has one. It is passed unchanged over the socket. `environment`
+    has variables that the child gets in addition to the few that it inherits. If a child dies, or is killed, without
+    having been asked to exit, `on_death` is called from a separate thread with the reason. `on_wait` is the hook for
+    callers that have not created an `observed` index.
 
-    Operations may be called from any thread. `close` ends the child; it also ends with this process.
+    Operations may be called from any thread. `close` ends the child. It also ends with this process.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class IndexProcess(Operations):
         self._on_death = on_death
         self._on_wait = on_wait
         self._polled = 0.0
-        """when the thread that receives was last at work, monotonic"""
+        """when the receiving thread last made progress, monotonic seconds"""
 
     def observed(self, on_wait: OnWait) -> Operations:
         """See `ports.VectorIndex`."""
@@ -135,7 +135,7 @@ class IndexProcess(Operations):
         return self.wait_observed(future, self._on_wait)
 
     def wait_observed(self, future: Future[T], on_wait: OnWait) -> T:
-        """The future's result. `on_wait` is called meanwhile."""
+        """The result of the future. In the meantime, `on_wait` is called."""
         while True:
             try:
                 return future.result(_ON_WAIT_S)
@@ -148,13 +148,13 @@ class IndexProcess(Operations):
 
     @property
     def pid(self) -> int | None:
-        """The child's process id while it runs."""
+        """The process id of the child, while it runs."""
         with self._lock:
             return self._child.pid if self._child else None
 
     @property
     def session(self) -> int:
-        """Which child it is, counted from 1; 0 while there is none."""
+        """The number of the child, counted from 1; 0 while there is none."""
         with self._lock:
             return self._sessions if self._child else 0
 
@@ -169,25 +169,25 @@ class IndexProcess(Operations):
         with self._lock:
             return time.monotonic() - self._polled if self._child and self._requests else 0.0
 
-    def release(self, leave_s: float = LEAVE_S) -> None:
-        """Ends the child. What it has not answered fails; the next operation starts another."""
+    def release(self, exit_s: float = GRACEFUL_EXIT_S) -> None:
+        """Ends the child. Unanswered operations fail. The next operation starts another child."""
         with self._lock:
             child, self._child = self._child, None
             requests, self._requests = list(self._requests), deque()
             self._waiting = None
         if child:
-            child.end(leave_s)
+            child.end(exit_s)
         for request in requests:
             request.future.set_exception(TransientStoreError("the index process was closed"))
 
     def close(self) -> None:
-        """Ends the child and waits until it is gone. What it has not answered fails, and so does every later call."""
+        """Ends the child and waits until it is gone. Unanswered operations fail, and so does every later call."""
         with self._lock:
             self._closed = True
         self.release()
 
     def abandon(self) -> None:
-        """As `close`, but the child is killed without being asked to leave."""
+        """Like `close`, but kills the child without asking it to exit."""
         with self._lock:
             self._closed = True
         self.release(0.0)
@@ -200,28 +200,30 @@ class IndexProcess(Operations):
                 "store", "the index process", self._state_dir, self._log_name, arguments, self._environment
             )
             try:
-                threading.Thread(target=self._attend, args=(child, slack_s), name="index-replies", daemon=True).start()
+                threading.Thread(
+                    target=self._run_receiver, args=(child, slack_s), name="index-replies", daemon=True
+                ).start()
             except RuntimeError as error:
                 child.reap()
                 raise TransientStoreError(f"the index process could not be started: {error}") from error
-            child.send((0, "embedder", (self._embedder,)))  # which may hold a secret, and so is no argument
+            child.send((0, "embedder", (self._embedder,)))  # not as an argument, because it may contain a secret
             self._child = child
             self._sessions += 1
             self._polled = time.monotonic()
         return self._child
 
-    def _attend(self, child: ChildProcess, slack_s: float) -> None:
-        """Runs in the thread that receives. If it fails, every operation that waits fails, too."""
+    def _run_receiver(self, child: ChildProcess, slack_s: float) -> None:
+        """Runs in the receiving thread. If it fails, all pending operations fail, too."""
         try:
             self._receive(child, slack_s)
         except BaseException as error:
-            self._on_death(f"the thread that receives its answers has died: {type(error).__name__}")
+            self._on_death(f"the thread that receives its replies has died: {type(error).__name__}")
             with suppress(OSError):
                 child.reap()
             self._fail_all(child, TransientStoreError("the index process was lost"))
 
     def _receive(self, child: ChildProcess, slack_s: float) -> None:
-        """Resolves futures until the child is dead; then starts the next one with what is left."""
+        """Resolves futures until the child is dead. Then starts the next child with the rest."""
         late = is_innocent = False
         trouble: TransientStoreError | None = None
         while True:
@@ -246,14 +248,14 @@ class IndexProcess(Operations):
                 number, succeeded, value = child.receive()
                 self._polled = time.monotonic()
             except Exception:
-                break  # its end, or an answer that cannot be read: either way it is replaced, and asked again
+                break  # it has ended, or sent a reply that cannot be read: either way, it is replaced
             if number is None:
                 self._waiting = value
                 continue
             with self._lock:
                 self._waiting = None
                 if self._child is not child or not self._requests or id(self._requests[0]) != number:
-                    break  # released meanwhile
+                    break  # it was released in the meantime
                 if isinstance(value, TransientStoreError) and not isinstance(value, CONCERN_ONE_OPERATION):
                     trouble = value
                     break
@@ -266,7 +268,7 @@ class IndexProcess(Operations):
         if trouble:
             self._fail_all(child, trouble)
         elif late:
-            self._recover(child, "was killed: no answer within its deadline", is_evidence=not is_innocent)
+            self._recover(child, "was killed: no reply within its deadline", is_evidence=not is_innocent)
         else:
             self._recover(child, child.exit_reason(), is_evidence=child.has_crashed())
 
@@ -290,7 +292,7 @@ class IndexProcess(Operations):
             orphans: list[_Request] = []
             left = "could not be started again"
             if self._requests:
-                # The first unanswered request is what it was doing; the others only waited behind it.
+                # The child was working on the first unanswered request. The others were only waiting.
                 first = self._requests[0]
                 first.ends += 1
                 first.crashes += is_evidence
@@ -320,7 +322,7 @@ class IndexProcess(Operations):
 
 
 class _Observed(Operations):
-    """The operations of an index process, with a hook of their own."""
+    """The operations of an index process, with a separate hook."""
 
     def __init__(self, process: IndexProcess, on_wait: OnWait) -> None:
         self._process = process

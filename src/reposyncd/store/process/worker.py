@@ -1,11 +1,11 @@
-"""The index process: it has a store open and an embedder, and does the operations that are requested over a socket.
+"""The index process: has a store and an embedder, and carries out the operations that are requested over a socket.
 
-Started by `supervisor.IndexProcess`, through `reposyncd.app.child`, as a fresh interpreter, never a fork: a forked
-Chroma client hangs. Requests are (number, operation, arguments), replies (number, succeeded, value or error), both
-pickled by `multiprocessing.connection` over a socket that only the parent has; a reply whose number is None is news:
-(None, "waiting", Waiting). The process ends when that socket is closed.
+`supervisor.IndexProcess` starts it, through `reposyncd.app.child`, as a fresh interpreter and never as a fork: a forked
+Chroma client hangs. Requests are (number, operation, arguments), and replies are (number, succeeded, value or error).
+Both are pickled by `multiprocessing.connection`, over a socket that only the parent has. A reply without a number is a
+notification: (None, "waiting", Waiting). The process ends when that socket is closed.
 
-Requests pass two threads in order: one prepares them (has the texts embedded, by a process of its own), one stores.
+Requests pass through two threads in order: one prepares them (has the texts embedded, in another process), one stores.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ if TYPE_CHECKING:
     from reposyncd.ports import Vectors
 
 Embed = Callable[[list[str]], "Vectors"]
-"""From n texts to n vectors."""
+"""Turns n texts into n vectors."""
 
 _PREPARED_AHEAD = 2
-"""Embedded batches that may wait for the store: one being stored, one ready, so that neither side idles."""
+"""How many embedded batches may wait for the store: one is being stored, one is ready, so that neither side is idle."""
 
 
 class Backend(Protocol):
-    """A store, as its adapter hands it to the index process. `close` apart, for the thread that performs."""
+    """A store, as its adapter provides it to the index process. For the storing thread, except for `close`."""
 
     @property
     def collections(self) -> Collections:
-        """The store, open. The first use opens it, outside of `writing`. Raises a StoreError."""
+        """The open store. The first use opens it, outside of `writing`. Raises StoreError."""
         ...
 
     def writing(self) -> AbstractContextManager[None]:
-        """Entered around every write: holds the locks that the store needs. Raises StoreBusyError."""
+        """Entered around every write. Holds the locks that the store needs. Raises StoreBusyError."""
         ...
 
     def known_vectors(self, texts: Sequence[str], embed: Embed) -> tuple[dict[str, Any], Sequence[str]]:
-        """Vectors of these texts that are known without embedding them, by text; and those of the texts that were
-        embedded to find that out. For any thread."""
+        """Vectors of these texts that are known without embedding them, by text; and the texts that were embedded to
+        check them. Thread-safe."""
         ...
 
     @property
     def maintenance(self) -> Mapping[str, Callable[..., Any]]:
-        """Operations of this kind of store alone, by name; its own adapter calls them from the other side."""
+        """Operations that only this kind of store has, by name. Its own adapter calls them from the parent."""
         ...
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class Backend(Protocol):
 class IndexWorker:
     """The operations of `ports.VectorIndex` on a store, each in two steps: `prepare` embeds, `perform` stores.
 
-    The steps may be done by two threads.
+    The two steps may be done by different threads.
     """
 
     def __init__(self, backend: Backend, embed: Embed) -> None:
@@ -79,7 +79,7 @@ class IndexWorker:
         self._embed = embed
 
     def prepare(self, operation: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The first step: the texts are embedded. Returns the arguments of the second."""
+        """The first step: embeds the texts. Returns the arguments for the second step."""
         if operation == "apply":
             collection, batch = arguments
             texts = list({chunk.text: None for chunk in batch.added if chunk.source is None})
@@ -93,7 +93,7 @@ class IndexWorker:
         return arguments
 
     def _vectors_of(self, texts: list[str]) -> tuple[dict[str, Any], Applied]:
-        """By text; and what had to be embedded."""
+        """The vectors by text, and how much had to be embedded."""
         if not texts:
             return {}, Applied()
         began = time.perf_counter()
@@ -105,7 +105,7 @@ class IndexWorker:
         return known, Applied(len(embedded), sum(map(len, embedded)), time.perf_counter() - began)
 
     def perform(self, operation: str, arguments: tuple[Any, ...]) -> Any:
-        """The second step: the store is read or written."""
+        """The second step: reads or writes the store."""
         own = self._backend.maintenance.get(operation)
         return own(*arguments) if own else getattr(self, operation)(*arguments)
 
@@ -130,7 +130,7 @@ class IndexWorker:
         copied = store.vectors(collection, sorted({c.source for c in batch.added if c.source is not None}))
         by_text |= {c.text: copied[c.source] for c in batch.added if c.source in copied}
         store_s = time.perf_counter() - began
-        # A source may have been deleted since it was looked up: its text has to be embedded after all.
+        # A source may have been deleted since it was looked up. Then its text has to be embedded after all.
         missing = list({c.text: None for c in batch.added if c.text not in by_text})
         embedded, took = self._vectors_of(missing)
         by_text |= embedded
@@ -194,8 +194,8 @@ class IndexWorker:
         return self._store.query(collection, np.asarray(vector, dtype=np.float32), limit)
 
 
-def news_of_waiting(connection: Connection) -> Callable[[str], None]:
-    """A function that tells the parent what the store waits for. For the thread that performs."""
+def wait_notifier(connection: Connection) -> Callable[[str], None]:
+    """A function that notifies the parent what the store is waiting for. For the storing thread."""
 
     def on_wait(reason: str) -> None:
         connection.send((None, "waiting", Waiting(reason, time.time_ns())))
@@ -204,7 +204,7 @@ def news_of_waiting(connection: Connection) -> Callable[[str], None]:
 
 
 def serve(connection: Connection, index: IndexWorker) -> None:
-    """Does requests in order, until the parent is gone. Does not return."""
+    """Carries out requests in order, until the parent is gone. Does not return."""
     received: queue.SimpleQueue[tuple[int, str, tuple[Any, ...]]] = queue.SimpleQueue()
     prepared: queue.Queue[tuple[int, str, tuple[Any, ...] | BaseException]] = queue.Queue(_PREPARED_AHEAD)
 
@@ -213,7 +213,7 @@ def serve(connection: Connection, index: IndexWorker) -> None:
             while True:
                 received.put(connection.recv())
         finally:  # EOF, or a request that cannot be read
-            # The parent is gone and nobody waits. The intents tell the next run what is half done.
+            # The parent is gone and nobody waits. The intents tell the next run what was interrupted.
             os._exit(0)
 
     def prepare() -> None:
@@ -234,27 +234,27 @@ def serve(connection: Connection, index: IndexWorker) -> None:
                 raise arguments
             reply = (number, True, index.perform(operation, arguments))
         except BaseException as error:
-            # BaseException: a panic in Chroma's Rust code arrives as one.
+            # BaseException: a panic in Chroma's Rust code is raised as one.
             _log(error)
             reply = (number, False, portable(operation, error))
         connection.send(reply)
         if isinstance(reply[2], TransientStoreError) and not isinstance(reply[2], CONCERN_ONE_OPERATION):
-            # After an error such as a full disk, Chroma's client fails or hangs for good; a new process does not.
+            # After an error such as a full disk, Chroma's client fails or hangs for good, but a new process works.
             os._exit(1)
 
 
 def portable(operation: str, error: BaseException) -> ReposyncError:
-    """The error as one of ours, which can be pickled, and quotes nothing of what a file contains."""
+    """The error as one of ours, which can be pickled and contains no file content."""
     if isinstance(error, ReposyncError):
         return type(error)(*error.args)
     kind = StoreError if isinstance(error, Exception) else CorruptStoreError
-    if isinstance(error, OSError | MemoryError | ImportError):  # a library, too, is read from a disk that may fail
+    if isinstance(error, OSError | MemoryError | ImportError):  # libraries are also read from a disk, which may fail
         kind = TransientStoreError
-    return kind(f"{operation} failed in the index process, whose log says more: {safe_message(error)}")
+    return kind(f"{operation} failed in the index process; see its log: {safe_message(error)}")
 
 
 def _log(error: BaseException) -> None:
-    """Writes the whole error to this process's log, which only its user can read, if `portable` leaves some of it
-    out."""
+    """Writes the whole error to the log of this process, which only its user can read, if `portable` omits a part of
+    it."""
     if not isinstance(error, ReposyncError) or error.__cause__ is not None:
         traceback.print_exception(error)

@@ -21,8 +21,8 @@ from reposyncd.daemon.events import (
     SYNCED,
     UNEXPECTED,
     UPDATED,
-    say,
-    say_unexpected,
+    log_event,
+    log_unexpected,
 )
 from reposyncd.daemon.process.log import (
     WINDOW_S,
@@ -52,7 +52,7 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 def test_a_notice_is_one_json_object_with_its_fields() -> None:
     log, stream = said()
     with logging_to(log, "info"):
-        say(SYNCED, repo="lab", path="/srv/lab", run=4, **SYNC)
+        log_event(SYNCED, repo="lab", path="/srv/lab", run=4, **SYNC)
     [line] = lines(stream)
     assert line["event"] == "synced" and line["repo"] == "lab" and line["run"] == 4 and line["duration_s"] == 0.5
     assert line["message"] == "lab: current: 3 files, 7 chunks (1 added, 0 moved, 0 deleted) in 0.5 s"
@@ -64,7 +64,7 @@ def test_a_path_forges_no_line_and_steers_no_terminal() -> None:
     for format in ("json", "text"):
         log, stream = said(format)
         with logging_to(log, "info"):
-            say(NOT_INDEXED, repo="lab", path=path, reason="Permission denied")
+            log_event(NOT_INDEXED, repo="lab", path=path, reason="Permission denied")
         [line] = stream.getvalue().splitlines()
         assert line.isprintable()
         assert "all is well" in line
@@ -90,7 +90,7 @@ def test_an_unexpected_error_tells_where_it_was_raised_and_nothing_that_was_read
             try:
                 fail()
             except Exception as error:
-                say_unexpected("a test", error)
+                log_unexpected("a test", error)
                 logging.getLogger("library").error("it failed", exc_info=error)
     assert "hunter2" not in stream.getvalue()
     first, *_ = lines(stream)
@@ -102,8 +102,8 @@ def test_what_systemd_reads_from_stderr_has_its_priority_in_front(monkeypatch: p
     monkeypatch.setattr("reposyncd.daemon.process.systemd.available", lambda: False)
     log, stream = said("journal")
     with logging_to(log, "info"):
-        say(FAILED, repo="lab", reason="no room")
-        say(STOPPED)
+        log_event(FAILED, repo="lab", reason="no room")
+        log_event(STOPPED)
     assert stream.getvalue().splitlines() == [
         "<3>lab: the sync failed and will be retried: no room",
         "<6>stopped",
@@ -113,9 +113,9 @@ def test_what_systemd_reads_from_stderr_has_its_priority_in_front(monkeypatch: p
 def test_the_level_decides_what_is_said_and_can_be_changed() -> None:
     log, stream = said()
     with logging_to(log, "error"):
-        say(STOPPED)
+        log_event(STOPPED)
         set_level("debug")
-        say(UPDATED, repo="lab", **SYNC)
+        log_event(UPDATED, repo="lab", **SYNC)
     assert [line["event"] for line in lines(stream)] == ["updated"]
 
 
@@ -123,9 +123,9 @@ def test_equal_warnings_are_one_line_and_a_count() -> None:
     log, stream = said()
     with logging_to(log, "info"):
         for _ in range(1000):
-            say(DISCOVERY, reason="/srv: Permission denied")
+            log_event(DISCOVERY, reason="/srv: Permission denied")
         assert len(lines(stream)) == 1
-        say(DISCOVERY, reason="/opt: Permission denied")
+        log_event(DISCOVERY, reason="/opt: Permission denied")
     first, other, count = lines(stream)
     assert first["reason"] != other["reason"]
     assert count["count"] == 999 and "999 more times" in str(count["message"])
@@ -135,9 +135,9 @@ def test_whoever_waits_is_woken_when_something_is_counted() -> None:
     woken = threading.Event()
     log = Log(lambda line: None, on_counted=woken.set)
     with logging_to(log, "info"):
-        say(DISCOVERY, reason="x")
+        log_event(DISCOVERY, reason="x")
         assert not woken.is_set() and log.next_due is None
-        say(DISCOVERY, reason="x")
+        log_event(DISCOVERY, reason="x")
         assert woken.is_set() and log.next_due is not None
         log.write_counts(math.inf)
         assert log.next_due is None
@@ -148,7 +148,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture
         raise OSError("no room")
 
     with logging_to(Log(fail), "info"):
-        say(READY, socket="s", place="p")
+        log_event(READY, socket="s", place="p")
     assert "a log entry was lost" in capsys.readouterr().err
 
 

@@ -335,7 +335,7 @@ def test_a_child_that_somebody_has_stopped_past_its_deadline_is_not_taken_for_on
             if (pid := process.pid) and pid not in stopped:
                 stopped.append(pid)
                 os.kill(pid, signal.SIGSTOP)
-        with pytest.raises(TransientStoreError, match="no answer within its deadline") as raised:
+        with pytest.raises(TransientStoreError, match="no reply within its deadline") as raised:
             outcome.result()
         assert not isinstance(raised.value, LethalOperationError)
     finally:
@@ -433,7 +433,7 @@ def test_what_a_file_holds_is_in_the_log_of_the_index_process_and_in_no_error(
     ],
 )
 def test_of_an_error_that_nobody_foresaw_only_what_names_no_content_is_told(error: Exception, told: str) -> None:
-    with pytest.raises(StoreError, match=f"^apply failed in the index process, whose log says more: {told}"):
+    with pytest.raises(StoreError, match=f"^apply failed in the index process; see its log: {told}"):
         raise portable("apply", error)
 
 

@@ -11,7 +11,7 @@ from reposyncd.daemon.engine.periodic.timer import Timer
 from reposyncd.daemon.engine.records import Records
 from reposyncd.daemon.engine.schedule import max_delay_of
 from reposyncd.daemon.engine.tracking import RepoTracking
-from reposyncd.daemon.events import DISCOVERY, say
+from reposyncd.daemon.events import DISCOVERY, log_event
 from reposyncd.errors import OverlapError, ReposyncError
 from reposyncd.sync.repos import moved
 from reposyncd.text import encodable
@@ -76,7 +76,7 @@ class DiscoverRepos(Timer):
                     problems.append(str(error))
         for problem in problems:
             if problem not in self._problems:
-                say(DISCOVERY, reason=problem)
+                log_event(DISCOVERY, reason=problem)
         self._problems = tuple(problems)
 
     def _add(self, root: str) -> None:

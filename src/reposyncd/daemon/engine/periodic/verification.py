@@ -20,7 +20,7 @@ from reposyncd.daemon.engine.snapshots import RepoSnapshot
 from reposyncd.daemon.engine.tracking import RepoTracking
 from reposyncd.daemon.engine.watching import Watching
 from reposyncd.daemon.engine.work import Work
-from reposyncd.daemon.events import internal_error, say_unexpected
+from reposyncd.daemon.events import internal_error, log_unexpected
 from reposyncd.daemon.resources import return_memory
 from reposyncd.errors import CorruptStoreError, InterruptedSyncError, ReposyncError
 from reposyncd.model import Progress
@@ -114,7 +114,7 @@ class VerifyRepos(Timer):
             self._give_up(request, error)
         except Exception as error:
             what = f'the comparison of "{comparison.repo.name}"'
-            say_unexpected(what, error)
+            log_unexpected(what, error)
             self._end(comparison)
             self._give_up(request, internal_error(what))
 
