@@ -201,7 +201,7 @@ class IndexProcess(Operations):
             )
             try:
                 threading.Thread(
-                    target=self._run_receiver, args=(child, slack_s), name="index-replies", daemon=True
+                    target=self._supervise, args=(child, slack_s), name="index-replies", daemon=True
                 ).start()
             except RuntimeError as error:
                 child.reap()
@@ -212,7 +212,7 @@ class IndexProcess(Operations):
             self._polled = time.monotonic()
         return self._child
 
-    def _run_receiver(self, child: ChildProcess, slack_s: float) -> None:
+    def _supervise(self, child: ChildProcess, slack_s: float) -> None:
         """Runs in the receiving thread. If it fails, all pending operations fail, too."""
         try:
             self._receive(child, slack_s)
