@@ -164,7 +164,7 @@ def test_a_salvage_that_hangs_is_ended_and_said_so(
     (tmp_path / "store").mkdir()
     os.mkfifo(tmp_path / "store" / "chroma.sqlite3")  # nobody ever writes to it
     arguments = (str(lab.state), str(tmp_path / "store"), str(lab.state / "manifest.db"), "fingerprint")
-    assert "is embedded again" in salvage(*arguments, lambda: None)
+    assert "are embedded again" in salvage(*arguments, lambda: None)
 
 
 BAD_SECTOR = """

@@ -52,7 +52,7 @@ def test_it_says_at_once_which_service_keeps_it_and_how_long_it_waits_and_then_t
     with service(tmp_path) as first:
         line(first, "serving on")
         with service(tmp_path) as second:
-            said = line(second, "the state is in use")
+            said = line(second, "the state directory is in use")
             assert f"another reposyncd service (process {first.pid}) uses {tmp_path / 'state'}" in said
             assert f"waiting for at most {LONG_S} s" in said
             first.terminate()
@@ -64,7 +64,7 @@ def test_it_waits_for_a_sync_until_that_is_done(tmp_path: Path) -> None:
     with ExitStack() as held:
         held.enter_context(state_lock(str(tmp_path / "state"), 0))
         with service(tmp_path, 0) as waiting:
-            said = line(waiting, "the state is in use")
+            said = line(waiting, "the state directory is in use")
             assert f"process {os.getpid()} is writing to {tmp_path / 'state'}" in said
             assert "waiting until it has finished" in said
             held.close()
