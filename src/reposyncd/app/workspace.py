@@ -145,9 +145,9 @@ class Workspace:
 
         state = self._state
         damage = DamageCheck(self._config.state_dir, lambda: state.inspect(on_wait), now_ns=self._now_ns, wait=on_wait)
-        state.store.ensure()
         for left in reversed(range(_OPENED_AT_MOST)):
             try:
+                state.store.ensure()
                 self._learn()
                 read()
                 return
