@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -205,6 +206,17 @@ class RunningIndex(VectorIndex, IndexLifetime, Protocol):
 def label(metadata: Metadata) -> int:
     """64 bits of a digest of a record's metadata: to compare many records without holding them."""
     return xxhash.xxh3_64_intdigest(repr(sorted(metadata.items())).encode(errors="surrogateescape"))
+
+
+_HIT_METADATA = frozenset(each.name for each in fields(Hit)) - {"text", "score"}
+"""The metadata that every record of ours has."""
+
+
+def hit_of(text: str | None, metadata: Mapping[str, Any] | None, score: float) -> Hit | None:
+    """A record as a hit; None if another program has stored it. `score` may exceed 1.0 by a rounding error."""
+    if text is None or metadata is None or not metadata.keys() >= _HIT_METADATA:
+        return None
+    return Hit(text=text, score=min(1.0, score), **{name: metadata[name] for name in _HIT_METADATA})
 
 
 # The store as a whole -----------------------------------------------------------------------------------
