@@ -1,4 +1,4 @@
-"""What every store of records promises, run on the one in memory and on Chroma."""
+"""What every store of records promises, run on the one in memory and on every kind of store."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import ChunkRow
 from reposyncd.ports import Collections, label
-from reposyncd.store.chroma.collections import ChromaCollections
 from reposyncd.store.memory import MemoryCollections
+from tests.contract import stores
 
 ABOUT = {"reposyncd_repo": "r"}
 
@@ -21,14 +21,13 @@ DIMENSION = 8
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
 
-@pytest.fixture(scope="module", params=["memory", "chroma"])
+@pytest.fixture(scope="module", params=["memory", *stores.NAMES])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collections]:
     if request.param == "memory":
         yield MemoryCollections()
         return
-    chroma = ChromaCollections(str(tmp_path_factory.mktemp("store")))
-    yield chroma
-    chroma.close()
+    with stores.opened(request.param, tmp_path_factory.mktemp("state")) as collections:
+        yield collections
 
 
 @pytest.fixture
