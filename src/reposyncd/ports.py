@@ -46,9 +46,10 @@ class Collections(Protocol):
     """A vector store: named collections of records, each with an id, a text, metadata and a vector.
 
     It stores vectors and does not make them. For one thread. Every method returns when the operation is durable, and
-    is idempotent; one that raised may have taken effect in part. Raises StoreError: TransientStoreError if the same
-    call may succeed later, PermanentStoreError if it will not, CorruptStoreError if the store contradicts itself. Of a
-    collection that does not exist, `open` and `drop` take no notice; every other method raises CorruptStoreError.
+    is idempotent; one that raised may have taken effect in part. A call for no records does nothing. Raises StoreError:
+    TransientStoreError if the same call may succeed later, PermanentStoreError if it will not, CorruptStoreError if the
+    store contradicts itself. Of a collection that does not exist, `open` and `drop` take no notice; every other method
+    raises CorruptStoreError.
     """
 
     def open(self, name: str, metadata: Mapping[str, str]) -> int:

@@ -40,7 +40,7 @@ _OPENED_AT_MOST = 3
 class Workspace:
     """An open state directory (created if absent, 0700), on which one operation after another is done.
 
-    `index` is by default the index process over the store, `store` the embedded Chroma directory, `chunker` the
+    `index` is by default the index process over the store, `store` one of the kind `stores.DEFAULT`, `chunker` the
     chunking processes; `now_ns` is the wall clock, nanoseconds. `scan_hook` makes every scan of a repository's tree: a
     service watches the directories meanwhile. `on_death` is called from another thread with the name of a child process
     that has died, and why; the process is started again. `on_wait` is called now and then by a thread that waits for
