@@ -156,7 +156,7 @@ class TransientStoreError(StoreError):
 
 
 class StoreBusyError(TransientStoreError):
-    """Raised when another program locks the Chroma directory, or its database, past the time-out."""
+    """Raised when another program locks the store past the time-out."""
 
     exit_code = BusyError.exit_code
     code = "store_busy"

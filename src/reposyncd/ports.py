@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -45,9 +46,10 @@ class Collections(Protocol):
     """A vector store: named collections of records, each with an id, a text, metadata and a vector.
 
     It stores vectors and does not make them. For one thread. Every method returns when the operation is durable, and
-    is idempotent; one that raised may have taken effect in part. Raises StoreError: TransientStoreError if the same
-    call may succeed later, PermanentStoreError if it will not, CorruptStoreError if the store contradicts itself. Of a
-    collection that does not exist, `open` and `drop` take no notice; every other method raises CorruptStoreError.
+    is idempotent; one that raised may have taken effect in part. A call for no records does nothing. Raises StoreError:
+    TransientStoreError if the same call may succeed later, PermanentStoreError if it will not, CorruptStoreError if the
+    store contradicts itself. Of a collection that does not exist, `open` and `drop` take no notice; every other method
+    raises CorruptStoreError.
     """
 
     def open(self, name: str, metadata: Mapping[str, str]) -> int:
@@ -205,6 +207,17 @@ class RunningIndex(VectorIndex, IndexLifetime, Protocol):
 def label(metadata: Metadata) -> int:
     """64 bits of a digest of a record's metadata: to compare many records without holding them."""
     return xxhash.xxh3_64_intdigest(repr(sorted(metadata.items())).encode(errors="surrogateescape"))
+
+
+_HIT_METADATA = frozenset(each.name for each in fields(Hit)) - {"text", "score"}
+"""The metadata that every record of ours has."""
+
+
+def hit_of(text: str | None, metadata: Mapping[str, Any] | None, score: float) -> Hit | None:
+    """A record as a hit; None if another program has stored it. `score` may exceed 1.0 by a rounding error."""
+    if text is None or metadata is None or not metadata.keys() >= _HIT_METADATA:
+        return None
+    return Hit(text=text, score=min(1.0, score), **{name: metadata[name] for name in _HIT_METADATA})
 
 
 # The store as a whole -----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class Locks(NamedTuple):
     writer: int | None
     """holds the lock on the state"""
     store: int | None
-    """holds Chroma's lock"""
+    """holds the store's lock"""
 
 
 class Live(NamedTuple):

@@ -42,7 +42,7 @@ class Workspace:
     """An open state directory (created if absent, 0700). For one thread, which does one operation after another;
     `index` and `processes` are for any thread.
 
-    By default, `index` is the index process on the store, `store` the embedded Chroma directory, and `chunker` the
+    By default, `index` is the index process on the store, `store` one of the kind `stores.DEFAULT`, and `chunker` the
     chunking processes. `observer` is told how long the stages of syncs take. `now_ns` is the wall clock, nanoseconds.
     `scan_hook` makes every scan of a repository's tree: the service watches the directories at the same time.
     `on_death` is called from another thread with the name of a child process that has died, and why; the process is
@@ -155,9 +155,9 @@ class Workspace:
 
         state = self._state
         damage = DamageCheck(self._config.state_dir, lambda: state.inspect(on_wait), now_ns=self._now_ns, wait=on_wait)
-        state.store.ensure()
         for left in reversed(range(_OPENED_AT_MOST)):
             try:
+                state.store.ensure()
                 self._learn()
                 read()
                 return

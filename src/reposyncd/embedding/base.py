@@ -29,7 +29,7 @@ class Embedder(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """float32 (n, dimension), every row of unit length; one without a word in it gets a fixed row.
+        """float32 (n, dimension), every row of unit length, whatever the text: an empty one, too.
 
         Returns or raises within a bounded time. Raises
         - EmbedderUnavailableError for trouble that may pass, such as a network that is down. The same texts are tried

@@ -53,6 +53,9 @@ class StoreKind:
 
     name: str
     """as in `ports.StoreStatus.kind`"""
+    files: tuple[str, ...]
+    """what it creates in the state directory, the quarantine apart: names, as patterns of `fnmatch`. An uninstall
+    deletes these files"""
     status: Callable[[str], StoreStatus]
     """from the state directory"""
     admin: Callable[[Callable[[], StoreSettings], Start], StoreAdmin]

@@ -1,22 +1,13 @@
-"""Room on the disk, checked before it is needed: after a failed write Chroma's client cannot be used any more."""
+"""Room on the disk, checked before it is needed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from reposyncd.errors import NoSpaceError
 
-CHUNK_BYTES = 20_480
-"""Room that storing a chunk may take: about 10 KB stay, and SQLite's journal holds the replaced pages."""
-
 RESERVE_BYTES = 16 * 2**20
 """Room that must be left for the manifest and for other programs."""
-
-
-def guard(state_dir: str) -> Callable[[int], None]:
-    """A function that raises NoSpaceError unless there is room for that many more chunks."""
-    return lambda chunks: require(state_dir, chunks * CHUNK_BYTES, f"storing the next {chunks:,} chunks")
 
 
 def require(path: str, needed: int, purpose: str) -> None:
