@@ -1,4 +1,4 @@
-"""The daemon as its users run it: a child with a state directory and a socket of its own, until it is told to stop."""
+"""The service as its users run it: a child process with a state directory and a socket of its own."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from benchmarks.measure import tree
 from reposyncd.app.client import Client
+from reposyncd.app.remote import RemoteApp
 from reposyncd.daemon.engine.schedule import QUIET_S
+
+if TYPE_CHECKING:
+    from reposyncd.app import messages
 
 _START_S = 30.0
 _STOP_S = 60.0
 _CURRENT_S = 1800.0
 _POLL_S = 0.05
 
-_TIDY_S = QUIET_S + 3.0
-"""Idle for so long, it has made the checkpoint that was due: it thinks of one after QUIET_S."""
+_CHECKPOINT_S = QUIET_S + 3.0
+"""After so long without work, a checkpoint that was due is done: the service begins it after QUIET_S."""
 
 PROGRAM = ("-m", "reposyncd")
 
 
 class Daemon:
-    """A context manager: started when it is made, ended with SIGTERM, and killed if it does not end.
+    """A context manager: starts the service, and stops it with SIGTERM, or kills it if it does not stop.
 
-    `place` is an existing directory, in which the state directory "state" and the socket are. `environ` is set for it,
-    in place of any other REPOSYNCD_ variable. `program` is how the interpreter is to run it.
+    `place` is an existing directory, which gets the state directory "state" and the socket. The service gets `environ`
+    instead of the REPOSYNCD_ variables of this process. `program` are the interpreter's arguments.
     """
 
     def __init__(self, place: str, environ: Mapping[str, str] = {}, program: Sequence[str] = PROGRAM) -> None:
@@ -46,9 +50,9 @@ class Daemon:
                 stdout=log,
                 stderr=log,
             )
-        self.client = Client(socket, self.state)
+        self.app = RemoteApp(Client(socket, self.state))
         try:
-            self._wait_for(self.client.running, _START_S, "it answers")
+            self._wait_for(self.app.is_running, _START_S, "it answers")
         except BaseException:
             self.stop()
             raise
@@ -74,37 +78,37 @@ class Daemon:
             self._process.wait()
 
     def log(self) -> str:
-        """What it said."""
+        """What the service has logged."""
         return self._log.read_text(errors="replace").strip()
 
-    def status(self) -> dict[str, Any]:
-        return self.client.request("GET", "/v1/status")
+    def status(self) -> messages.Status:
+        return self.app.status()
 
-    def repo(self) -> dict[str, Any]:
-        """The state of the one repository that it keeps."""
+    def repo(self) -> messages.RepoStatus:
+        """The state of the only repository."""
         [repo] = self.status()["repos"]
-        return dict(repo)
+        return repo
 
-    def index(self, path: str) -> dict[str, Any]:
-        """Adds the tree and waits until it is indexed; what the first look at it did."""
-        return self.client.request("POST", "/v1/sync", {"path": path})
+    def index(self, path: str) -> messages.SyncResult:
+        """Adds the tree, waits until it is indexed, and returns what the first sync did."""
+        return self.app.sync(path, None, full=False).result()
 
     def flush(self) -> None:
-        """Returns when every change of before is in the index."""
-        self.client.request("POST", "/v1/flush")
+        """Returns when every change that was made before is in the index."""
+        self.app.flush(None).result()
 
     def settle(self) -> None:
-        """Waits until all is current and nothing is left to do, a checkpoint neither."""
+        """Waits until everything is current and nothing is left to do, not even a checkpoint."""
         idle_since = time.monotonic()
 
         def is_settled() -> bool:
             nonlocal idle_since
             status = self.status()
-            # "degraded" is a tree that not every change can be seen of; it is as current as it will be.
+            # "degraded": some changes of the tree give no event; it is as current as it can be.
             is_current = all(repo["state"] in ("current", "degraded") for repo in status["repos"])
             if not (is_current and status["daemon"]["state"] == "idle"):
                 idle_since = time.monotonic()
-            return time.monotonic() - idle_since >= _TIDY_S
+            return time.monotonic() - idle_since >= _CHECKPOINT_S
 
         self._wait_for(is_settled, _CURRENT_S, "it is current and idle")
 
@@ -116,7 +120,7 @@ class Daemon:
         deadline = time.monotonic() + timeout_s
         while not condition():
             if self._process.poll() is not None:
-                raise SystemExit(f"the daemon ended with {self._process.returncode} before {what}\n{self.log()}")
+                raise SystemExit(f"the service ended with {self._process.returncode} before {what}\n{self.log()}")
             if time.monotonic() >= deadline:
                 raise SystemExit(f"not within {timeout_s:g} s: {what}\n{self.log()}")
             time.sleep(_POLL_S)

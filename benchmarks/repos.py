@@ -51,7 +51,7 @@ def main() -> None:
         for what in ("after indexing", "after a start"):
             with Daemon(place, environ) as daemon:
                 for tree in trees:
-                    daemon.client.request("POST", "/v1/repos", {"path": str(tree)})
+                    daemon.app.add(str(tree), None).result()
                 daemon.settle()
                 daemon.wait_for_lonely(_LEAVES_S)
                 status = daemon.status()

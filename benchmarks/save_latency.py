@@ -102,8 +102,7 @@ def _edits(root: Path, count: int, pick: random.Random) -> list[_Edit]:
 
 def _search(daemon: Daemon, repo: str, text: str) -> list[str]:
     """The texts of the hits."""
-    request = {"query": text, "repo": repo, "limit": _LIMIT}
-    return [hit["text"] for hit in daemon.client.request("POST", "/v1/search", request)["hits"]]
+    return [hit["text"] for hit in daemon.app.search(text, repo, _LIMIT).result()["hits"]]
 
 
 def _save(daemon: Daemon, repo: str, edit: _Edit, in_place: bool) -> _Save | None:

@@ -36,7 +36,7 @@ def main() -> None:
         os.environ["REPOSYNCD_SOCKET"] = str(Path(place) / "socket")
         with Daemon(place) as daemon:
             command = [sys.executable, "-m", "reposyncd", "--state-dir", daemon.state, "status"]
-            daemon.client.request("POST", "/v1/repos", {"path": path})
+            daemon.app.add(path, None).result()
             _print("in a first index", command, arguments.rounds)
             if daemon.repo()["state"] != "syncing":
                 raise SystemExit(f"the first index of {path} was over before it was measured; name a larger tree")

@@ -39,6 +39,7 @@ import os, signal, sys
 from reposyncd.store.chroma import checkpoint
 from reposyncd.store.chroma.directory import StoreDirectory
 from tests.support import config_for, later_ns
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 checkpoint.LOG_ROWS = 0
 state, root, where, step = sys.argv[1:]
@@ -163,7 +164,7 @@ def checkpoint_of(workspace: Workspace) -> Checkpoint:
     [generation] = workspace.catalog.generations(repo)
 
     def maintain(path: str) -> Maintenance:
-        return Maintenance(workspace._maintenance_process(EmbeddedAddress(path, NO_LOCK), "checkpoint.log"))
+        return Maintenance(workspace.processes.maintenance(EmbeddedAddress(path, NO_LOCK), "checkpoint.log"))
 
     return Checkpoint(
         StoreDirectory(workspace._state.path),
@@ -293,7 +294,7 @@ def test_after_a_checkpoint_a_repository_of_one_chunk_is_sound_and_reading_the_s
     with lab.workspace() as workspace:
         for root in (lab.root, tmp_path / "one"):
             assert operations.sync(workspace, str(root)).is_empty
-        assert workspace._index is None  # nobody has even asked for the store
+        assert workspace.processes._index is None  # nobody has even asked for the store
     lab.write({"new.py": "print('new')\n"})
     with lab.workspace() as workspace:
         assert operations.sync(workspace, str(lab.root)).chunks.embedded == 1

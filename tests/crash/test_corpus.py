@@ -94,7 +94,7 @@ def test_a_repository_with_every_file_that_was_ever_trouble_is_indexed_and_says_
 def full_sync(lab: StoreLab) -> tuple[SyncResult, set[str]]:
     """And the files that were being cut at some time."""
     with lab.workspace() as workspace:
-        pool = workspace.chunker
+        pool = workspace.processes.chunker
         assert isinstance(pool, ChunkingPool)
         begun: set[str] = set()
         begin = pool.begin
@@ -126,7 +126,7 @@ def test_a_sync_survives_the_death_of_its_chunking_processes_by_any_signal_at_an
     lab.write(many_files(400))
     chance, killed, crashed = faults.seeded(), set[int](), set[str]()
     with lab.workspace() as workspace:
-        pool = workspace.chunker
+        pool = workspace.processes.chunker
         assert isinstance(pool, ChunkingPool)
 
         def kill_one(progress: Progress) -> None:

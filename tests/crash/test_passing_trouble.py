@@ -138,6 +138,7 @@ import sys
 from pathlib import Path
 from reposyncd.store.chroma import checkpoint
 from tests.support import config_for, later_ns
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 checkpoint.LOG_ROWS = 0
 state, root = sys.argv[1:]

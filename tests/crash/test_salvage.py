@@ -172,6 +172,7 @@ import sys
 from pathlib import Path
 from reposyncd.sync import damage
 from tests.support import config_for, later_ns
+from reposyncd.app import operations
 from reposyncd.app.workspace import Workspace
 damage.UNREADABLE_S, damage.BACK_OFF_S = 0.0, (0.0, 0.0)
 state, root = sys.argv[1:]

@@ -65,7 +65,7 @@ def test_where_only_the_chunker_is_another_one_no_other_model_is_started(lab: St
         workspace._state.db.run("UPDATE generation SET fingerprint = ?", (old,))
         found = operations.search(workspace, "unlock the door", None, 1)
         assert [hit.path for hit in found.hits] == ["door.py"]
-        assert workspace._embedders._made == {}
+        assert workspace.processes._embedders._made == {}
         assert len(found.notices) == 1
 
 

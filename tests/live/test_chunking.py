@@ -29,7 +29,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
 
 
 def pool_of(daemon: Daemon) -> ChunkingPool:
-    pool = daemon.engine.workspace.chunker
+    pool = daemon.engine.workspace.processes.chunker
     assert isinstance(pool, ChunkingPool)
     return pool
 

@@ -62,13 +62,13 @@ def sync(
         repo = find(workspace.catalog, root, name)
         if repo and not full:
             result = result_if_unchanged(
-                state, repo, workspace.fingerprint, lambda known: workspace.scan(repo, known, WHOLE)
+                state, repo, workspace.fingerprint, lambda known: workspace.scanner.scan(repo, known, WHOLE)
             )
             if result:
                 return result
     with suppress(StoreError):  # only to save time; the sync below waits for them
         workspace.index.start()
-        workspace.chunker.start()
+        workspace.processes.chunker.start()
     return workspace.runner(
         lambda: find(workspace.catalog, root, name) or add_repo(workspace.catalog, root, name),
         lock=workspace.state_lock,
@@ -159,8 +159,8 @@ def verification(
         yield from RepoVerification(
             state=workspace.state,
             index=workspace.index,
-            check_root=workspace.check_root,
-            scan=lambda repo: workspace.scan(repo, {}, WHOLE),
+            check_root=workspace.scanner.check_root,
+            scan=lambda repo: workspace.scanner.scan(repo, {}, WHOLE),
             embeds=workspace.embeds,
             max_file_size=workspace.config.index.max_file_size,
             now_ns=workspace.now_ns,
@@ -199,7 +199,7 @@ def search(workspace: Workspace, query: str, repo: str | None, limit: int) -> Fo
             workspace.catalog.forget_stamp()  # so that the next sync examines the store
         return f"the index is damaged ({error}); repair it with: reposyncd sync {repos[0].root}"
 
-    service = SearchService(lambda: workspace.index, workspace.embed_query, on_damage)
+    service = SearchService(lambda: workspace.index, workspace.processes.embed_query, on_damage)
     return service.search(query, limit, selected, selected_again)
 
 

@@ -1,64 +1,37 @@
-"""Joins the rooms: the one place that knows which implementation stands behind which port."""
+"""An open state directory: the one place that knows which implementation stands behind which port."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from reposyncd import tree
+from reposyncd.app.processes import Processes
+from reposyncd.app.scanner import ScanHook, Scanner
 from reposyncd.app.stores import DEFAULT
-from reposyncd.embedding import identity_of, spec_of, spec_with
-from reposyncd.errors import (
-    ChunkerLostError,
-    CorruptStoreError,
-    EmbedderUnavailableError,
-    RefusedRootError,
-    TransientStoreError,
-)
-from reposyncd.model import (
-    DirectoryRow,
-    Progress,
-    Scope,
-)
-from reposyncd.search.embedders import Embedders
-from reposyncd.store.kinds import NO_STORE, StoreSettings
+from reposyncd.embedding import identity_of, spec_with
+from reposyncd.errors import CorruptStoreError
+from reposyncd.model import Progress
+from reposyncd.store.kinds import StoreSettings
 from reposyncd.store.locks import STATE_LOCK
 from reposyncd.store.manifest.catalog import Catalog, Generation, Repo
 from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.store.state import State
-from reposyncd.sync.repos import refusal
-from reposyncd.tree.ignore import IgnoreRules
-from reposyncd.tree.offlimits import OffLimits
-from reposyncd.tree.scan import ScanObserver, Snapshot, scan
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
-    from reposyncd.embedding import EmbedderSpec
-    from reposyncd.ports import Chunker, RunningIndex, StoreAddress, StoreAdmin
+    from reposyncd.ports import Chunker, RunningIndex, StoreAdmin
     from reposyncd.store.manifest.history import Run
-    from reposyncd.store.process.supervisor import IndexProcess
     from reposyncd.sync.run import Context
     from reposyncd.sync.runner import SyncRunner
-
-ScanHook = Callable[["Repo", "Scope", Callable[["ScanObserver | None"], "Snapshot"]], "Snapshot"]
-"""(repo, scope, the scan) to what the scan found: it has to make the scan, and may observe it"""
 
 _RECORDS = "records 1; tree=1"
 """The form of ids and metadata in Chroma, and of how files become text, unless `tree.VERSION` tells which files to read
 again. A change of it rebuilds every index."""
 
-
-_CHUNKING_BYTES = 768 << 20
-"""Memory that a chunking process may take for its data, whatever it cuts. Cutting a megabyte of code takes 60 MB,
-of brackets 320 MB."""
-
-_CHUNKING_BYTES_PER_BYTE = 200
-"""And for each byte of the largest file that is read."""
 
 _OPENED_AT_MOST = 3
 """Times that the state is read at the start: the manifest and the store may each have to be made anew in between."""
@@ -91,18 +64,16 @@ class Workspace:
         self._environ = environ
         self._now_ns = now_ns
         self._scan_hook = scan_hook
-        self._on_death = on_death
-        self._on_wait = on_wait
-        self._store = store or DEFAULT.admin(self._store_settings, self._maintenance_process)
-        self._state = State(config.state_dir, self._store)
-        self._index = index
-        self._chunker = chunker
-        self._index_lock = threading.Lock()
-        """held while the index or the chunker is made or taken away: searches ask for it from threads of their own"""
-        self._closed = False
+        self._processes = Processes(
+            config,
+            lambda: DEFAULT.address(self._store_settings()),
+            index=index,
+            chunker=chunker,
+            on_death=on_death,
+            on_wait=on_wait,
+        )
+        self._state = State(config.state_dir, store or DEFAULT.admin(self._store_settings, self._processes.maintenance))
         self._probed: dict[str, int] = {}
-        self._owns_index, self._owns_chunker = index is None, chunker is None
-        self._embedders = Embedders(self._query_embedder)
 
     def __enter__(self) -> Workspace:
         return self
@@ -112,112 +83,24 @@ class Workspace:
 
     def close(self) -> None:
         """Ends the child processes and closes the manifest."""
-        with self._index_lock:
-            self._closed = True
-        if self._chunker:
-            self._chunker.close()
-        self._embedders.close()
-        if self._index:
-            self._index.close()
+        self._processes.close()
         self._state.close()
 
     def reconfigure(self, config: Config) -> None:
         """Uses another configuration from now on. The state directory must be the same."""
         self._config = config
         self.__dict__.pop("fingerprint", None)
-        index, chunker = None, None
-        with self._index_lock:
-            if self._owns_index:
-                index, self._index = self._index, None
-            if self._owns_chunker:
-                chunker, self._chunker = self._chunker, None
-        for each in (index, chunker):
-            if each:
-                each.close()
-
-    def abandon(self) -> None:
-        """Ends the child processes at once, whatever they are doing; their operations fail. For any thread."""
-        index, chunker = self._index, self._chunker  # another thread may replace them meanwhile
-        if index:
-            index.abandon()
-        if chunker:
-            chunker.close()
+        self._processes.reconfigure(config)
 
     @property
-    def index_stalled_s(self) -> float:
-        """See `ports.IndexLifetime.stalled_s`. For any thread."""
-        index = self._index  # another thread may replace it meanwhile
-        return index.stalled_s if index else 0.0
-
-    @property
-    def chunking_stalled_s(self) -> float:
-        """See `ports.Chunker.stalled_s`. For any thread."""
-        chunker = self._chunker  # another thread may replace it meanwhile
-        return chunker.stalled_s if chunker else 0.0
-
-    @property
-    def chunker(self) -> Chunker:
-        """What cuts files, not necessarily started. Raises TransientStoreError after `close`."""
-        with self._index_lock:
-            if self._chunker is None:
-                if self._closed:
-                    raise ChunkerLostError("the chunking processes were closed")
-                from reposyncd.chunking.pool import SLOW_AT_MOST, ChunkingPool
-
-                threads = self._config.limits.threads
-                self._chunker = ChunkingPool(
-                    self._config.state_dir,
-                    memory_bytes=_CHUNKING_BYTES + _CHUNKING_BYTES_PER_BYTE * self._config.index.max_file_size,
-                    idle_s=self._config.store.idle,
-                    slow_at_most=min(threads or SLOW_AT_MOST, SLOW_AT_MOST),
-                    on_death=lambda why: self._on_death("a chunking process", why),
-                )
-            return self._chunker
+    def processes(self) -> Processes:
+        """The child processes. For any thread."""
+        return self._processes
 
     @property
     def index(self) -> RunningIndex:
-        """The index, not necessarily started; one for all threads. Raises TransientStoreError after `close`."""
-        with self._index_lock:
-            if self._index is None:
-                if self._closed:
-                    raise TransientStoreError("the index was closed")
-                address = DEFAULT.address(self._store_settings())
-                self._index = self._process(address, self._embedder)
-            return self._index
-
-    @property
-    def _embedder(self) -> EmbedderSpec:
-        """The embedder that is configured."""
-        return spec_of(self._config.embedding)
-
-    def _query_embedder(self, identity: str) -> RunningIndex:
-        """A process that only embeds, and so never opens a store. Raises EmbedderUnavailableError if no embedder has
-        this identity."""
-        if (spec := spec_with(identity, self._embedder)) is None:
-            raise EmbedderUnavailableError(f"the embedder that made the index is not installed any more: {identity}")
-        return self._process(NO_STORE, spec, f"{spec.kind}-embedder.log")
-
-    def _maintenance_process(self, address: StoreAddress, log_name: str) -> IndexProcess:
-        from reposyncd.store.process.supervisor import NO_EMBEDDER
-
-        return self._process(address, NO_EMBEDDER, log_name)
-
-    def _process(
-        self, address: StoreAddress, embedder: EmbedderSpec | None, log_name: str = "index-process.log"
-    ) -> IndexProcess:
-        from reposyncd.store.process.supervisor import IndexProcess, thread_limits
-
-        return IndexProcess(
-            self._config.state_dir,
-            address,
-            embedder,
-            deadline_s=self._config.store.deadline,
-            idle_s=self._config.store.idle,
-            log_name=log_name,
-            environment=thread_limits(self._config.limits.threads),
-            on_death=lambda why: self._on_death("the index process", why),
-            on_wait=lambda waiting: self._on_wait(),
-        )
+        """The index, not necessarily started. For any thread. Raises TransientStoreError after `close`."""
+        return self._processes.index
 
     def _store_settings(self) -> StoreSettings:
         return StoreSettings(self._config.state_dir, self._config.lock.timeout)
@@ -250,7 +133,7 @@ class Workspace:
 
         decoder = "charset_normalizer"
         decoder = f"{decoder}={installed_versions([decoder])[decoder]}"
-        return f"{_RECORDS} {decoder}; {chunker()}; {identity_of(self._embedder)}"
+        return f"{_RECORDS} {decoder}; {chunker()}; {identity_of(self._processes.embedder)}"
 
     def open(self, read: Callable[[], None] = lambda: None, on_wait: Callable[[], None] = lambda: None) -> None:
         """Opens the manifest, and has `read` take from it what is needed at the start. A manifest that is damaged or
@@ -342,11 +225,11 @@ class Workspace:
         return Context(
             db=self._state.db,
             index=self.index,
-            chunker=self.chunker,
+            chunker=self._processes.chunker,
             fingerprint=self.fingerprint,
-            scan=self.scan,
+            scan=self.scanner.scan,
             max_file_size=self._config.index.max_file_size,
-            allows_secrets=self._allowed.covers,
+            allows_secrets=self.scanner.allowed.covers,
             now_ns=self._now_ns,
             on_progress=on_progress,
             should_stop=should_stop,
@@ -358,54 +241,16 @@ class Workspace:
         the records of the generation have another form."""
         identity = _embedder_of(generation)
         has_this_form = generation.fingerprint.startswith(f"{_RECORDS} ")
-        return identity if has_this_form and spec_with(identity, self._embedder) else None
+        return identity if has_this_form and spec_with(identity, self._processes.embedder) else None
 
     def embeds(self, generation: Generation) -> bool:
         """Whether `index` has the embedder that made the generation."""
-        return _embedder_of(generation) == identity_of(self._embedder)
-
-    def embed_query(self, embedder: str, query: str) -> Sequence[float] | None:
-        """The vector of a query by the embedder of this identity; None if `index` has that embedder and embeds the
-        query itself. For any thread. Raises a StoreError."""
-        return None if embedder == identity_of(self._embedder) else self._embedders.embed(embedder, query)
-
-    def check_root(self, repo: Repo) -> OffLimits:
-        """What no scan of the repo enters. Raises RefusedRootError if it was put on record by a version that took any
-        directory, and is not to be indexed."""
-        off_limits = OffLimits.of(self._config.state_dir)
-        if why := refusal(repo, off_limits):
-            raise RefusedRootError(why)
-        return off_limits
-
-    def scan(self, repo: Repo, known: Mapping[str, DirectoryRow | None], scope: Scope) -> Snapshot:
-        """Lists the scope of a repo's tree; directories that are as in `known` are not listed again. Raises
-        RefusedRootError, RootMissingError."""
-        off_limits = self.check_root(repo)
-        limit, allowed = self._config.index.max_file_size, self._allowed
-        worktrees = self._config.index.worktrees
-        salt = repr((limit, tree.VERSION, allowed.digest, worktrees))
-        rules = IgnoreRules.for_root(repo.root, self._config.index.exclude, self._environ, salt=salt)
-
-        def look(witness: ScanObserver | None) -> Snapshot:
-            return scan(
-                repo.root,
-                rules,
-                {path: row for path, row in known.items() if row is not None},
-                now_ns=self._now_ns(),
-                max_file_size=limit,
-                allowed=allowed,
-                worktrees=worktrees,
-                off_limits=off_limits,
-                scope=scope,
-                observer=witness,
-            )
-
-        return self._scan_hook(repo, scope, look)
+        return _embedder_of(generation) == identity_of(self._processes.embedder)
 
     @property
-    def _allowed(self) -> IgnoreRules:
-        """Covers the files that may hold secrets."""
-        return IgnoreRules.for_patterns(self._config.index.allow_secrets)
+    def scanner(self) -> Scanner:
+        """Lists trees with the configuration that is in effect."""
+        return Scanner(self._config, self._environ, self._now_ns, self._scan_hook)
 
     @property
     def lock_path(self) -> str:

@@ -123,7 +123,7 @@ class Requests:
             return f"the index is damaged and is being repaired: {error}"
 
         workspace = engine.workspace
-        found = SearchService(lambda: workspace.index, workspace.embed_query, on_damage).search(
+        found = SearchService(lambda: workspace.index, workspace.processes.embed_query, on_damage).search(
             query,
             limit,
             lambda: select([_candidate(each) for each in repos], is_updated=True),

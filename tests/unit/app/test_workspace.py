@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reposyncd.app import operations
+from reposyncd.app.processes import Processes
 from reposyncd.app.workspace import Workspace
 from reposyncd.embedding import EmbedderSpec, create
 from reposyncd.errors import CorruptManifestError, TransientStoreError
@@ -25,14 +26,14 @@ TOGETHER_S = 0.5
 def test_threads_that_ask_for_the_index_at_the_same_time_get_the_same_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, making = Workspace._process, threading.Barrier(2)
+    make, making = Processes._process, threading.Barrier(2)
 
-    def slowly(self: Workspace, *arguments: Any) -> IndexProcess:
+    def slowly(self: Processes, *arguments: Any) -> IndexProcess:
         with suppress(threading.BrokenBarrierError):
             making.wait(TOGETHER_S)
         return make(self, *arguments)
 
-    monkeypatch.setattr(Workspace, "_process", slowly)
+    monkeypatch.setattr(Processes, "_process", slowly)
     with Workspace(config_for(tmp_path)) as workspace, ThreadPoolExecutor(2) as threads:
         one, other = threads.map(lambda _: workspace.index, range(2))
     assert one is other

@@ -129,7 +129,7 @@ class Engine(threading.Thread):
     def abandon(self) -> None:
         """Cuts off what the child processes are doing. Nothing is lost: it is done again."""
         if self._workspace:  # else it is still opening the state
-            self._workspace.abandon()
+            self._workspace.processes.abandon()
 
     @property
     def workspace(self) -> Workspace:
@@ -162,12 +162,12 @@ class Engine(threading.Thread):
     @property
     def is_index_responsive(self) -> bool:
         """Whether the calls to the index process are supervised."""
-        return self._workspace is None or self._workspace.index_stalled_s < self._stall_s
+        return self._workspace is None or self._workspace.processes.index_stalled_s < self._stall_s
 
     @property
     def is_chunking_responsive(self) -> bool:
         """Whether the chunking processes are supervised."""
-        return self._workspace is None or self._workspace.chunking_stalled_s < self._stall_s
+        return self._workspace is None or self._workspace.processes.chunking_stalled_s < self._stall_s
 
     @property
     def is_busy(self) -> bool:

@@ -181,7 +181,7 @@ class SyncJob:
         root = run.repo.root
         if not os.path.isdir(root):
             raise RootMissingError(f"{root} is not there; its index is kept")
-        self._workspace.check_root(run.repo)
+        self._workspace.scanner.check_root(run.repo)
         run.began = run.ready = time.monotonic()
         if not run.is_full_scan:
             return Sync(self._runner(run), full=False).run(run.started.scope)
