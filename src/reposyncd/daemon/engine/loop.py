@@ -215,7 +215,7 @@ class Engine(threading.Thread):
                     now_ns=self._now_ns,
                     scan_hook=self.watching.scan,
                     on_death=self._on_death,
-                    on_wait=self._heartbeat.beat,
+                    on_wait=self._on_wait,
                 ) as self._workspace,
                 ExitStack() as locked,
             ):
@@ -239,6 +239,11 @@ class Engine(threading.Thread):
             self._inbox.close(refusal)
             self.registry.close(refusal)
             self._on_end(ended)
+
+    def _on_wait(self) -> None:
+        """A thread waits for a child process. It is that of a search, too, which is no sign of life of the engine."""
+        if threading.current_thread() is self:
+            self._heartbeat.beat()
 
     def _lock(self, locked: ExitStack) -> bool:
         def on_wait() -> None:

@@ -132,6 +132,8 @@ class SyncJob:
         self._reports = reports
         self._heartbeat = heartbeat
         self._now_ns = now_ns
+        self._run: _Run
+        """the job that is under way"""
         self.reconfigure(config)
 
     def reconfigure(self, config: Config) -> None:
@@ -149,7 +151,7 @@ class SyncJob:
         before = self._registry.find(name)
         assert before  # noqa: S101 - only this thread removes repositories
         started = self._registry.change(name, lambda state: state.begin(next_sync, now))
-        run = _Run(before.repo, started, before.is_indexed, before.stored)
+        run = self._run = _Run(before.repo, started, before.is_indexed, before.stored)
         self._activity.job_begins()
         try:
             result, error = self._try(run)
@@ -192,14 +194,17 @@ class SyncJob:
     # While it runs ----------------------------------------------------------------------------------------
 
     def _runner(self, run: _Run) -> SyncRunner:
+        """Its hooks concern the job that is under way when they are called: a full scan that made way continues in
+        another one."""
+        should_stop = self._should_stop_scan if run.is_full_scan else self._should_stop_part
         return self._workspace.runner(
-            lambda: self._find(run),
+            lambda: self._find(self._run),
             lock=lambda: nullcontext(),
             patience_s=math.inf,
-            on_progress=partial(self._on_progress, run),
-            should_stop=partial(self._should_stop_scan if run.is_full_scan else self._should_stop_part, run),
+            on_progress=lambda progress: self._on_progress(self._run, progress),
+            should_stop=lambda: should_stop(self._run),
             makes_checkpoints=False,
-            throttle=partial(self._throttle, run) if run.is_full_scan else lambda chunks: None,
+            throttle=(lambda chunks: self._throttle(self._run, chunks)) if run.is_full_scan else lambda chunks: None,
         )
 
     def _find(self, run: _Run) -> Repo:
