@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reposyncd.app.processes import Processes
-from reposyncd.app.scanner import ScanHook, Scanner
 from reposyncd.app.stores import DEFAULT
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Progress
@@ -20,6 +19,7 @@ from reposyncd.store.locks import STATE_LOCK
 from reposyncd.store.manifest.catalog import Catalog, Generation, Repo
 from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.store.state import State
+from reposyncd.sync.scanner import ScanHook, Scanner
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
