@@ -156,7 +156,7 @@ class TransientStoreError(StoreError):
 
 
 class StoreBusyError(TransientStoreError):
-    """Raised when another program still locks the Chroma directory or its database after the time-out."""
+    """Raised when another program still locks the store after the time-out."""
 
     exit_code = BusyError.exit_code
     code = "store_busy"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -45,10 +46,10 @@ class Collections(Protocol):
     """A vector store: named collections of records, each with an id, a text, metadata and a vector.
 
     It stores vectors and does not compute them. Use it from one thread. Every method returns when the operation is
-    durable, and is idempotent. A method that raised may have taken effect in part. Raises StoreError:
-    TransientStoreError if the same call may succeed later, PermanentStoreError if it will not, CorruptStoreError if the
-    store contradicts itself. If a collection does not exist, `open` creates it, `drop` does nothing, and every other
-    method raises CorruptStoreError.
+    durable, and is idempotent. A method that raised may have taken effect in part. A call without records does nothing.
+    Raises StoreError: TransientStoreError if the same call may succeed later, PermanentStoreError if it will not,
+    CorruptStoreError if the store contradicts itself. If a collection does not exist, `open` creates it, `drop` does
+    nothing, and every other method raises CorruptStoreError.
     """
 
     def open(self, name: str, metadata: Mapping[str, str]) -> int:
@@ -206,6 +207,17 @@ class RunningIndex(VectorIndex, IndexLifetime, Protocol):
 def label(metadata: Metadata) -> int:
     """64 bits of a digest of a record's metadata. They allow to compare many records without keeping them in memory."""
     return xxhash.xxh3_64_intdigest(repr(sorted(metadata.items())).encode(errors="surrogateescape"))
+
+
+_HIT_METADATA = frozenset(each.name for each in fields(Hit)) - {"text", "score"}
+"""The metadata that each of our records has."""
+
+
+def hit_of(text: str | None, metadata: Mapping[str, Any] | None, score: float) -> Hit | None:
+    """A record as a hit; None if another program has stored it. `score` may exceed 1.0 because of rounding."""
+    if text is None or metadata is None or not metadata.keys() >= _HIT_METADATA:
+        return None
+    return Hit(text=text, score=min(1.0, score), **{name: metadata[name] for name in _HIT_METADATA})
 
 
 # The store as a whole -----------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""What every store of records promises, run on the one in memory and on Chroma."""
+"""What every store of records promises, run on the one in memory and on every kind of store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ import pytest
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import ChunkRow
 from reposyncd.ports import Collections, label
-from reposyncd.store.chroma.collections import ChromaCollections
 from reposyncd.store.memory import MemoryCollections
+from tests.contract import stores
 
 ABOUT = {"reposyncd_repo": "r"}
 
@@ -21,14 +21,13 @@ DIMENSION = 8
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
 
-@pytest.fixture(scope="module", params=["memory", "chroma"])
+@pytest.fixture(scope="module", params=["memory", *stores.NAMES])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collections]:
     if request.param == "memory":
         yield MemoryCollections()
         return
-    chroma = ChromaCollections(str(tmp_path_factory.mktemp("store")))
-    yield chroma
-    chroma.close()
+    with stores.opened(request.param, tmp_path_factory.mktemp("state")) as collections:
+        yield collections
 
 
 @pytest.fixture
@@ -150,7 +149,34 @@ def test_a_dropped_collection_is_gone_and_dropping_it_again_is_no_error(store: C
     store.drop("dropped")
 
 
-@pytest.mark.parametrize("operation", ["ids", "count", "labels", "records", "probe"])
-def test_what_is_asked_of_a_collection_that_does_not_exist_is_an_error(store: Collections, operation: str) -> None:
+ABSENT = "never-made"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda store: store.ids(ABSENT),
+        lambda store: store.count(ABSENT),
+        lambda store: store.labels(ABSENT),
+        lambda store: store.records(ABSENT),
+        lambda store: store.records(ABSENT, ["0" * 32]),
+        lambda store: store.vectors(ABSENT, ["0" * 32]),
+        lambda store: store.probe(ABSENT),
+        lambda store: store.query(ABSENT, axis(1), 3),
+        lambda store: put(store, ABSENT, [1]),
+        lambda store: store.update(ABSENT, ["0" * 32], [metadata(0)]),
+        lambda store: store.delete(ABSENT, ["0" * 32]),
+    ],
+)
+def test_an_operation_on_a_collection_that_does_not_exist_is_an_error(
+    store: Collections, operation: Callable[[Collections], object]
+) -> None:
     with pytest.raises(CorruptStoreError):
-        getattr(store, operation)("never-made")
+        operation(store)
+    assert ABSENT not in store.collections()
+
+
+def test_a_record_that_somebody_else_has_stored_is_no_hit(store: Collections, name: str) -> None:
+    put(store, name, [1])
+    store.upsert(name, ["theirs"], ["text"], axis(2)[None, :], [{"note": "of another program"}])
+    assert [hit.path for hit in store.query(name, axis(2), 2)] == ["1.py"]

@@ -107,11 +107,6 @@ def test_a_second_instance_that_met_other_texts_before_gives_the_same_vectors(
     np.testing.assert_allclose(other.embed(TEXTS), embedder.embed(TEXTS), atol=1e-6)
 
 
-def test_texts_without_a_word_share_one_vector(embedder: Embedder) -> None:
-    vectors = embedder.embed(["", "   \n", "})];", "§"])
-    np.testing.assert_array_equal(vectors, np.broadcast_to(vectors[0], vectors.shape))
-
-
 def test_threads_get_the_vectors_that_one_thread_gets(spec: EmbedderSpec, embedder: Embedder) -> None:
     calls = [
         [f"word{n} call{n} {'abcdefghij'[n % 10]}{n * n}" for n in range(start, start + 40)] for start in range(50)
@@ -121,15 +116,6 @@ def test_threads_get_the_vectors_that_one_thread_gets(spec: EmbedderSpec, embedd
     with ThreadPoolExecutor(8) as pool:
         for vectors, wanted in zip(pool.map(fresh.embed, calls), expected, strict=True):
             np.testing.assert_allclose(vectors, wanted, atol=1e-6)
-
-
-def test_words_written_together_are_near_words_written_apart(embedder: Embedder) -> None:
-    apart, snake, camel, other = embedder.embed(
-        ["parse http response", "parse_http_response", "parseHTTPResponse", "garden furniture sale"]
-    )
-    assert apart @ snake > 0.99
-    assert apart @ camel > 0.99
-    assert apart @ other < 0.7
 
 
 def test_a_megabyte_on_one_line_is_embedded(embedder: Embedder) -> None:

@@ -1,4 +1,5 @@
-"""What every administration of a store promises, run on the one in memory and on that of a Chroma directory."""
+"""What every administration of a store promises, run on the one in memory and on that of every kind of
+store."""
 
 from __future__ import annotations
 
@@ -11,11 +12,9 @@ import pytest
 from reposyncd.errors import InterruptedSyncError
 from reposyncd.model import Batch, ChunkRow, NewChunk
 from reposyncd.ports import RunningIndex, StoreAdmin
-from reposyncd.store.chroma.admin import EmbeddedAdmin
-from reposyncd.store.kinds import StoreSettings
 from reposyncd.store.memory import MemoryAdmin
 from reposyncd.sync.plan import chunk_id, text_digest
-from tests.local_index import LocalIndex, LocalMaintenance
+from tests.contract import stores
 from tests.support import memory_index
 
 NAME = "c-1"
@@ -44,16 +43,14 @@ class Stored:
             self.index.release()
 
 
-@pytest.fixture(params=["memory", "embedded"])
+@pytest.fixture(params=["memory", *stores.NAMES])
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stored]:
     if request.param == "memory":
         memory = memory_index()
         yield Stored(MemoryAdmin(memory.store), memory)
         return
-    settings = StoreSettings(str(tmp_path), lock_timeout_s=5)
-    admin = EmbeddedAdmin(lambda: settings, LocalMaintenance)
-    index = LocalIndex(str(tmp_path / "chroma"))
-    yield Stored(admin, index)
+    index = stores.index(request.param, tmp_path)
+    yield Stored(stores.admin(request.param, tmp_path), index)
     index.release()
 
 

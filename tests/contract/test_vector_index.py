@@ -1,4 +1,4 @@
-"""What every vector index promises, run on the one in memory and on Chroma behind its process."""
+"""What every vector index promises, run on the one in memory and on every kind of store behind its process."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Batch, ChunkRow, NewChunk, Record
 from reposyncd.ports import RunningIndex
 from reposyncd.store.memory import MemoryIndex
+from reposyncd.store.process.supervisor import IndexProcess
 from reposyncd.sync.plan import chunk_id, text_digest
-from tests.support import index_process
+from tests.contract import stores
 
 HASHING = EmbedderSpec("hashing")
 TREE = {"reposyncd_repo": "r"}
 
 
-@pytest.fixture(scope="module", params=["memory", "process"])
+@pytest.fixture(scope="module", params=["memory", *stores.NAMES])
 def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningIndex]:
     embedder = create(HASHING)
     if request.param == "memory":
         yield MemoryIndex(embedder.embed)
         return
     state: Path = tmp_path_factory.mktemp("state")
-    process = index_process(state)
+    process = IndexProcess(str(state), stores.address(request.param, state), HASHING, deadline_s=120)
     yield process
     process.close()
 

@@ -172,7 +172,7 @@ def test_a_damaged_manifest_is_said_and_not_touched(lab: Lab) -> None:
 
 def test_a_full_disk_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.sync()
-    monkeypatch.setattr("reposyncd.store.chroma.space.RESERVE_BYTES", 1 << 62)
+    monkeypatch.setattr("reposyncd.store.space.RESERVE_BYTES", 1 << 62)
     assert "is full" in report(lab)["store"]["reason"]
 
 

@@ -527,7 +527,7 @@ def test_what_is_kept_in_quarantine_makes_room_when_the_disk_is_full(lab: Lab, m
         if kept.exists():
             raise NoSpaceError("the disk is full")
 
-    monkeypatch.setattr("reposyncd.store.chroma.space.require", require)
+    monkeypatch.setattr("reposyncd.store.space.require", require)
     lab.sync()
     assert not kept.exists()
     lab.assert_equals_an_index_built_from_scratch()

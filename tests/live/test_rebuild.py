@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from reposyncd.config.values import EmbeddingConfig
 from reposyncd.daemon.service import Daemon
-from reposyncd.embedding import EmbedderSpec, create
+from reposyncd.embedding import EmbedderSpec, create, identity_of
 from reposyncd.errors import RebuildingError
 from reposyncd.model import Applied, Batch
 from reposyncd.store.memory import MemoryIndex
@@ -25,8 +26,10 @@ class Gated(MemoryIndex):
         super().__init__(create(EmbedderSpec("hashing")).embed)
         self.gate = threading.Event()
         self.gate.set()
+        self.waits = threading.Event()
 
     def apply(self, collection: str, batch: Batch) -> Future[Applied]:
+        self.waits.set()
         assert self.gate.wait(HANGS_S)
         return super().apply(collection, batch)
 
@@ -69,6 +72,18 @@ def test_searches_go_on_through_the_switch_and_say_that_it_is_under_way(lab: Liv
         until(is_switched, "it answers from the new index")
         until(lambda: lab.status()["state"] == "current", "it is rebuilt")
         assert lab.status()["collection"] != before
+
+
+def test_a_search_that_waits_for_its_embedder_is_no_heartbeat_of_the_engine(lab: Live, index: Gated) -> None:
+    with lab.running() as daemon:
+        index.gate.clear()
+        index.waits.clear()
+        lab.write({"wind.py": "def blow(): ...\n"})
+        until(index.waits.is_set, "the engine waits")
+        daemon.engine._heartbeat.sleep_until(-math.inf)
+        assert daemon.engine.workspace.processes.embed_query(identity_of(EmbedderSpec("static")), "unlock the door")
+        assert not daemon.engine.is_responsive
+        index.gate.set()
 
 
 def test_without_the_model_of_before_it_is_busy_until_then(

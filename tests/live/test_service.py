@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -242,6 +243,72 @@ def test_a_sync_that_somebody_waits_for_does_not_wait_for_the_battery(
         lab.assert_current()
     finally:
         lab.stop()
+
+
+def test_a_first_index_that_waits_for_the_battery_continues_when_somebody_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "CHECK_S", 0.05)
+    monkeypatch.setattr(sync_job, "LONG_AT_LEAST_S", 0.0)
+    monkeypatch.setattr(sync_job, "LONG_SHARE", 0)
+    monkeypatch.setattr(sync_job, "CHECK_S", 0.0)
+    monkeypatch.setattr("reposyncd.sync.pipeline.BATCH_CHUNKS", 150)
+    reasons: list[str | None] = [None]
+    monkeypatch.setattr("reposyncd.daemon.resources.ResourceGate.reason_to_wait", lambda self: reasons[0])
+    lab = live(tmp_path)
+    lab.index = index = Slow()
+    lab.write(many(1000))
+    daemon = lab.start()
+    try:
+        daemon.add(str(lab.root), "lab")
+        until(index.began.is_set, "the first index began")
+        reasons[0] = "on battery"
+        index.may_go_on.set()
+        until(lambda: lab.status()["state"] == "pending", "it waits")
+        assert 0 < len(lab.records()) < 1000
+        assert result_of(daemon.sync(str(lab.root), "lab", False))["files"]["total"] == 1000
+    finally:
+        index.may_go_on.set()
+        lab.stop()
+
+
+def test_a_full_scan_that_continues_has_its_time_before_it_makes_way_again(
+    lab: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise one that takes long to continue would never come to an end."""
+    monkeypatch.setattr(sync_job, "LONG_SHARE", 0)
+    monkeypatch.setattr(sync_job, "LONG_AT_LEAST_S", 0.0)
+    monkeypatch.setattr(sync_job, "CHECK_S", 0.0)
+    lab.now_ns = later_ns
+    lab.write({f"many/{number}.txt": f"{number}\n" for number in range(300)})
+    other = lab.root.parent / "other"
+    write(other, {"log.txt": "0\n"})
+    with lab.running() as daemon:
+        result_of(daemon.sync(str(other), "other", False))
+        jobs: list[str] = []
+        later_s = 0.0
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later_s, sleep=time.sleep)
+        monkeypatch.setattr(sync_job, "time", clock)
+        run = daemon.engine.jobs.sync.run
+
+        def counted(next_sync: NextSync) -> None:
+            jobs.append(next_sync.repo)
+            if jobs.count("lab") == 2:  # an hour later
+                nonlocal later_s
+                later_s = 3600.0
+                monkeypatch.setattr(sync_job, "LONG_SHARE", 1)
+                monkeypatch.setattr(sync_job, "LONG_AT_LEAST_S", 60.0)
+            run(next_sync)
+
+        def busy(fd: int, path: str, limit: int) -> RawFile:
+            if path.startswith("many/"):
+                daemon.engine.registry.hint(str(other), "", False, time.monotonic() - 60)
+            return _read(fd, path, limit)
+
+        monkeypatch.setattr(daemon.engine.jobs.sync, "run", counted)
+        monkeypatch.setattr("reposyncd.tree.read._read", busy)
+        result_of(daemon.sync(str(lab.root), None, True))
+        assert jobs.count("lab") == 2
 
 
 def test_small_work_that_never_ends_does_not_keep_a_first_index_from_being_made(

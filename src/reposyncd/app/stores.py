@@ -25,6 +25,11 @@ def store_status(state_dir: str) -> StoreStatus:
     return DEFAULT.status(state_dir)
 
 
+def store_files() -> list[str]:
+    """Patterns for the names of all files that stores create in a state directory; see `StoreKind.files`."""
+    return [pattern for kind in KINDS.values() for pattern in kind.files]
+
+
 def backend(kind: str, arguments: Sequence[str], on_wait: Callable[[str], None]) -> Backend:
     """The store at an address, for use in the index process; see `StoreKind.backend`."""
     return NO_STORE if kind == NO_STORE.kind else KINDS[kind].backend(arguments, on_wait)

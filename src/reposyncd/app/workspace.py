@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reposyncd.app.processes import Processes
-from reposyncd.app.scanner import ScanHook, Scanner
 from reposyncd.app.stores import DEFAULT
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Progress
@@ -20,6 +19,7 @@ from reposyncd.store.locks import STATE_LOCK
 from reposyncd.store.manifest.catalog import Catalog, Generation, Repo
 from reposyncd.store.manifest.manifest import Manifest
 from reposyncd.store.state import State
+from reposyncd.sync.scanner import ScanHook, Scanner
 
 if TYPE_CHECKING:
     from reposyncd.config import Config
@@ -42,7 +42,7 @@ class Workspace:
     """An open state directory (created if absent, 0700). For one thread, which does one operation after another.
     `index` and `processes` are for any thread.
 
-    By default, `index` is the index process on the store, `store` the embedded Chroma directory, and `chunker` the
+    By default, `index` is the index process on the store, `store` one of the kind `stores.DEFAULT`, and `chunker` the
     chunking processes. `observer` receives the durations of the stages of syncs. `now_ns` is the wall clock, in
     nanoseconds. `scan_hook` runs every scan of a repository's tree: with it, the service watches the directories at the
     same time. `on_death` is called from another thread with the name of a child process that has died, and why; the
@@ -155,9 +155,9 @@ class Workspace:
 
         state = self._state
         damage = DamageCheck(self._config.state_dir, lambda: state.inspect(on_wait), now_ns=self._now_ns, wait=on_wait)
-        state.store.ensure()
         for left in reversed(range(_OPENED_AT_MOST)):
             try:
+                state.store.ensure()
                 self._learn()
                 read()
                 return

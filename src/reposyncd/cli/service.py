@@ -34,22 +34,16 @@ _SYSTEMCTL_S = 120.0
 _OURS = (
     "api-token",
     "*-embedder.log*",
-    "checkpoint.log*",
-    "chroma",
-    "chroma.next",
     "chunking-process-*.log*",
     "cookies",
     "doubt.json",
     "index-process.log*",
-    "look.log*",
     "manifest.db*",
     "quarantine",
     "reposyncd.lock",
     "reposyncd.sock",
-    "salvage.db*",
-    "store-*",
 )
-"""What reposyncd creates in the state directory. Other programs may use the directory too."""
+"""What reposyncd creates in the state directory, besides the files of the store. Other programs may use it too."""
 
 
 @click.group("service")
@@ -264,7 +258,9 @@ def _lingers() -> bool:
 
 
 def _purge(state: Path) -> None:
-    for pattern in _OURS:
+    from reposyncd.app.stores import store_files
+
+    for pattern in (*_OURS, *store_files()):
         for path in state.glob(pattern):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

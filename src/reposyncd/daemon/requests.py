@@ -172,6 +172,6 @@ def _candidate(snapshot: RepoSnapshot) -> Candidate:
         repo.root,
         target=Target(stored.collection, stored.embedder) if stored.collection else None,
         is_outdated=stored.is_outdated,
-        refusal=snapshot.failure if is_refused else None,
+        refusal=(snapshot.failure or "it must not be indexed") if is_refused else None,
         rebuilt=(progress.files_done, progress.files_total) if progress else None,
     )

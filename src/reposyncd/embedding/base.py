@@ -29,7 +29,7 @@ class Embedder(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """float32 (n, dimension), every row of unit length. A text without any word gets a fixed row.
+        """float32 (n, dimension), every row of unit length, whatever the text, even an empty one.
 
         Returns or raises within a bounded time. Raises
         - EmbedderUnavailableError for a fault that may pass, such as a network that is down. The same texts are retried

@@ -53,6 +53,9 @@ class StoreKind:
 
     name: str
     """as in `ports.StoreStatus.kind`"""
+    files: tuple[str, ...]
+    """names of what it creates in the state directory, except in the quarantine, as patterns of `fnmatch`. An uninstall
+    deletes these files"""
     status: Callable[[str], StoreStatus]
     """takes the state directory"""
     admin: Callable[[Callable[[], StoreSettings], Start], StoreAdmin]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reposyncd.errors import CorruptStoreError
 from reposyncd.model import Hit, Record
-from reposyncd.ports import Metadata, label
+from reposyncd.ports import Metadata, hit_of, label
 from reposyncd.store.process.inline import InlineIndex
 from reposyncd.store.process.worker import Embed, IndexWorker
 
@@ -88,10 +88,8 @@ class MemoryCollections:
             (sum(a * b for a, b in zip(wanted, record.vector, strict=True)), record) for record in self.records(name)
         ]
         scored.sort(key=lambda pair: -pair[0])
-        return [
-            Hit(text=record.text, score=min(1.0, score), **record.metadata)  # type: ignore[arg-type]
-            for score, record in scored[:limit]
-        ]
+        hits = (hit_of(record.text, record.metadata, score) for score, record in scored[:limit])
+        return [hit for hit in hits if hit]
 
     def probe(self, name: str) -> None:
         self._records(name)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +13,9 @@ from reposyncd.app import operations
 from reposyncd.app.processes import Processes
 from reposyncd.app.workspace import Workspace
 from reposyncd.embedding import EmbedderSpec, create
-from reposyncd.errors import CorruptManifestError, TransientStoreError
+from reposyncd.errors import CorruptManifestError, CorruptStoreError, TransientStoreError
 from reposyncd.store.manifest.catalog import Repo
+from reposyncd.store.memory import MemoryAdmin
 from reposyncd.store.process.supervisor import IndexProcess
 from reposyncd.sync.repos import find
 from reposyncd.sync.verify import Steps, ended
@@ -135,3 +137,26 @@ def test_one_comparison_of_the_records_is_enough(tmp_path: Path) -> None:
     with lab.workspace() as workspace:
         [generation] = lab.generations(workspace)
         assert generation.checked
+
+
+def test_a_store_that_is_too_damaged_to_be_opened_is_replaced_at_the_start(tmp_path: Path) -> None:
+    index = memory_index()
+
+    class Damaged(MemoryAdmin):
+        damaged = True
+
+        def ensure(self) -> None:
+            if self.damaged:
+                raise CorruptStoreError("its file is no database")
+
+        def inspect(self, collections: Sequence[str], on_wait: Callable[[], None]) -> None:
+            self.ensure()
+
+        def quarantine(self) -> str:
+            self.damaged = False
+            return super().quarantine()
+
+    with Workspace(config_for(tmp_path), index=index, store=Damaged(index.store)) as workspace:
+        workspace.open()
+        [incident] = workspace.catalog.incidents()
+        assert "its file is no database" in incident.reason

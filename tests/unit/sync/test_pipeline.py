@@ -9,9 +9,11 @@ import pytest
 
 from reposyncd.errors import LethalOperationError, NoSpaceError, PermanentStoreError, StoreError, TransientStoreError
 from reposyncd.model import Applied, Batch
-from reposyncd.store.chroma.space import guard
+from reposyncd.store.chroma.admin import EmbeddedAdmin
+from reposyncd.store.kinds import StoreSettings
 from reposyncd.store.memory import MemoryIndex
 from reposyncd.sync.pipeline import QUARANTINED_AT_MOST
+from tests.local_index import LocalMaintenance
 from tests.support import Lab, memory_index
 
 TEXT = "a line of a file\n" * 30
@@ -108,7 +110,7 @@ def test_more_files_than_can_be_an_accident_are_not_given_up(lab: Lab) -> None:
 
 
 def test_without_room_on_the_disk_nothing_is_begun(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reposyncd.store.chroma.space.RESERVE_BYTES", 1 << 62)
+    monkeypatch.setattr("reposyncd.store.space.RESERVE_BYTES", 1 << 62)
     with pytest.raises(NoSpaceError, match=r"is full: .* MB are free, and storing the next 40 chunks takes up to"):
         lab.sync()
     assert lab.records() == {}
@@ -117,8 +119,9 @@ def test_without_room_on_the_disk_nothing_is_begun(lab: Lab, monkeypatch: pytest
     lab.assert_equals_an_index_built_from_scratch()
 
 
-def test_the_guard_asks_for_more_room_for_more_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reposyncd.store.chroma.space.RESERVE_BYTES", 0)
-    guard(str(tmp_path))(0)
+def test_more_chunks_need_more_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reposyncd.store.space.RESERVE_BYTES", 0)
+    admin = EmbeddedAdmin(lambda: StoreSettings(str(tmp_path), lock_timeout_s=1), LocalMaintenance)
+    admin.require_space(0)
     with pytest.raises(NoSpaceError):
-        guard(str(tmp_path))(1 << 50)
+        admin.require_space(1 << 50)

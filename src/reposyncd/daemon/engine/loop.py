@@ -216,7 +216,7 @@ class Engine(threading.Thread):
                     now_ns=self._now_ns,
                     scan_hook=self.watching.scan,
                     on_death=self._on_death,
-                    on_wait=self._heartbeat.advance,
+                    on_wait=self._on_wait,
                 ) as self._workspace,
                 ExitStack() as locked,
             ):
@@ -240,6 +240,11 @@ class Engine(threading.Thread):
             self._inbox.close(refusal)
             self.registry.close(refusal)
             self._on_end(ended)
+
+    def _on_wait(self) -> None:
+        """A thread waits for a child process. It may be the thread of a search, which says nothing about the engine."""
+        if threading.current_thread() is self:
+            self._heartbeat.advance()
 
     def _lock(self, locked: ExitStack) -> bool:
         def on_wait() -> None:

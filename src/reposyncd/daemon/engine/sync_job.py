@@ -81,8 +81,7 @@ class _Run:
     """when it was known what there is to do"""
     checked: float = 0.0
     """when it was last checked whether the sync has to make way"""
-    number: int | None = None
-    """its number in the history"""
+    number: int | None = None  # in the history
 
     @property
     def name(self) -> str:
@@ -94,16 +93,13 @@ class _Run:
 
     @property
     def only_waits(self) -> bool:
-        """Whether it does nothing but wait for one file that takes long to cut. Then it loses nothing by making way:
-        the chunking process continues."""
+        """Whether it only waits for a file that takes long to cut. Then it loses nothing by making way."""
         return bool(self.progress.cutting)
 
 
 class SyncJob:
-    """Syncs one repository at a time, until the sync is done, has failed, or makes way for other work.
-
-    `heartbeat` is called often during a sync. `now_ns` is the wall clock.
-    """
+    """Syncs one repository at a time, until the sync is done, has failed, or makes way for other work. `heartbeat` is
+    called often during a sync. `now_ns` is the wall clock."""
 
     def __init__(
         self,
@@ -132,6 +128,8 @@ class SyncJob:
         self._reports = reports
         self._heartbeat = heartbeat
         self._now_ns = now_ns
+        self._run: _Run
+        """the sync that is under way"""
         self.reconfigure(config)
 
     def reconfigure(self, config: Config) -> None:
@@ -149,7 +147,7 @@ class SyncJob:
         before = self._registry.find(name)
         assert before  # noqa: S101 - only this thread removes repositories
         started = self._registry.change(name, lambda state: state.begin(next_sync, now))
-        run = _Run(before.repo, started, before.is_indexed, before.stored)
+        run = self._run = _Run(before.repo, started, before.is_indexed, before.stored)
         self._activity.job_begins()
         try:
             result, error = self._try(run)
@@ -192,14 +190,16 @@ class SyncJob:
     # During the sync --------------------------------------------------------------------------------------
 
     def _runner(self, run: _Run) -> SyncRunner:
+        """Its hooks apply to the sync under way at the time of the call: a full scan may continue in a later sync."""
+        should_stop = self._should_stop_scan if run.is_full_scan else self._should_stop_part
         return self._workspace.runner(
-            lambda: self._find(run),
+            lambda: self._find(self._run),
             lock=lambda: nullcontext(),
             patience_s=math.inf,
-            on_progress=partial(self._on_progress, run),
-            should_stop=partial(self._should_stop_scan if run.is_full_scan else self._should_stop_part, run),
+            on_progress=lambda progress: self._on_progress(self._run, progress),
+            should_stop=lambda: should_stop(self._run),
             makes_checkpoints=False,
-            throttle=partial(self._throttle, run) if run.is_full_scan else lambda chunks: None,
+            throttle=(lambda chunks: self._throttle(self._run, chunks)) if run.is_full_scan else lambda chunks: None,
         )
 
     def _find(self, run: _Run) -> Repo:

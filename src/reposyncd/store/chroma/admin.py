@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from reposyncd.errors import NoSpaceError, StoreError
-from reposyncd.store.chroma import checkpoint, checksums, inspection, salvage, space, stamp
+from reposyncd.store import space
+from reposyncd.store.chroma import checkpoint, checksums, inspection, salvage, stamp
 from reposyncd.store.chroma.address import EmbeddedAddress
 from reposyncd.store.chroma.locks import NO_LOCK
 from reposyncd.store.chroma.maintenance import Maintenance
 from reposyncd.store.chroma.status import EmbeddedStatus
 from reposyncd.store.kinds import Start, StoreSettings
+
+_CHUNK_BYTES = 20_480
+"""How much space storing a chunk may take: about 10 KB remain, and SQLite's journal holds the replaced pages. Space is
+checked before it is needed, because Chroma's client cannot be used any more after a failed write."""
 
 
 class EmbeddedAdmin(EmbeddedStatus):
@@ -47,13 +52,13 @@ class EmbeddedAdmin(EmbeddedStatus):
             checksums.check(current)
 
     def require_space(self, chunks: int) -> None:
-        require = space.guard(self._state_dir)
+        needed, purpose = chunks * _CHUNK_BYTES, f"storing the next {chunks:,} chunks"
         try:
-            require(chunks)
+            space.require(self._state_dir, needed, purpose)
         except NoSpaceError:
             if not self._directory.empty_quarantine():
                 raise
-            require(chunks)
+            space.require(self._state_dir, needed, purpose)
 
     def inspect(self, collections: Sequence[str], on_wait: Callable[[], None]) -> None:
         current = self._directory.current()

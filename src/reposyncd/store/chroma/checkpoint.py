@@ -21,9 +21,9 @@ from reposyncd.store.chroma.database import DELETE, change_counter, replayed_row
 from reposyncd.store.chroma.directory import StoreDirectory
 from reposyncd.store.chroma.locks import CHROMA_LOCK, DATABASE, chroma_lock, wait_for_database
 from reposyncd.store.chroma.maintenance import Maintenance
-from reposyncd.store.chroma.space import require
 from reposyncd.store.chroma.stamp import PERSISTED
 from reposyncd.store.files import sync_directory
+from reposyncd.store.space import require
 
 LOG_ROWS = 2000
 """From this many rows to be replayed, a checkpoint is worth its cost: replaying them takes most of a second."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 from reposyncd.errors import (
@@ -17,7 +16,7 @@ from reposyncd.errors import (
     TransientStoreError,
 )
 from reposyncd.model import Hit, Record
-from reposyncd.ports import label
+from reposyncd.ports import hit_of, label
 from reposyncd.store.chroma.database import FEWEST_PERSISTED
 
 if TYPE_CHECKING:
@@ -59,9 +58,6 @@ _DAMAGE_SIGNS = (
     "Error finding id",
 )
 """How it refers to a damaged store. Any other text may be the consequence of a disk error."""
-
-_METADATA = frozenset(each.name for each in fields(Hit)) - {"text", "score"}
-"""The metadata that each of our records has."""
 
 _PHRASES = (
     "database is locked",
@@ -262,12 +258,8 @@ class ChromaCollections:
                 include=["documents", "metadatas", "distances"],
             )
         found = zip(got["documents"][0], got["metadatas"][0], got["distances"][0], strict=True)
-        return [
-            # Rounding can take the distance of equal vectors below 0.
-            Hit(text=text, score=min(1.0, 1.0 - distance), **{name: metadata[name] for name in _METADATA})
-            for text, metadata, distance in found
-            if text is not None and (metadata or {}).keys() >= _METADATA  # if not, another program has stored it
-        ]
+        hits = (hit_of(text, metadata, 1.0 - distance) for text, metadata, distance in found)
+        return [hit for hit in hits if hit]
 
     def _collection(self, name: str) -> Collection:
         if name not in self._collections:

@@ -37,4 +37,11 @@ def _backend(arguments: Sequence[str], on_wait: Callable[[str], None]) -> Embedd
     return EmbeddedBackend.from_arguments(arguments, on_wait)
 
 
-EMBEDDED = StoreKind(name=KIND, status=EmbeddedStatus, admin=_admin, address=_address, backend=_backend)
+EMBEDDED = StoreKind(
+    name=KIND,
+    files=("checkpoint.log*", "chroma", "chroma.next", "look.log*", "salvage.db*", "store-*"),
+    status=EmbeddedStatus,
+    admin=_admin,
+    address=_address,
+    backend=_backend,
+)

@@ -23,9 +23,9 @@ from reposyncd.errors import CorruptStoreError, TransientStoreError, UnreadableS
 from reposyncd.store.chroma import checksums
 from reposyncd.store.chroma.locks import CHROMA_LOCK, DATABASE
 from reposyncd.store.chroma.maintenance import Maintenance
-from reposyncd.store.chroma.space import require
 from reposyncd.store.files import translated
 from reposyncd.store.manifest.database import CORRUPT, primary_code
+from reposyncd.store.space import require
 
 _BLOCK = 1 << 20
 """How many bytes are read or written at once."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from urllib.parse import quote
 
 import xxhash
 
-from reposyncd.child_process import inherited
 from reposyncd.store.chroma.inspection import READ_S_PER_BYTE, size
 
 SALVAGE = "salvage.db"
@@ -48,6 +46,10 @@ def salvage(state_dir: str, store: str, manifest: str, fingerprint: str, on_wait
     """Has a child save the sound vectors of the store at `store`, which nobody writes to. Returns a sentence that says
     how many there were. `manifest` is the path of the manifest, of which only generations with this fingerprint count.
     `on_wait` is called now and then."""
+    import subprocess  # imported here, because a sync with nothing to do imports this module
+
+    from reposyncd.child_process import inherited
+
     deadline = time.monotonic() + _STARTS_S + size(store) * READ_S_PER_BYTE
     arguments = [store, manifest, fingerprint, os.path.join(state_dir, SALVAGE)]
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from reposyncd.store.chroma import space
+from reposyncd.store import space
 from reposyncd.store.chroma.directory import StoreDirectory
 from reposyncd.store.chroma.locks import CHROMA_LOCK
 from reposyncd.store.locks import holder

@@ -1,22 +1,13 @@
-"""Checks for free disk space before it is needed: after a failed write, Chroma's client cannot be used any more."""
+"""Checks for free disk space before it is needed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from reposyncd.errors import NoSpaceError
 
-CHUNK_BYTES = 20_480
-"""How much space storing a chunk may take: about 10 KB remain, and SQLite's journal holds the replaced pages."""
-
 RESERVE_BYTES = 16 * 2**20
 """How much space must stay free for the manifest and for other programs."""
-
-
-def guard(state_dir: str) -> Callable[[int], None]:
-    """A function that raises NoSpaceError unless there is space for this many more chunks."""
-    return lambda chunks: require(state_dir, chunks * CHUNK_BYTES, f"storing the next {chunks:,} chunks")
 
 
 def require(path: str, needed: int, purpose: str) -> None:
