@@ -248,7 +248,7 @@ def test_a_sync_that_somebody_waits_for_does_not_wait_for_the_battery(
 def test_a_first_index_that_waits_for_the_battery_continues_when_somebody_asks_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resources, "CHECK_S", 0.05)
+    monkeypatch.setattr(resources, "RESOURCE_CHECK_S", 0.05)
     monkeypatch.setattr(sync_job, "LONG_AT_LEAST_S", 0.0)
     monkeypatch.setattr(sync_job, "LONG_SHARE", 0)
     monkeypatch.setattr(sync_job, "CHECK_S", 0.0)
