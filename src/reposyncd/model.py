@@ -205,7 +205,7 @@ class DirectoryRow(NamedTuple):
     signature: bytes
     """digest of the names and stats of its entries"""
     rules: bytes
-    """digest of all ignore rules in force in it"""
+    """digest of all ignore rules that apply in it"""
     files: int
     """number of files in it that may be indexed, as far as can be told without reading them"""
     skipped: Mapping[str, int]
@@ -349,7 +349,7 @@ class Progress:
     trouble: str = ""
     """what it waits for, if it cannot continue: a lock, or free space on the disk"""
     cutting: str = ""
-    """the file that is still being cut, if the sync can do nothing else meanwhile: other work may go first"""
+    """the file that is still being cut, if the sync can do nothing else until then: other work may go first"""
 
 
 class Waiting(NamedTuple):

@@ -116,7 +116,7 @@ def test_a_comparison_comes_to_its_end_and_finds_nothing_in_what_is_saved_meanwh
 
 
 def test_saves_are_taken_up_between_the_slices_of_one_comparison(lab: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verification, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(verification, "MAX_DELAY_S", 0.0)
     monkeypatch.setattr(verification.VerifyRepos, "patience_s", 0.0)
     monkeypatch.setattr(verification, "SLICE_S", 0.0)  # a step at a time
     lab.write(many(300))

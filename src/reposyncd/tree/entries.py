@@ -89,7 +89,7 @@ class SelectedEntries:
     def select(
         self, path: str, rules: IgnoreRules, listing: Listing, signature: bytes
     ) -> tuple[DirectoryRow, tuple[tuple[str, FileStat], ...]]:
-        """The row of the directory at `path`, in which `rules` are in force, and its files that may be indexed.
+        """The row of the directory at `path`, in which `rules` apply, and its files that may be indexed.
 
         The files are (path relative to the root, stat).
         """

@@ -98,7 +98,7 @@ def _compiled(group: list[Pattern]) -> _Set:
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRules:
-    """The rules in force in one directory.
+    """The rules that apply in one directory.
 
     Whether a path is ignored is a function of the path, of whether it is a directory, and of `digest`.
     """

@@ -120,7 +120,7 @@ class ScanObserver(NamedTuple):
     enter: Callable[[str, int], object]
     """(path, descriptor): the directory is open, and is listed next"""
     learn: Callable[[str, IgnoreRules], object]
-    """(path, rules): these ignore rules are in force in the directory"""
+    """(path, rules): these ignore rules apply in the directory"""
 
 
 class _Level(NamedTuple):
@@ -297,7 +297,7 @@ class _Scan:
         self._unreadable.append(DirectoryError(encodable(path), encodable(f"cannot be listed: {error.strerror}")))
 
     def _rules_inside(self, fd: int, path: str, rules: IgnoreRules, rule_files: Sequence[str]) -> IgnoreRules:
-        """The rules in force in a directory; `rule_files` are the names of its regular ignore files, and `.git`.
+        """The rules that apply in a directory; `rule_files` are the names of its regular ignore files, and `.git`.
 
         Raises OSError, with the name of the file, if an ignore file cannot be read. If it has been deleted or replaced
         by a link since it was listed, it counts as absent, and the next scan sees the change.

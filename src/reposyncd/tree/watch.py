@@ -91,7 +91,7 @@ class Watches:
         self._ended: str | None = None
         """why there is no reader any more; None while there is one"""
         self._by_descriptor = os.path.isdir(_DESCRIPTORS)
-        self._inotify = Inotify(on_events=self._take, on_death=self._die)
+        self._inotify = Inotify(on_events=self._handle_events, on_death=self._die)
         try:
             self._watch_cookies()
             for name in os.listdir(cookies):
@@ -166,7 +166,7 @@ class Watches:
             if tables is None:
                 return
             gone = [path for path in tables.watched if path not in keep and is_within(path, tops)]
-            orphans = [wd for wd in (tables.watched.pop(path) for path in gone) if self._strike(root, wd)]
+            orphans = [wd for wd in (tables.watched.pop(path) for path in gone) if self._remove_entry(root, wd)]
             for path in [path for path in tables.unwatched if path not in keep and is_within(path, tops)]:
                 del tables.unwatched[path]
         self._remove(orphans)
@@ -175,7 +175,7 @@ class Watches:
         """Removes all watches of a root."""
         with self._lock:
             tables = self._roots.pop(root, None)
-            orphans = [wd for wd in tables.watched.values() if self._strike(root, wd)] if tables else []
+            orphans = [wd for wd in tables.watched.values() if self._remove_entry(root, wd)] if tables else []
         self._remove(orphans)
 
     def count(self, root: str) -> int:
@@ -254,10 +254,10 @@ class Watches:
 
     def _leave(self, root: str, wd: int | None) -> None:
         """Removes the entry of a watch for the root, and the watch itself if that was the last entry."""
-        if wd is not None and self._strike(root, wd):
+        if wd is not None and self._remove_entry(root, wd):
             self._inotify.remove(wd)
 
-    def _strike(self, root: str, wd: int) -> bool:
+    def _remove_entry(self, root: str, wd: int) -> bool:
         """Removes the entry of a watch for the root. Returns whether the watch is not needed any more."""
         rest = without(self._entries.get(wd), root)
         if rest is not None:
@@ -287,7 +287,7 @@ class Watches:
 
     # The methods below run in the reader thread.
 
-    def _take(self, buffer: bytes) -> None:
+    def _handle_events(self, buffer: bytes) -> None:
         with self._lock:  # so that the watches of all these events are in the tables: see `_lock`
             cookies_wd = self._cookies_wd
         hints, ended, cookies, overflowed = reduce(buffer, self._entries, cookies_wd)

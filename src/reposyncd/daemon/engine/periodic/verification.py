@@ -125,7 +125,7 @@ class VerifyRepos(Timer):
         if not request.has_more:
             self._requests.popleft()
         repo = self._registry.find(name)
-        if repo is None:  # it was removed meanwhile
+        if repo is None:  # it was removed in the meantime
             request.leave_out()
             return None
         self._comparison = self._compare(repo, request)
