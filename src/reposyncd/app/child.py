@@ -19,11 +19,11 @@ ENTRY = "reposyncd.app.child"
 
 
 def main(entry: str = ENTRY) -> None:
-    """`python -P -m reposyncd.app.child store FD LIFELINE KIND ARGUMENT...`, or `... embed FD LIFELINE`, or
+    """`python -P -m reposyncd.app.child store FD LIFELINE`, or `... embed FD LIFELINE`, or
     `... chunk FD LIFELINE MEMORY_BYTES`, or `... salvage STORE MANIFEST FINGERPRINT TARGET`.
 
-    KIND is the kind of the store, and the ARGUMENTs are those of its address. `entry` is the module that runs: this
-    one, or one that calls `main`. The children of this process are started with the same module.
+    Which store and which embedder, the first message on the socket FD says. `entry` is the module that runs: this one,
+    or one that calls `main`. The children of this process are started with the same module.
     """
     faulthandler.enable()  # a crash in native code leaves a stack trace in the log
     # An interrupt from outside ends the process, as any signal does. As an exception, it would fail the operation.
@@ -37,7 +37,7 @@ def main(entry: str = ENTRY) -> None:
     role, fd, lifeline, *rest = sys.argv[1:]
     connection = Connection(int(fd))
     if role == "store":
-        _store(connection, int(lifeline), entry, *rest)
+        _store(connection, int(lifeline), entry)
     elif role == "chunk":
         _die_with(int(lifeline))
         _chunk(connection, *rest)
@@ -77,11 +77,11 @@ def _chunk(connection: Connection, memory_bytes: str) -> None:
         serve(connection, classify)
 
 
-def _store(connection: Connection, lifeline: int, entry: str, kind: str, *arguments: str) -> None:
+def _store(connection: Connection, lifeline: int, entry: str) -> None:
     from reposyncd.embedding.process import EmbedderProcess
 
     try:
-        _, _, [spec] = connection.recv()
+        _, _, [spec, [kind, *arguments]] = connection.recv()
     except (EOFError, OSError):
         return  # the parent is gone
     embed = EmbedderProcess(spec, lifeline, entry)

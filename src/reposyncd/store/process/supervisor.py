@@ -194,11 +194,9 @@ class IndexProcess(Operations):
 
     def _ensure_child(self) -> ChildProcess:
         if self._child is None:
-            arguments = [self._store.kind, *self._store.arguments()]
+            address = (self._store.kind, *self._store.arguments())
             slack_s = self._store.slack_s()
-            child = ChildProcess(
-                "store", "the index process", self._state_dir, self._log_name, arguments, self._environment
-            )
+            child = ChildProcess("store", "the index process", self._state_dir, self._log_name, (), self._environment)
             try:
                 threading.Thread(
                     target=self._supervise, args=(child, slack_s), name="index-replies", daemon=True
@@ -206,7 +204,8 @@ class IndexProcess(Operations):
             except RuntimeError as error:
                 child.reap()
                 raise TransientStoreError(f"the index process could not be started: {error}") from error
-            child.send((0, "embedder", (self._embedder,)))  # not as an argument, because it may contain a secret
+            # Not as arguments of the command, which other users can read: both may contain a secret.
+            child.send((0, "begin", (self._embedder, address)))
             self._child = child
             self._sessions += 1
             self._polled = time.monotonic()
