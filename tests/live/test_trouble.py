@@ -123,6 +123,22 @@ def test_who_waits_is_answered_when_the_engine_dies_after_the_work(
         lab.assert_current()
 
 
+def test_who_asked_for_what_the_engine_dies_of_is_answered(lab: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lab.running() as daemon:
+
+        def fatal(path: str, name: str | None) -> Any:
+            raise SystemExit
+
+        monkeypatch.setattr(daemon.engine.jobs.tracking, "add", fatal)
+        work = daemon.add(str(lab.root), None)
+        assert work.wait(HANGS_S)
+        with pytest.raises(ReposyncError, match="internal error"):
+            work.result()
+        until(lambda: daemon.has_ended, "the engine is dead")
+        until(lambda: mended(lab), "there is another")
+        lab.assert_current()
+
+
 def test_while_a_new_engine_opens_the_state_nothing_is_called_current(
     lab: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:

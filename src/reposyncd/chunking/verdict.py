@@ -97,7 +97,7 @@ class Trial:
 
     def cut(self, cut: Cut) -> Cut:
         """The attempt was successful."""
-        return replace(cut, verdict=self.reason or None)
+        return replace(cut, verdict=self.reason) if self.reason else cut
 
     def _condemn(self, why: str) -> Cut | None:
         if self.as_plain_lines:

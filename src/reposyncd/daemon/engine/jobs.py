@@ -147,6 +147,9 @@ class Jobs:
         except Exception as error:
             log_unexpected("a command", error)
             command.work.fail(internal_error("a command"))
+        except BaseException:  # the engine ends with it; nobody else knows of the command any more
+            command.work.fail(internal_error("a command"))
+            raise
 
     def _run_task(self, task: PeriodicTask) -> None:
         try:
