@@ -481,7 +481,7 @@ def test_names_are_taken_once_and_a_root_has_one(lab: Lab, tmp_path: Path) -> No
     other = tmp_path / "other" / "lab"
     other.mkdir(parents=True)
     with lab.workspace() as workspace:
-        with pytest.raises(UsageError, match='already, under the name "lab"'):
+        with pytest.raises(UsageError, match='already indexed, under the name "lab"'):
             operations.sync(workspace, str(lab.root), "another")
         with pytest.raises(UsageError, match=r'the name "lab" is taken by .*--name'):
             operations.sync(workspace, str(other))

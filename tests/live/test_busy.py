@@ -52,7 +52,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
     monkeypatch.setattr(roots, "ROOTS_S", 1.0)
     monkeypatch.setattr(missing, "COUNT_S", 1.0)
     for each in (removed.DropRemoved, roots.CheckRoots, missing.CountMissing):
-        monkeypatch.setattr(each, "patience_s", 0.1)
+        monkeypatch.setattr(each, "max_delay_s", 0.1)
     monkeypatch.setattr(repo_state, "MISSING_S", 0.1)
     monkeypatch.setattr(schedule, "STARVED_S", 1.0)
     (tmp_path / "src").mkdir()
@@ -117,7 +117,7 @@ def test_a_comparison_comes_to_its_end_and_finds_nothing_in_what_is_saved_meanwh
 
 def test_saves_are_taken_up_between_the_slices_of_one_comparison(lab: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "MAX_DELAY_S", 0.0)
-    monkeypatch.setattr(verification.VerifyRepos, "patience_s", 0.0)
+    monkeypatch.setattr(verification.VerifyRepos, "max_delay_s", 0.0)
     monkeypatch.setattr(verification, "SLICE_S", 0.0)  # a step at a time
     lab.write(many(300))
     lab.flush()
