@@ -53,6 +53,8 @@ class Processes:
         self._chunker = chunker
         self._owns_index, self._owns_chunker = index is None, chunker is None
         self._closed = False
+        self._identity: str | None = None
+        """of the configured embedder, once it is known: finding it out reads the directory of installed packages"""
         self._embedders = Embedders(self._query_embedder)
 
     # Lifetime -------------------------------------------------------------------------------------------
@@ -61,7 +63,7 @@ class Processes:
         """Ends the processes. New ones use the new configuration."""
         index, chunker = None, None
         with self._lock:
-            self._config = config
+            self._config, self._identity = config, None
             if self._owns_index:
                 index, self._index = self._index, None
             if self._owns_chunker:
@@ -161,11 +163,14 @@ class Processes:
     @property
     def embedder_identity(self) -> str:
         """The identity of the configured embedder, which `index` has."""
-        return identity_of(self._embedder)
+        with self._lock:
+            if self._identity is None:
+                self._identity = identity_of(self._embedder)
+            return self._identity
 
     def has_embedder(self, identity: str) -> bool:
         """Whether an embedder with this identity is installed."""
-        return spec_with(identity, self._embedder) is not None
+        return identity == self.embedder_identity or spec_with(identity, self._embedder) is not None
 
     def embed_query(self, identity: str, query: str) -> Sequence[float] | None:
         """The vector of a query, computed by the embedder with this identity. None if `index` has that embedder and
