@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.served import Shelf
 
 
 def pytest_configure() -> None:
@@ -26,3 +29,10 @@ def _no_configuration_of_the_person_who_runs_the_tests(
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    shelf = Shelf()
+    yield shelf
+    shelf.close()

@@ -30,13 +30,6 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shelf() -> Iterator[Shelf]:
-    shelf = Shelf()
-    yield shelf
-    shelf.close()
-
-
-@pytest.fixture
 def daemon(shelf: Shelf, tmp_path: Path) -> Iterator[Api]:
     state = tmp_path / "state"
     with Api(shelf, str(state / "reposyncd.sock"), state_dir=str(state)) as api:

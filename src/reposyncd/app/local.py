@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 
 from reposyncd import __version__
 from reposyncd.app.client import not_running
+from reposyncd.app.progress import progress_message
 from reposyncd.text import printable
 
 if TYPE_CHECKING:
@@ -161,18 +162,4 @@ class LocalApp:
 
 def _adapted(on_progress: OnProgress) -> Callable[[Progress], None]:
     """A function that receives the progress of a sync, and passes it on as the progress of a task."""
-
-    def pass_on(progress: Progress) -> None:
-        on_progress(
-            {
-                "pending": [],
-                "phase": progress.phase,
-                "files_done": progress.files_done,
-                "files_total": progress.files_total,
-                "chunks_done": progress.chunks_done,
-                "trouble": progress.trouble,
-                "cutting": progress.cutting,
-            }
-        )
-
-    return pass_on
+    return lambda progress: on_progress(progress_message(progress, []))

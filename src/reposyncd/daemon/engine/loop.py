@@ -9,13 +9,14 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from reposyncd.app import messages
+from reposyncd.app.progress import progress_message
 from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.engine.activity import Activity
 from reposyncd.daemon.engine.inbox import Command, Inbox
 from reposyncd.daemon.engine.jobs import Jobs
 from reposyncd.daemon.engine.lifecycle import Heartbeat, Lifecycle
-from reposyncd.daemon.engine.registry import LOCK_TIMEOUT_S, RepoRegistry, progress_message
+from reposyncd.daemon.engine.registry import LOCK_TIMEOUT_S, RepoRegistry
 from reposyncd.daemon.engine.repo_state import RepoState
 from reposyncd.daemon.engine.snapshots import EngineSnapshot
 from reposyncd.daemon.engine.state_lock import take_state_lock

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from reposyncd.app import messages
+from reposyncd.app.progress import progress_message
 from reposyncd.daemon.engine.repo_state import RepoState
 from reposyncd.daemon.engine.schedule import GIT_STRETCH
 from reposyncd.daemon.engine.snapshots import NextSync, RepoCondition, RepoSnapshot
@@ -298,16 +299,3 @@ def pending(state: RepoState) -> messages.PendingRepo:
     """The parts of the tree with changes, and why they are not indexed yet."""
     found = state.condition
     return {"repo": state.repo.name, "paths": state.changes.paths(), "why": found.reason or found.state}
-
-
-def progress_message(progress: Progress, pending: list[messages.PendingRepo]) -> messages.TaskProgress:
-    """The progress of a job, and what is still pending, as JSON."""
-    return {
-        "pending": pending,
-        "phase": progress.phase,
-        "files_done": progress.files_done,
-        "files_total": progress.files_total,
-        "chunks_done": progress.chunks_done,
-        "trouble": progress.trouble,
-        "cutting": progress.cutting,
-    }

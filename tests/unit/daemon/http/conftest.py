@@ -13,13 +13,6 @@ from tests.served import Shelf
 
 
 @pytest.fixture
-def shelf() -> Iterator[Shelf]:
-    shelf = Shelf()
-    yield shelf
-    shelf.close()
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "run" / "reposyncd.sock")
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from reposyncd.app import messages
 from reposyncd.app.operations import verification
+from reposyncd.app.progress import progress_message
 from reposyncd.app.workspace import Workspace
 from reposyncd.config import Config
 from reposyncd.daemon.engine.activity import Activity
 from reposyncd.daemon.engine.inbox import Inbox
 from reposyncd.daemon.engine.periodic.timer import Timer
-from reposyncd.daemon.engine.registry import RepoRegistry, progress_message
+from reposyncd.daemon.engine.registry import RepoRegistry
 from reposyncd.daemon.engine.snapshots import RepoSnapshot
 from reposyncd.daemon.engine.tracking import RepoTracking
 from reposyncd.daemon.engine.watching import Watching
