@@ -27,6 +27,7 @@ def test_it_runs_from_end_to_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 def test_what_stalls_is_found_and_the_next_case_is_cut_by_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuzz_grammars, "limit_s", lambda size: 0.0 if size > 5000 else 60.0)
+    monkeypatch.setattr(fuzz_grammars, "LOOK_S", 0.001)  # a fast machine is done with it before the usual first look
     some = [Case("json", kind, "a test", size) for kind in KINDS[:2] for size in (200_000, 2000)]
     assert [(each.case.size, each.what) for each in fuzz(iter(some))] == [(200_000, "stalled")] * 2
 
